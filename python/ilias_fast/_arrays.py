@@ -1,0 +1,78 @@
+"""How array arguments are read: one rule for every function.
+
+Anything NumPy can see without copying (arrays, memmaps, torch CPU tensors, `__array__`, the array interface,
+DLPack) is used in place when it is C-contiguous and of the right dtype, and converted otherwise, but only if
+the conversion keeps the values: integers and narrower floats widen, float64 rounds to float32 where a float32
+*query* is asked for, and nothing else is rounded silently. Packed codes must already be uint8: bytes that
+were not meant as codes cannot be told from those that were.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ilias_fast.errors import DtypeError, ShapeError
+
+__all__ = ["codes", "float16_rows", "float32_rows", "offsets", "vector"]
+
+
+def _array(name: str, value: ArrayLike, dimensions: str) -> NDArray[Any]:
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as cause:
+        raise DtypeError(f"{name}: expected an array, found {type(value).__name__} ({cause})") from cause
+    if array.ndim != dimensions.count(",") + 1:
+        raise ShapeError(f"{name}: expected shape [{dimensions}], found {list(array.shape)}")
+    return array
+
+
+def float32_rows(name: str, value: ArrayLike, dimensions: str = "Q, d") -> NDArray[np.float32]:
+    """Return real numbers as a C-contiguous float32 matrix; float64 is rounded."""
+    array = _array(name, value, dimensions)
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+        raise DtypeError(f"{name}: expected float32 (or a real type it can hold), found {array.dtype}")
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def float16_rows(name: str, value: ArrayLike, dimensions: str = "n, d") -> NDArray[np.float16]:
+    """Return a C-contiguous float16 matrix; wider types only if every value is a float16 already."""
+    array = _array(name, value, dimensions)
+    if array.dtype == np.float16:
+        return np.ascontiguousarray(array)
+    if array.dtype.kind not in "fiu":
+        raise DtypeError(f"{name}: expected float16, found {array.dtype}")
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    if not np.array_equal(half, array, equal_nan=array.dtype.kind == "f"):
+        raise DtypeError(
+            f"{name}: expected float16, found {array.dtype} with values float16 cannot hold exactly; "
+            f"round it yourself with .astype(numpy.float16) if that is what you want"
+        )
+    return np.ascontiguousarray(half)
+
+
+def codes(name: str, value: ArrayLike, dimensions: str = "n, bytes") -> NDArray[np.uint8]:
+    """Return packed binary codes as a C-contiguous uint8 matrix; no other dtype is accepted."""
+    array = _array(name, value, dimensions)
+    if array.dtype != np.uint8:
+        raise DtypeError(f"{name}: expected packed codes of dtype uint8, found {array.dtype}")
+    return np.ascontiguousarray(array)
+
+
+def offsets(name: str, value: ArrayLike) -> NDArray[np.int64]:
+    """Return row offsets as a contiguous int64 vector."""
+    array = _array(name, value, "N + 1")
+    if array.dtype.kind not in "iu":
+        raise DtypeError(f"{name}: expected int64, found {array.dtype}")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def vector(name: str, value: ArrayLike, kinds: str, dtype: type[np.generic], dimensions: str = "n") -> NDArray[Any]:
+    """Return a contiguous vector of `dtype` from an array whose dtype kind is one of `kinds`."""
+    array = _array(name, value, dimensions)
+    if array.dtype.kind not in kinds:
+        raise DtypeError(f"{name}: expected {np.dtype(dtype)}, found {array.dtype}")
+    return np.ascontiguousarray(array, dtype=dtype)

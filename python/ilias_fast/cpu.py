@@ -1,0 +1,54 @@
+"""The CPU level the kernels run at, and the default number of threads.
+
+`ILIAS_FAST_CPU=scalar|avx2|avx512` pins the level for a process and `ILIAS_FAST_THREADS` the number of
+threads. Neither ever changes an answer, only the time it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ilias_fast import _core
+
+__all__ = ["available_levels", "level", "pinned", "threads"]
+
+
+def level() -> str:
+    """Return the level the kernels use now: "scalar", "avx2" or "avx512".
+
+    Raises:
+        CpuLevelError: `ILIAS_FAST_CPU` names a level this machine cannot run.
+    """
+    return _core.cpu_level()
+
+
+def available_levels() -> list[str]:
+    """Return the levels this machine can run, the reference ("scalar") first."""
+    return _core.available_cpu_levels()
+
+
+def threads() -> int:
+    """Return the number of threads used when a call does not say.
+
+    Raises:
+        ParameterError: `ILIAS_FAST_THREADS` is not a whole number from 1 to 1024.
+    """
+    return _core.default_threads()
+
+
+@contextmanager
+def pinned(name: str) -> Iterator[None]:
+    """Pin the level of the whole process inside a `with` block. For tests and benchmarks.
+
+    Args:
+        name: One of `available_levels()`.
+
+    Raises:
+        CpuLevelError: The level does not exist or this machine cannot run it.
+    """
+    _core.pin_cpu_level(name)
+    try:
+        yield
+    finally:
+        _core.pin_cpu_level(None)

@@ -1,0 +1,259 @@
+"""The drop-in functions: arrays in, arrays out.
+
+Arguments are anything NumPy can read as an array (see `ilias_fast._arrays` for the conversion rule). Every
+function releases the GIL, may be called from several threads and after a fork, and can be stopped by Ctrl-C.
+No answer depends on `threads` or on the CPU level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ilias_fast import _arrays, _core
+
+if TYPE_CHECKING:
+    from ilias_fast.store import BinaryStore, GlobalStore
+
+__all__ = [
+    "HammingTopK",
+    "Matches",
+    "TopK",
+    "Verification",
+    "average_precision",
+    "chamfer",
+    "hamming_topk",
+    "match",
+    "topk",
+    "verify_spatial",
+]
+
+Progress = Callable[[int], object]
+
+
+class TopK(NamedTuple):
+    """The k best database rows of each query, best first.
+
+    Attributes:
+        scores: float32 [Q, k'], inner products.
+        indices: int64 [Q, k'], database rows.
+    """
+
+    scores: NDArray[np.float32]
+    indices: NDArray[np.int64]
+
+
+class HammingTopK(NamedTuple):
+    """The k nearest codes of each query, nearest first.
+
+    Attributes:
+        distances: int32 [Q, k'], in bits.
+        indices: int64 [Q, k'], database rows.
+    """
+
+    distances: NDArray[np.int32]
+    indices: NDArray[np.int64]
+
+
+class Matches(NamedTuple):
+    """Tentative correspondences, in the order of the query descriptors.
+
+    Attributes:
+        query: int32 [t], query descriptor.
+        database: int32 [t], its nearest database descriptor.
+        distance: int32 [t], Hamming distance in bits.
+    """
+
+    query: NDArray[np.int32]
+    database: NDArray[np.int32]
+    distance: NDArray[np.int32]
+
+
+class Verification(NamedTuple):
+    """The outcome of a spatial verification.
+
+    Attributes:
+        inliers: Number of tentative correspondences the model explains.
+        model: float64 [2, 3], the affine map from query to database coordinates, or None without a model.
+        mask: bool [t], which correspondences are inliers.
+    """
+
+    inliers: int
+    model: NDArray[np.float64] | None
+    mask: NDArray[np.bool_]
+
+
+def topk(
+    queries: ArrayLike,
+    database: ArrayLike | GlobalStore,
+    k: int,
+    *,
+    selected: ArrayLike | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> TopK:
+    """Find the k database vectors with the largest inner product, exactly.
+
+    The score of a pair is `numpy.float32(math.fsum(q_i * x_i))`: the exact inner product of the float32 query
+    and the float16 row, rounded to float64 and then to float32. Results are ordered by (score descending,
+    index ascending). The answer is the same, bit for bit, for any CPU level, number of threads, batch and
+    shard size.
+
+    Args:
+        queries: float32 [Q, d], finite.
+        database: float16 [n, d], finite, or a `GlobalStore`, which is streamed.
+        k: How many results per query, at least 1; fewer are returned if the database has fewer rows.
+        selected: bool [n]; only rows where it is true are searched. None searches all.
+        threads: Number of threads; None for all cores (or `ILIAS_FAST_THREADS`).
+        progress: Called now and then with the number of database rows finished so far.
+
+    Returns:
+        `TopK(scores float32 [Q, k'], indices int64 [Q, k'])` with k' = min(k, rows searched).
+
+    Raises:
+        ShapeError: The dimensions of queries and database differ, or an array is not a matrix.
+        DtypeError: The database is not float16 and would have to be rounded.
+        NonFiniteError: A query or database row holds NaN or an infinity.
+        ParameterError: k or threads is below 1.
+
+    Complexity: O(Q n d) multiply-adds; memory O(Q k + threads), independent of n.
+    """
+    rows = _arrays.float32_rows("queries", queries)
+    mask = None if selected is None else _arrays.vector("selected", selected, "b", np.bool_)
+    handle = getattr(database, "_core_store", None)
+    if handle is not None:
+        return TopK(*_core.topk_store(rows, handle, k, mask, threads, progress))
+    return TopK(*_core.topk(rows, _arrays.float16_rows("database", database), k, mask, threads, progress))  # type: ignore[arg-type]
+
+
+def hamming_topk(
+    queries: ArrayLike,
+    database: ArrayLike | BinaryStore,
+    k: int,
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> HammingTopK:
+    """Find the k database codes with the smallest Hamming distance, exactly; ties by index.
+
+    Args:
+        queries: uint8 [Q, b], packed codes.
+        database: uint8 [n, b], or a `BinaryStore`, which is streamed.
+        k: How many results per query, at least 1; fewer are returned if the database has fewer rows.
+        threads: Number of threads; None for all cores.
+        progress: Called now and then with the number of database rows finished so far.
+
+    Returns:
+        `HammingTopK(distances int32 [Q, k'], indices int64 [Q, k'])` with k' = min(k, n).
+
+    Raises:
+        ShapeError: The code lengths of queries and database differ, or an array is not a matrix.
+        DtypeError: Codes are not uint8.
+        ParameterError: k or threads is below 1.
+    """
+    rows = _arrays.codes("queries", queries, "Q, bytes")
+    handle = getattr(database, "_core_store", None)
+    if handle is not None:
+        return HammingTopK(*_core.hamming_topk_store(rows, handle, k, threads, progress))
+    return HammingTopK(*_core.hamming_topk(rows, _arrays.codes("database", database), k, threads, progress))  # type: ignore[arg-type]
+
+
+def match(query_codes: ArrayLike, database_codes: ArrayLike, *, max_distance: int = 32) -> Matches:
+    """Find tentative correspondences: each query descriptor's nearest database descriptor, if near enough.
+
+    Args:
+        query_codes: uint8 [m, b], packed binary descriptors.
+        database_codes: uint8 [n, b].
+        max_distance: Largest Hamming distance, in bits, that is kept (32 of 128 in the ILIAS paper).
+
+    Returns:
+        `Matches(query int32 [t], database int32 [t], distance int32 [t])`, in the order of the query
+        descriptors; among equally near database descriptors the lowest index wins. Empty if either side is.
+
+    Raises:
+        ShapeError: The code lengths differ, or an array is not a matrix.
+        DtypeError: Codes are not uint8.
+        ParameterError: max_distance is negative.
+    """
+    query = _arrays.codes("query_codes", query_codes, "m, bytes")
+    return Matches(*_core.match_codes(query, _arrays.codes("database_codes", database_codes), max_distance))
+
+
+def chamfer(
+    query_codes: ArrayLike, codes: ArrayLike, offsets: ArrayLike, *, threads: int | None = None
+) -> NDArray[np.float32]:
+    """Score N images against a query by asymmetric Chamfer similarity.
+
+    The score of image i is the sum over query descriptors of the maximum over the image's descriptors of
+    `1 - 2 * hamming / bits`; 0 for an image without descriptors. The sum is over integers, so it is exact
+    before its one rounding to float32.
+
+    Args:
+        query_codes: uint8 [m, b], packed binary descriptors of the query.
+        codes: uint8 [sum of n_i, b], descriptors of all images, one image after the other.
+        offsets: int64 [N + 1], image i owns rows `offsets[i]:offsets[i + 1]`.
+        threads: Number of threads; None for all cores.
+
+    Returns:
+        float32 [N].
+
+    Raises:
+        ShapeError: The code lengths differ, or the last offset is not the number of rows.
+        ParameterError: Offsets do not start at 0 or decrease.
+        DtypeError: Codes are not uint8 or offsets not integers.
+    """
+    query = _arrays.codes("query_codes", query_codes, "m, bytes")
+    return _core.chamfer(query, _arrays.codes("codes", codes), _arrays.offsets("offsets", offsets), threads)
+
+
+def verify_spatial(query_xy: ArrayLike, database_xy: ArrayLike, *, threshold: float) -> Verification:
+    """Count the tentative correspondences that one affine map explains.
+
+    Every correspondence is tried as a translation hypothesis, exhaustively and deterministically; local
+    optimisation refines the best ones to an affine model (LO-RANSAC; ILIAS paper, spatial verification).
+
+    Args:
+        query_xy: float32 [t, 2], positions (x, y) in the query.
+        database_xy: float32 [t, 2], positions in the database image; row j of both is one correspondence.
+        threshold: Largest distance of an inlier, in the units of `database_xy`; positive.
+
+    Returns:
+        `Verification(inliers, model float64 [2, 3] or None, mask bool [t])`; the model maps query to
+        database coordinates.
+
+    Raises:
+        ShapeError: The arrays are not both [t, 2].
+        NonFiniteError: A position is NaN or infinite.
+        ParameterError: The threshold is not positive and finite.
+    """
+    query = _arrays.float32_rows("query_xy", query_xy, "t, 2")
+    database = _arrays.float32_rows("database_xy", database_xy, "t, 2")
+    return Verification(*_core.verify_spatial(query, database, threshold))
+
+
+def average_precision(scores: ArrayLike, relevant: ArrayLike, *, positives: int, k: int) -> float:
+    """Compute AP@k with the official ILIAS semantics.
+
+    Results are sorted by score, descending; among equal scores the earlier one comes first, which matters
+    only at the cut at k. Equal scores inside the cut form one block whose precision is taken at its end:
+    AP = sum over blocks of d * tp / n, divided by min(k, positives).
+
+    Args:
+        scores: float32 or float64 [n], finite.
+        relevant: bool [n].
+        positives: Number of positives in the database (found or not), at least the number in the list.
+        k: Cut, at least 1.
+
+    Returns:
+        AP in [0, 1]; 0.0 without positives.
+
+    Raises:
+        ShapeError: The arrays differ in length.
+        NonFiniteError: A score is NaN or infinite.
+        ParameterError: k is below 1, or positives is below the number of relevant results.
+    """
+    values = _arrays.vector("scores", scores, "fiu", np.float64)
+    return _core.average_precision(values, _arrays.vector("relevant", relevant, "b", np.bool_), positives, k)

@@ -1,0 +1,1 @@
+//! Inner products of float16 rows with float32 queries.

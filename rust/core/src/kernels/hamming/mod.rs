@@ -1,0 +1,1 @@
+//! Hamming distances between packed binary codes.

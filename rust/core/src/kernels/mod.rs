@@ -1,0 +1,8 @@
+//! The kernels: the only place with `core::arch`.
+//!
+//! A folder is an operation; in it `mod.rs` holds the mathematics, the bounds and the choice of level,
+//! `scalar.rs` the reference, and every other file one CPU level. Adding a level to an operation is one
+//! new file and one line in that operation's table.
+
+pub mod dot_f16;
+pub mod hamming;

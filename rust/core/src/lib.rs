@@ -1,0 +1,26 @@
+//! The performance-critical half of ilias-fast, free of Python.
+//!
+//! Data flows through the modules in this order, and a module may only use those before it:
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`error`], [`level`], [`control`], [`threads`] | what everything else shares: one error type, the CPU level, interruption, thread pools |
+//! | [`kernels`] | the only place with `core::arch`: a folder an operation, a file a CPU level |
+//! | [`store`] | immutable safetensors shards under an atomically replaced manifest |
+//! | [`search`] | exact top-k by inner product and by Hamming distance |
+//! | [`rerank`] | tentative correspondences, Chamfer similarity, spatial verification |
+//! | [`evaluate`] | average precision |
+
+pub mod control;
+pub mod error;
+pub mod evaluate;
+pub mod kernels;
+pub mod level;
+pub mod rerank;
+pub mod search;
+pub mod store;
+pub mod threads;
+
+pub use control::Control;
+pub use error::{Error, Result};
+pub use level::Level;

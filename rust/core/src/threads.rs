@@ -1,0 +1,87 @@
+//! Thread pools: one per requested size, kept, and never shared with a forked child.
+//!
+//! A forked child (a `DataLoader` worker) inherits the parent's memory but none of its threads, so a pool
+//! made before the fork would wait forever. Pools are therefore keyed by process id.
+
+use std::sync::{Arc, Mutex, TryLockError};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::error::{Error, Result};
+
+/// The environment variable that sets the default number of threads.
+pub const ENV: &str = "ILIAS_FAST_THREADS";
+
+/// More threads than this is a mistake in the argument, not a wish.
+const MOST: usize = 1024;
+
+struct Entry {
+    process: u32,
+    threads: usize,
+    pool: Arc<ThreadPool>,
+}
+
+static POOLS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+
+/// The number of threads used when the caller does not say: `ILIAS_FAST_THREADS`, else the available cores.
+pub fn default_threads() -> Result<usize> {
+    match std::env::var(ENV) {
+        Ok(text) if !text.is_empty() => {
+            text.parse().ok().filter(|threads| (1..=MOST).contains(threads)).ok_or_else(|| {
+                Error::parameter(ENV, format!("a whole number from 1 to {MOST}"), format!("{text:?}"))
+            })
+        }
+        _ => Ok(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)),
+    }
+}
+
+/// The pool with `threads` threads (`None`: [`default_threads`]).
+pub fn pool(threads: Option<usize>) -> Result<Arc<ThreadPool>> {
+    let threads = match threads {
+        Some(threads) if (1..=MOST).contains(&threads) => threads,
+        Some(threads) => {
+            return Err(Error::parameter("threads", format!("a whole number from 1 to {MOST}"), threads));
+        }
+        None => default_threads()?,
+    };
+    let process = std::process::id();
+    let mut pools = match POOLS.try_lock() {
+        Ok(pools) => pools,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        // Held by another thread, or forever by a thread that did not survive a fork: a pool of our own
+        // costs some microseconds, waiting could cost eternity.
+        Err(TryLockError::WouldBlock) => return build(threads),
+    };
+    if let Some(entry) = pools.iter().find(|entry| entry.process == process && entry.threads == threads) {
+        return Ok(Arc::clone(&entry.pool));
+    }
+    // Pools of a parent process are forgotten, not dropped: dropping would wait for threads that are not here.
+    let (ours, inherited) = std::mem::take(&mut *pools).into_iter().partition(|entry| entry.process == process);
+    *pools = ours;
+    Vec::into_iter(inherited).for_each(|entry: Entry| std::mem::forget(entry.pool));
+    let pool = build(threads)?;
+    pools.push(Entry { process, threads, pool: Arc::clone(&pool) });
+    Ok(pool)
+}
+
+fn build(threads: usize) -> Result<Arc<ThreadPool>> {
+    ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|index| format!("ilias-fast-{index}"))
+        .build()
+        .map(Arc::new)
+        .map_err(|cause| Error::parameter("threads", "a number the system can start", format!("{threads} ({cause})")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pools_are_reused_and_have_the_size_asked_for() {
+        let pool = pool(Some(3)).unwrap();
+        assert_eq!(pool.current_num_threads(), 3);
+        assert!(super::pool(Some(0)).is_err());
+        assert!(super::pool(Some(MOST + 1)).is_err());
+    }
+}

@@ -1,0 +1,60 @@
+//! How a core function is called: GIL released, Ctrl-C honoured, progress reported.
+
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use ilias_fast_core::{Control, Result, threads};
+use pyo3::prelude::*;
+
+use crate::error::to_python;
+
+/// How often the waiting thread looks for signals and reports progress.
+const PULSE: Duration = Duration::from_millis(50);
+
+/// Runs `work` inside the pool of `threads` threads, without the GIL.
+///
+/// The calling thread waits, and every 50 ms lets Python handle signals and calls `progress(done)` with the
+/// units the work has counted by [`Control::advance`]. An exception from either interrupts the work, is
+/// waited for, and is raised.
+pub fn call<T: Send>(
+    py: Python<'_>,
+    threads: Option<usize>,
+    progress: Option<&Py<PyAny>>,
+    work: impl FnOnce(&Control) -> Result<T> + Send,
+) -> PyResult<T> {
+    let pool = threads::pool(threads).map_err(to_python)?;
+    let control = Control::new();
+    let report = |py: Python<'_>| -> PyResult<()> {
+        py.check_signals()?;
+        progress.map_or(Ok(()), |callback| callback.call1(py, (control.done(),)).map(drop))
+    };
+    let result = py.detach(|| {
+        let (sender, receiver) = channel();
+        let control = &control;
+        pool.in_place_scope(|scope| {
+            scope.spawn(move |_| {
+                // The receiver lives until the scope ends, so sending cannot fail.
+                let _ = sender.send(work(control));
+            });
+            let mut raised = None;
+            loop {
+                match receiver.recv_timeout(PULSE) {
+                    Ok(outcome) => return raised.map_or_else(|| outcome.map_err(to_python), Err),
+                    Err(RecvTimeoutError::Timeout) if raised.is_none() => {
+                        if let Err(exception) = Python::attach(report) {
+                            control.interrupt();
+                            raised = Some(exception);
+                        }
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                    // `work` panicked: the scope re-raises the panic on this thread once it ends.
+                    Err(RecvTimeoutError::Disconnected) => {
+                        return Err(pyo3::exceptions::PyRuntimeError::new_err("internal error in ilias_fast._core"));
+                    }
+                }
+            }
+        })
+    })?;
+    report(py)?;
+    Ok(result)
+}

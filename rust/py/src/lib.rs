@@ -1,0 +1,26 @@
+//! `ilias_fast._core`: the Python face of `ilias-fast-core`.
+//!
+//! Every function here checks and converts its arguments, releases the GIL, calls one core function and
+//! converts the result back. A file a core module.
+
+use pyo3::prelude::*;
+
+mod arrays;
+mod call;
+mod cpu;
+mod error;
+mod evaluate;
+mod rerank;
+mod search;
+mod store;
+
+/// The compiled core of ilias-fast.
+#[pymodule(gil_used = false)]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    cpu::register(module)?;
+    store::register(module)?;
+    search::register(module)?;
+    rerank::register(module)?;
+    evaluate::register(module)
+}

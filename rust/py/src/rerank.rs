@@ -1,0 +1,7 @@
+//! Bindings of `ilias_fast_core::rerank`.
+
+use pyo3::prelude::*;
+
+pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+    Ok(())
+}
