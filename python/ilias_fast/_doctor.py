@@ -1,0 +1,106 @@
+"""What this installation can do on this machine."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Doctor", "doctor"]
+
+# The distribution whose presence tells that an extra is installed, and whose version is shown.
+_SIGN_OF = {
+    "classical": "opencv-python-headless",
+    "hdf5": "h5py",
+    "report": "jinja2",
+    "torch": "torch",
+}
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """What `ilias-fast doctor` prints.
+
+    Attributes:
+        version: Version of ilias-fast.
+        python: Version of Python.
+        system: Operating system and machine architecture.
+        cpu: CPU model, or "unknown".
+        level: CPU level the kernels use, or None when `ILIAS_FAST_CPU` asks for one that is not available.
+        levels: CPU levels this machine can run.
+        threads: Threads used by default, or None when `ILIAS_FAST_THREADS` is not a valid number.
+        extras: Extra name -> version of the library that stands for it, or None if not installed.
+        gpu: Name of the CUDA device torch sees, or None.
+        problems: What is wrong, one line each; empty when all is well.
+    """
+
+    version: str
+    python: str
+    system: str
+    cpu: str
+    level: str | None
+    levels: tuple[str, ...]
+    threads: int | None
+    extras: Mapping[str, str | None]
+    gpu: str | None
+    problems: tuple[str, ...]
+
+
+def doctor() -> Doctor:
+    """Look at the machine and the installation; never raises for what it finds.
+
+    Imports torch if it is installed, to see the GPU.
+    """
+    from ilias_fast import __version__, cpu
+    from ilias_fast.errors import IliasFastError
+
+    problems: list[str] = []
+    level = threads = None
+    try:
+        level = cpu.level()
+    except IliasFastError as error:
+        problems.append(str(error))
+    try:
+        threads = cpu.threads()
+    except IliasFastError as error:
+        problems.append(str(error))
+    extras = {extra: _version(distribution) for extra, distribution in _SIGN_OF.items()}
+    gpu = None
+    if extras["torch"] is not None:
+        try:
+            import torch
+
+            gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        except (ImportError, RuntimeError, OSError) as error:
+            problems.append(f"torch is installed but does not work: {error}")
+    return Doctor(
+        version=__version__,
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.machine()}",
+        cpu=_cpu_model(),
+        level=level,
+        levels=tuple(cpu.available_levels()),
+        threads=threads,
+        extras=extras,
+        gpu=gpu,
+        problems=tuple(problems),
+    )
+
+
+def _version(distribution: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor() or "unknown"
