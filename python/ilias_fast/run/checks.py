@@ -78,6 +78,7 @@ def _is_unicode(name: str) -> bool:
 
 
 def check_unique(kind: str, ids: tuple[str, ...]) -> None:
+    """Raise DuplicateIdError naming the first id that is given twice."""
     if len(set(ids)) < len(ids):
         seen: set[str] = set()
         twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
