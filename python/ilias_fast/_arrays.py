@@ -82,7 +82,9 @@ def count(name: str, value: SupportsIndex) -> int:
     return number
 
 
-def vector(name: str, value: ArrayLike, kinds: str, dtype: type[np.generic], dimensions: str = "n") -> NDArray[Any]:
+def vector(
+    name: str, value: ArrayLike, kinds: str, dtype: type[np.generic], dimensions: str = "n"
+) -> NDArray[Any]:
     """Return a contiguous vector of `dtype` from an array whose dtype kind is one of `kinds`."""
     array = _array(name, value, dimensions)
     if array.dtype.kind not in kinds:

@@ -259,4 +259,6 @@ def average_precision(scores: ArrayLike, relevant: ArrayLike, *, positives: int,
     """
     values = _arrays.vector("scores", scores, "fiu", np.float64)
     flags = _arrays.vector("relevant", relevant, "b", np.bool_)
-    return _core.average_precision(values, flags, _arrays.count("positives", positives), _arrays.count("k", k))
+    return _core.average_precision(
+        values, flags, _arrays.count("positives", positives), _arrays.count("k", k)
+    )

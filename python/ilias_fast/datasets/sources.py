@@ -40,11 +40,11 @@ class DatasetImages:
         """Return the ids of image queries, positives and distractors, in this order."""
         return [*self._core.ids(), *(self._tars.ids() if self._dataset.tars else ())]
 
-    def read(self, id: str) -> bytes:  # noqa: A002 - as in ImageSource
+    def read(self, image_id: str, /) -> bytes:
         """Return the bytes of an image.
 
         Raises:
             ImageError: There is no such image, or it cannot be read.
         """
-        in_core = id in self._core_ids or not self._dataset.tars
-        return (self._core if in_core else self._tars).read(id)
+        in_core = image_id in self._core_ids or not self._dataset.tars
+        return (self._core if in_core else self._tars).read(image_id)

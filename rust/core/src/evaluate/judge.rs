@@ -244,14 +244,14 @@ mod tests {
                 groups: &groups, queries: &[7], positives: &counts, group_count: 2, k,
             };
             let judged = judge(&input, &Control::new()).unwrap();
-            for column in 0..3 {
+            for (column, &count) in counts.iter().enumerate() {
                 let kept: Vec<usize> =
                     (0..list.len()).filter(|&at| groups[at] == 0 || member(column, groups[at])).collect();
                 let kept_scores: Vec<f64> = kept.iter().map(|&at| scores[at]).collect();
                 let relevant: Vec<bool> = kept.iter().map(|&at| member(column, groups[at])).collect();
-                let expected = average_precision(&kept_scores, &relevant, counts[column] as usize, k).unwrap();
+                let expected = average_precision(&kept_scores, &relevant, count as usize, k).unwrap();
                 let ap = judged.aps[column];
-                if column > 0 && counts[column] == 0 {
+                if column > 0 && count == 0 {
                     prop_assert!(ap.is_nan());
                 } else {
                     prop_assert!((ap - expected).abs() < 1e-12, "column {}: {} is not {}", column, ap, expected);
