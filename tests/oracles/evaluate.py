@@ -9,7 +9,11 @@ from sklearn.metrics import average_precision_score
 
 
 def average_precision(
-    ids: Sequence[str], scores: Sequence[float], positives: Collection[str], k: int, excluded: Collection[str] = ()
+    ids: Sequence[str],
+    scores: Sequence[float],
+    positives: Collection[str],
+    k: int,
+    excluded: Collection[str] = (),
 ) -> tuple[float, float]:
     """Return AP@k and the official oracle, both in [0, 1].
 

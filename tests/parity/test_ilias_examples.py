@@ -77,7 +77,9 @@ def test_official_mode_equals_the_official_report(example: dict[str, Any], tmp_p
 
 
 @pytest.mark.filterwarnings("ignore::ilias_fast.evaluate.MissingQueriesWarning")
-def test_default_mode_differs_only_where_the_official_code_errs(example: dict[str, Any], tmp_path: Path) -> None:
+def test_default_mode_differs_only_where_the_official_code_errs(
+    example: dict[str, Any], tmp_path: Path
+) -> None:
     dataset = write_dataset(tmp_path / "dataset", example["dataset"])
     run = write_run(tmp_path, example["input"])
     evaluation = evaluate(run, dataset, k=example["k"])

@@ -83,7 +83,7 @@ def evaluate(
         ParameterError: k is below 1, an option is unknown, or no query is left to evaluate.
         DatasetError: `check_ids` without a list of distractors.
 
-    Complexity: O(results) after the first evaluation of a run, which also indexes its database ids.
+    Complexity: O(results), most of it one look-up for every database id that occurs.
     """
     if missing not in ("warn", "zero", "error"):
         raise ParameterError(f"missing: expected 'warn', 'zero' or 'error', found {missing!r}")
@@ -143,22 +143,19 @@ class _Judged:
 
     def __init__(self, run: Run, dataset: Dataset, k: int, official: bool, threads: int | None) -> None:
         number_of = {instance: number for number, instance in enumerate(dataset.instances)}
-        members = np.zeros((len(number_of), 1 + _GROUPS), np.int64)
-        instances = np.full(len(run.database_ids), -1, np.int32)
-        groups = np.zeros(len(run.database_ids), np.uint32)
-        bits = np.left_shift(1, np.arange(_GROUPS))
-        membership = _membership(dataset)
-        row_of = run.row_of
-        for positive, belongs in zip(dataset.positives, membership, strict=True):
-            number = number_of[dataset.instance_of(positive)]
-            members[number, 0] += 1
-            members[number, 1:] += belongs
-            row = row_of.get(positive)
-            if row is not None:
-                instances[row], groups[row] = number, belongs @ bits
         # A query of an unknown instance gets a number no positive has; it is not asked for below.
         nowhere = len(number_of)
-        members = np.vstack([members, np.zeros((1, 1 + _GROUPS), np.int64)])
+        owner = np.array(
+            [number_of[dataset.instance_of(positive)] for positive in dataset.positives], np.int32
+        )
+        membership = _membership(dataset)
+        members = np.zeros((nowhere + 1, 1 + _GROUPS), np.int64)
+        np.add.at(members, owner, np.column_stack([np.ones(len(owner), bool), membership]))
+        rows, found = _rows_of(run, dataset.positives)
+        instances = np.full(len(run.database_ids), -1, np.int32)
+        instances[rows] = owner[found]
+        groups = np.zeros(len(run.database_ids), np.uint32)
+        groups[rows] = membership[found] @ np.left_shift(1, np.arange(_GROUPS))
         owners = [number_of.get(dataset.instance_of(query), nowhere) for query in run.query_ids]
         queries = np.array(owners, np.int32)
         aps, oracles, official_oracles, found = _core.judge(
@@ -222,9 +219,18 @@ class _Judged:
         for instance, values in of_instance.items():
             if instance in category_of:
                 category, subcategory, _ = category_of[instance]
-                coarse[category].append(float(np.mean(values)))
-                fine[f"{category}-{subcategory}"].append(float(np.mean(values)))
+                mean = sum(values) / len(values)
+                coarse[category].append(mean)
+                fine[f"{category}-{subcategory}"].append(mean)
         return _means(coarse.items()), _means(fine.items())
+
+
+def _rows_of(run: Run, positives: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows of the vocabulary that are positives, and which positive each is."""
+    position_of = {positive: position for position, positive in enumerate(positives)}
+    names = run.database_ids
+    rows = np.flatnonzero(np.fromiter(map(position_of.__contains__, names), np.bool_, len(names)))
+    return rows, np.array([position_of[names[row]] for row in rows], np.intp)
 
 
 def _membership(dataset: Dataset) -> NDArray[np.bool_]:

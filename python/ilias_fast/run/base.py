@@ -259,11 +259,6 @@ class Run:
     def _position(self) -> dict[str, int]:
         return {query_id: position for position, query_id in enumerate(self.query_ids)}
 
-    @cached_property
-    def row_of(self) -> Mapping[str, int]:
-        """Position of every id in `database_ids`; built at the first use."""
-        return MappingProxyType({name: row for row, name in enumerate(self.database_ids)})
-
     def entries(self, query_id: str) -> slice:
         """Return the slice of `indices` and `scores` that holds a query's results.
 
