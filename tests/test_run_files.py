@@ -373,7 +373,7 @@ def test_no_mutation_crashes(extension: str, rng: np.random.Generator, tmp_path:
     example().save(path)
     whole = np.frombuffer(path.read_bytes(), np.uint8)
     messages: list[str] = []
-    for _ in range(600):
+    for _ in range(300):
         damaged = whole.copy()
         at = rng.integers(0, len(damaged), size=int(rng.integers(1, 4)))
         damaged[at] = rng.integers(0, 256, size=len(at))
@@ -382,7 +382,7 @@ def test_no_mutation_crashes(extension: str, rng: np.random.Generator, tmp_path:
             Run.load(path)
         except IliasFastError as error:
             messages.append(str(error))
-    assert len(messages) > 100
+    assert len(messages) > 50
     assert all(path.name in message for message in messages)
 
 
