@@ -76,7 +76,7 @@ def test_average_precision_of_little() -> None:
     ("change", "error", "message"),
     [
         ({"k": 0}, ParameterError, "k: expected 1 or more, found 0"),
-        ({"k": -1}, ParameterError, "k: expected 0 or more, found -1"),
+        ({"k": -1}, ParameterError, "k: expected 1 or more, found -1"),
         ({"k": 2**63}, ParameterError, "fits 64 bits"),
         ({"k": 1.5}, ParameterError, "k: expected a whole number, found 1.5"),
         ({"positives": 0}, ParameterError, "at least 1, the number of relevant results"),
@@ -268,7 +268,7 @@ def test_database_ids_are_checked_on_request() -> None:
     ("arguments", "message"),
     [
         ({"k": 0}, "k: expected 1 or more"),
-        ({"k": -5}, "k: expected 0 or more"),
+        ({"k": -5}, "k: expected 1 or more"),
         ({"k": "ten"}, "k: expected a whole number"),
         ({"missing": "ignore"}, "missing: expected 'warn', 'zero' or 'error', found 'ignore'"),
         ({"task": "video"}, "task: expected 'image', 'text' or None, found 'video'"),

@@ -10,9 +10,9 @@ use crate::arrays::vector;
 use crate::call::call;
 use crate::error::to_python;
 
-/// A count that Python gave as any integer.
-fn count(what: &str, value: i64) -> PyResult<usize> {
-    usize::try_from(value).map_err(|_| to_python(Error::parameter(what, "0 or more", value)))
+/// A count that Python gave as any integer; the core checks what else must hold of it.
+fn count(what: &str, expected: &str, value: i64) -> PyResult<usize> {
+    usize::try_from(value).map_err(|_| to_python(Error::parameter(what, expected, value)))
 }
 
 /// AP@k of one list.
@@ -25,7 +25,7 @@ fn average_precision(
     k: i64,
 ) -> PyResult<f64> {
     let (scores, relevant) = (vector("scores", &scores)?, vector("relevant", &relevant)?);
-    let (positives, k) = (count("positives", positives)?, count("k", k)?);
+    let (positives, k) = (count("positives", "0 or more", positives)?, count("k", "1 or more", k)?);
     py.detach(|| evaluate::average_precision(scores, relevant, positives, k)).map_err(to_python)
 }
 
@@ -62,7 +62,7 @@ fn judge<'py>(
         queries: vector("queries", &queries)?,
         positives: vector("positives", &positives)?,
         group_count,
-        k: count("k", k)?,
+        k: count("k", "1 or more", k)?,
     };
     let judged = call(py, threads, None, |control| evaluate::judge(&input, control))?;
     Ok((
