@@ -301,6 +301,41 @@ def test_a_dtype_state_cannot_turn_bytes_into_pointers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "program",
+    [
+        b"cnumpy\ndtype\n(N}V__setstate__\nNsutb.",  # setattr(numpy.dtype, "__setstate__", None)
+        b"cnumpy\ndtype\n(N}V__setstate__\nNstb.",
+        b"cnumpy\ndtype\n}Vx\nNsb.",
+        b"cnumpy.core.multiarray\n_reconstruct\n}Vx\nNsb.",
+        b"cnumpy\nndarray\n)\x81.",  # ndarray.__new__(ndarray)
+        b"cnumpy\nndarray\n(I4\ntR.",
+        b"cnumpy.core.multiarray\n_reconstruct\n)R.",
+        b"cnumpy\ndtype\n(Vf4\ntRN}b.",
+        b"cnumpy\ndtype\n(VU0\ntR.",
+    ],
+)
+def test_pickles_cannot_change_or_misuse_the_reader(program: bytes, tmp_path: Path) -> None:
+    (tmp_path / "evil.pkl").write_bytes(b"\x80\x02" + program)
+    with pytest.raises(FileFormatError):
+        Run.load(tmp_path / "evil.pkl")
+    (tmp_path / "run.pkl").write_bytes(pickle.dumps(pickled()))
+    assert len(Run.load(tmp_path / "run.pkl")) == 2
+
+
+@pytest.mark.parametrize("extent", [10**18, 10**9, 2**63, -1])
+@pytest.mark.parametrize("code", ["U0", "S0", "f4"])
+def test_a_pickle_cannot_claim_more_than_it_holds(code: str, extent: int, tmp_path: Path) -> None:
+    class Array:
+        def __reduce__(self) -> tuple[Any, ...]:
+            reconstruct = np.empty(0).__reduce__()[0]
+            return reconstruct, (np.ndarray, (0,), b"b"), (1, (extent,), np.dtype(code), False, b"")
+
+    (tmp_path / "run.pkl").write_bytes(pickle.dumps(pickled(db_ids=Array())))
+    with pytest.raises(FileFormatError, match="refused"):
+        Run.load(tmp_path / "run.pkl")
+
+
+@pytest.mark.parametrize(
     "data",
     [
         b"",

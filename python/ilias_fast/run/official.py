@@ -72,8 +72,7 @@ def read_json(path: Path, duplicates: Duplicates) -> Run:
         raise FileFormatError(f"{path}: not a JSON file: {cause}") from cause
     if not isinstance(queries, _Pairs):
         raise FileFormatError(f"{path}: expected an object of queries, found {_kind(queries)}")
-    row_of: dict[str, int] = {}
-    indices: list[int] = []
+    names: list[str] = []
     scores: list[float] = []
     offsets = [0]
     for query, found in queries:
@@ -81,16 +80,18 @@ def read_json(path: Path, duplicates: Duplicates) -> Run:
             raise FileFormatError(
                 f"{path}: query {query!r}: expected an object of scores by database id, found {_kind(found)}"
             )
-        for name, score in found:
-            if type(score) is not float and type(score) is not int:
-                raise FileFormatError(
-                    f"{path}: query {query!r}, database id {name!r}: expected a number, found {_kind(score)}"
-                )
-            indices.append(row_of.setdefault(name, len(row_of)))
-            scores.append(score)
-        offsets.append(len(indices))
+        values = [score for _, score in found]
+        if not {float, int}.issuperset(map(type, values)):
+            name, score = next(pair for pair in found if type(pair[1]) not in (float, int))
+            raise FileFormatError(
+                f"{path}: query {query!r}, database id {name!r}: expected a number, found {_kind(score)}"
+            )
+        names += [name for name, _ in found]
+        scores += values
+        offsets.append(len(names))
+    row_of = {name: row for row, name in enumerate(dict.fromkeys(names))}
     try:
-        values = np.array(scores, np.float64)
+        numbers = np.array(scores, np.float64)
     except OverflowError as cause:
         raise FileFormatError(f"{path}: a score is larger than any float64") from cause
     return _run(
@@ -98,8 +99,8 @@ def read_json(path: Path, duplicates: Duplicates) -> Run:
         tuple(query for query, _ in queries),
         np.array(offsets, np.int64),
         tuple(row_of),
-        np.array(indices, np.int64),
-        values,
+        np.fromiter(map(row_of.__getitem__, names), np.int64, len(names)),
+        numbers,
         "json",
         duplicates,
     )

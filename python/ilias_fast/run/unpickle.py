@@ -13,6 +13,7 @@ import math
 import pickle
 import pickletools
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ __all__ = ["unpickle"]
 
 _REFUSED_OPCODES = frozenset(
     (
+        "NEWOBJ",
         "INST",
         "OBJ",
         "NEWOBJ_EX",
@@ -43,6 +45,24 @@ _DTYPE = re.compile(r"([<>=|]?)(?:([fiu][1248])|([US]\d{0,6})|(O8?)|(b1))")
 
 class _RefusedError(Exception):
     """The pickle holds something an array pickle does not need."""
+
+
+class _Name:
+    """What a name in the pickle stands for: something to call, and nothing else.
+
+    Handing out the functions and classes themselves would let a pickle set attributes on them.
+    """
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[..., object]) -> None:
+        self._call = call
+
+    def __call__(self, *arguments: object) -> object:
+        return self._call(*arguments)
+
+    def __setstate__(self, _: object) -> None:
+        raise _RefusedError("a state for a name")
 
 
 class _Dtype:
@@ -70,7 +90,8 @@ class _Dtype:
 class _Array:
     """Stands in for a `numpy.ndarray` while its state is read."""
 
-    value: NDArray[Any] | None = None
+    def __init__(self, value: NDArray[Any] | None = None) -> None:
+        self.value = value
 
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) != 5:
@@ -80,7 +101,7 @@ class _Array:
 
 
 def _assembled(content: object, dtype: object, shape: object, order: str) -> NDArray[Any]:
-    if not isinstance(dtype, _Dtype) or order not in ("C", "F"):
+    if not isinstance(dtype, _Dtype) or order not in ("C", "F") or dtype.value.itemsize == 0:
         raise _RefusedError("an array without a dtype or an order")
     if not isinstance(shape, tuple) or not all(type(extent) is int and extent >= 0 for extent in shape):
         raise _RefusedError(f"an array of shape {shape!r}")
@@ -101,12 +122,12 @@ def _reconstruct(_type: object, _shape: object, _code: object) -> _Array:
     return _Array()
 
 
-def _frombuffer(buffer: object, dtype: object, shape: object, order: str, *_: object) -> NDArray[Any]:
-    return _assembled(buffer, dtype, shape, order)
+def _frombuffer(buffer: object, dtype: object, shape: object, order: str, *_: object) -> _Array:
+    return _Array(_assembled(buffer, dtype, shape, order))
 
 
 def _scalar(dtype: object, content: object) -> object:
-    return _assembled(content, dtype, (), "C")[()]
+    return _assembled(content, dtype, (), "C").item()
 
 
 def _encode(text: object, encoding: object) -> bytes:
@@ -116,20 +137,21 @@ def _encode(text: object, encoding: object) -> bytes:
     return text.encode("latin1")
 
 
-class _NdarrayType:
-    """Stands in for the type `numpy.ndarray`, which `_reconstruct` is given."""
+def _ndarray(*_: object) -> object:
+    """Stand in for the type `numpy.ndarray`, which `_reconstruct` is given and nobody needs to call."""
+    raise _RefusedError("a call of numpy.ndarray")
 
 
-_STAND_INS: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): _NdarrayType,
-    ("numpy", "dtype"): _Dtype,
-    ("_codecs", "encode"): _encode,
+_STAND_INS: dict[tuple[str, str], _Name] = {
+    ("numpy", "ndarray"): _Name(_ndarray),
+    ("numpy", "dtype"): _Name(_Dtype),
+    ("_codecs", "encode"): _Name(_encode),
 }
 # numpy 2 renamed the package its pickles refer to.
 for _core in ("numpy._core", "numpy.core"):
-    _STAND_INS[f"{_core}.multiarray", "_reconstruct"] = _reconstruct
-    _STAND_INS[f"{_core}.multiarray", "scalar"] = _scalar
-    _STAND_INS[f"{_core}.numeric", "_frombuffer"] = _frombuffer
+    _STAND_INS[f"{_core}.multiarray", "_reconstruct"] = _Name(_reconstruct)
+    _STAND_INS[f"{_core}.multiarray", "scalar"] = _Name(_scalar)
+    _STAND_INS[f"{_core}.numeric", "_frombuffer"] = _Name(_frombuffer)
 
 
 class _Unpickler(pickle.Unpickler):
