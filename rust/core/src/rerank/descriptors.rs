@@ -66,7 +66,11 @@ impl<'a> Descriptors<'a> {
         for (name, found, expected) in columns {
             if found != expected || self.bytes == 0 {
                 let what = format!("{what}: {name}");
-                return Err(Error::shape(what, format!("{expected} values for {len} descriptors"), found.to_string()));
+                return Err(Error::shape(
+                    what,
+                    format!("{expected} values for {len} descriptors"),
+                    found.to_string(),
+                ));
             }
         }
         Ok(self)

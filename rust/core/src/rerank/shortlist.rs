@@ -55,7 +55,11 @@ impl Shortlists<'_> {
 /// Checks that offsets start at 0, do not decrease, and end at `total`.
 pub fn check_offsets(offsets: &[i64], images: usize, total: usize) -> Result<()> {
     if offsets.len() != images + 1 {
-        return Err(Error::shape("offsets", format!("{} values", images + 1), format!("{} values", offsets.len())));
+        return Err(Error::shape(
+            "offsets",
+            format!("{} values", images + 1),
+            format!("{} values", offsets.len()),
+        ));
     }
     if offsets[0] != 0 {
         return Err(Error::parameter("offsets[0]", "0", offsets[0]));
@@ -66,7 +70,11 @@ pub fn check_offsets(offsets: &[i64], images: usize, total: usize) -> Result<()>
     }
     let last = offsets[images];
     if usize::try_from(last).ok() != Some(total) {
-        return Err(Error::shape("offsets", format!("the last one to be the number of rows, {total}"), last.to_string()));
+        return Err(Error::shape(
+            "offsets",
+            format!("the last one to be the number of rows, {total}"),
+            last.to_string(),
+        ));
     }
     Ok(())
 }
@@ -74,7 +82,9 @@ pub fn check_offsets(offsets: &[i64], images: usize, total: usize) -> Result<()>
 fn check_rows(what: &str, rows: &[i64], len: usize) -> Result<()> {
     match rows.iter().position(|&row| !usize::try_from(row).is_ok_and(|row| row < len)) {
         None => Ok(()),
-        Some(i) => Err(Error::parameter(format!("{what}[{i}]"), format!("a row from 0 to below {len}"), rows[i])),
+        Some(i) => {
+            Err(Error::parameter(format!("{what}[{i}]"), format!("a row from 0 to below {len}"), rows[i]))
+        }
     }
 }
 
@@ -122,9 +132,14 @@ pub fn chamfer(
     truncation: Truncation,
     control: &Control,
 ) -> Result<Vec<f32>> {
-    over_pairs(shortlists, (queries, database), truncation, control, Scratch::default, |_, block, image, scratch| {
-        chamfer::similarity(block, image.codes, scratch)
-    })
+    over_pairs(
+        shortlists,
+        (queries, database),
+        truncation,
+        control,
+        Scratch::default,
+        |_, block, image, scratch| chamfer::similarity(block, image.codes, scratch),
+    )
 }
 
 /// The spatial verification of every pair of the shortlists. Each pair is one unit of progress.
@@ -137,9 +152,14 @@ pub fn spatial(
 ) -> Result<Vec<SpatialResult>> {
     options.check()?;
     let new = spatial::Workspace::default;
-    over_pairs(shortlists, (queries, database), options.truncation, control, new, |query, block, image, workspace| {
-        spatial::verify_pair(query, block, image, options, workspace)
-    })
+    over_pairs(
+        shortlists,
+        (queries, database),
+        options.truncation,
+        control,
+        new,
+        |query, block, image, workspace| spatial::verify_pair(query, block, image, options, workspace),
+    )
 }
 
 /// The Chamfer similarity of one query to images given as one array of codes: image `i` owns the codes
@@ -157,13 +177,16 @@ pub fn chamfer_arrays(
     }
     check_offsets(offsets, offsets.len() - 1, codes.len() / bytes)?;
     let mut scores = vec![0.0; offsets.len() - 1];
-    scores.par_chunks_mut(CHUNK).enumerate().try_for_each_init(Scratch::default, |scratch, (chunk, scores)| {
-        for (i, score) in scores.iter_mut().enumerate() {
-            let image = chunk * CHUNK + i;
-            let part = offsets[image] as usize * bytes..offsets[image + 1] as usize * bytes;
-            *score = chamfer::similarity(&block, &codes[part], scratch)?;
-        }
-        control.advance(scores.len() as u64)
-    })?;
+    scores.par_chunks_mut(CHUNK).enumerate().try_for_each_init(
+        Scratch::default,
+        |scratch, (chunk, scores)| {
+            for (i, score) in scores.iter_mut().enumerate() {
+                let image = chunk * CHUNK + i;
+                let part = offsets[image] as usize * bytes..offsets[image + 1] as usize * bytes;
+                *score = chamfer::similarity(&block, &codes[part], scratch)?;
+            }
+            control.advance(scores.len() as u64)
+        },
+    )?;
     Ok(scores)
 }

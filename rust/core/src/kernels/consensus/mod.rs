@@ -182,7 +182,8 @@ mod tests {
                         let other = Consensus { level };
                         let (a, b) = (reference.gain(&points, map, radius), other.gain(&points, map, radius));
                         assert_eq!(a.to_bits(), b.to_bits(), "{level:?}");
-                        let (a, b) = (reference.moments(&points, map, radius), other.moments(&points, map, radius));
+                        let (a, b) =
+                            (reference.moments(&points, map, radius), other.moments(&points, map, radius));
                         assert_eq!(format!("{a:?}"), format!("{b:?}"), "{level:?}");
                         assert_eq!(
                             reference.near(&points, map[2], map[5], radius),

@@ -20,8 +20,12 @@ fn weights(x: &Lanes, y: &Lanes, u: &Lanes, v: &Lanes, map: &Map, inverse: f32) 
 }
 
 /// Sums the lanes pairwise: always the same order.
-#[inline(always)]
-fn fold(mut lanes: Lanes) -> f32 {
+///
+/// Never inlined: the compiler would otherwise cut the accumulators of the loops into the pieces it adds here,
+/// and shuffle at every step to keep them.
+#[inline(never)]
+fn fold(lanes: &Lanes) -> f32 {
+    let mut lanes = *lanes;
     let mut half = LANES / 2;
     while half > 0 {
         for l in 0..half {
@@ -35,7 +39,8 @@ fn fold(mut lanes: Lanes) -> f32 {
 /// The columns in steps of sixteen.
 #[inline(always)]
 fn steps(points: &Points) -> impl Iterator<Item = (&Lanes, &Lanes, &Lanes, &Lanes)> {
-    let [x, y, u, v] = [&points.x, &points.y, &points.u, &points.v].map(|column| column.as_chunks::<LANES>().0);
+    let [x, y, u, v] =
+        [&points.x, &points.y, &points.u, &points.v].map(|column| column.as_chunks::<LANES>().0);
     x.iter().zip(y).zip(u).zip(v).map(|(((x, y), u), v)| (x, y, u, v))
 }
 
@@ -50,7 +55,7 @@ pub fn gain(points: &Points, map: &Map, squared_radius: f32) -> f32 {
             sum[l] += w[l];
         }
     }
-    fold(sum)
+    fold(&sum)
 }
 
 /// See [`super::Consensus::moments`].
@@ -77,7 +82,7 @@ pub fn moments(points: &Points, map: &Map, squared_radius: f32) -> Moments {
         }
     }
     let mut totals = [0.0_f64; 12];
-    for (total, sum) in totals.iter_mut().zip(sums) {
+    for (total, sum) in totals.iter_mut().zip(&sums) {
         *total = f64::from(fold(sum));
     }
     let [w, x, y, u, v, xx, xy, yy, xu, yu, xv, yv] = totals;

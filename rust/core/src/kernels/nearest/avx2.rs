@@ -7,10 +7,10 @@
 #![cfg(target_arch = "x86_64")]
 
 use core::arch::x86_64::{
-    __m256i, _mm256_add_epi8, _mm256_add_epi16, _mm256_castsi256_si128, _mm256_cmpeq_epi16, _mm256_cvtepu8_epi16,
-    _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_min_epu8, _mm256_min_epu16, _mm256_movemask_epi8,
-    _mm256_packs_epi16, _mm256_permute4x64_epi64, _mm256_set1_epi8, _mm256_setzero_si256, _mm256_shuffle_epi8,
-    _mm256_storeu_si256,
+    __m256i, _mm256_add_epi8, _mm256_add_epi16, _mm256_castsi256_si128, _mm256_cmpeq_epi16,
+    _mm256_cvtepu8_epi16, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_min_epu8, _mm256_min_epu16,
+    _mm256_movemask_epi8, _mm256_packs_epi16, _mm256_permute4x64_epi64, _mm256_set1_epi8,
+    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_storeu_si256,
 };
 
 use super::FAR;
@@ -131,7 +131,8 @@ impl Planes {
     pub fn indices(&self, len: usize, database: &[u8], limit: u16, distances: &[u16], out: &mut [u32]) {
         for (g, group) in self.planes.chunks_exact(2 * self.bytes).enumerate() {
             let first = g * LANES;
-            let distances: &[u16; LANES] = distances[first..].first_chunk().expect("distances are whole groups");
+            let distances: &[u16; LANES] =
+                distances[first..].first_chunk().expect("distances are whole groups");
             let mut pending = 0_u32;
             for (lane, &distance) in distances.iter().enumerate() {
                 pending |= u32::from(first + lane < len && distance <= limit) << lane;

@@ -7,8 +7,9 @@
 #![cfg(target_arch = "x86_64")]
 
 use core::arch::x86_64::{
-    __m512i, _mm_storeu_si128, _mm512_add_epi64, _mm512_cmpeq_epi64_mask, _mm512_cvtepi64_epi16, _mm512_min_epu16,
-    _mm512_popcnt_epi64, _mm512_set_epi64, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_xor_si512,
+    __m512i, _mm_storeu_si128, _mm512_add_epi64, _mm512_cmpeq_epi64_mask, _mm512_cvtepi64_epi16,
+    _mm512_min_epu16, _mm512_popcnt_epi64, _mm512_set_epi64, _mm512_set1_epi64, _mm512_setzero_si512,
+    _mm512_xor_si512,
 };
 
 /// Queries a register.
@@ -130,7 +131,8 @@ impl Lanes {
             if pending == 0 {
                 continue;
             }
-            let [a, b, c, d, e, f, g, h]: [i64; LANES] = std::array::from_fn(|lane| i64::from(distances[lane]));
+            let [a, b, c, d, e, f, g, h]: [i64; LANES] =
+                std::array::from_fn(|lane| i64::from(distances[lane]));
             let wanted = _mm512_set_epi64(h, g, f, e, d, c, b, a);
             for (j, code) in codes.iter().enumerate() {
                 let mut hits = _mm512_cmpeq_epi64_mask(count(group, &broadcast(code)), wanted) & pending;
@@ -172,7 +174,11 @@ fn count<const W: usize>(group: &[__m512i; W], words: &[__m512i; W]) -> __m512i 
 /// The smallest distance of each of `G * 8` queries over all database codes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
-fn minima<const W: usize, const G: usize>(block: &[[__m512i; W]; G], codes: &[[[u8; WORD]; W]], out: &mut [u16]) {
+fn minima<const W: usize, const G: usize>(
+    block: &[[__m512i; W]; G],
+    codes: &[[[u8; WORD]; W]],
+    out: &mut [u16],
+) {
     let block = *block;
     let mut best = [_mm512_set1_epi64(-1); G];
     for code in codes {

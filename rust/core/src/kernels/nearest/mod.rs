@@ -139,7 +139,9 @@ impl QueryBlock {
             return Ok(());
         }
         match &self.layout {
-            Layout::Scalar(codes) => scalar::indices(codes, self.bytes, database, max_distance, distances, indices),
+            Layout::Scalar(codes) => {
+                scalar::indices(codes, self.bytes, database, max_distance, distances, indices)
+            }
             // SAFETY: the layout was made at this level, so this machine can run it.
             #[cfg(target_arch = "x86_64")]
             Layout::Avx2(planes) => unsafe {
@@ -158,10 +160,18 @@ impl QueryBlock {
 /// The number of codes in `codes`, or an error if they are not whole codes of a length that is supported.
 fn check(what: &str, codes: &[u8], bytes: usize) -> Result<usize> {
     if !(1..=MOST_BYTES).contains(&bytes) {
-        return Err(Error::shape(what, format!("codes of 1 to {MOST_BYTES} bytes"), format!("{bytes} bytes")));
+        return Err(Error::shape(
+            what,
+            format!("codes of 1 to {MOST_BYTES} bytes"),
+            format!("{bytes} bytes"),
+        ));
     }
     if !codes.len().is_multiple_of(bytes) {
-        return Err(Error::shape(what, format!("a multiple of {bytes} bytes"), format!("{} bytes", codes.len())));
+        return Err(Error::shape(
+            what,
+            format!("a multiple of {bytes} bytes"),
+            format!("{} bytes", codes.len()),
+        ));
     }
     Ok(codes.len() / bytes)
 }
@@ -233,8 +243,12 @@ mod tests {
                     let expected = naive(&query, &database, bytes, limit);
                     for block in blocks(&query, bytes) {
                         block.nearest(&database, limit, &mut scratch).unwrap();
-                        let found: Vec<_> =
-                            scratch.distances().iter().copied().zip(scratch.indices().iter().copied()).collect();
+                        let found: Vec<_> = scratch
+                            .distances()
+                            .iter()
+                            .copied()
+                            .zip(scratch.indices().iter().copied())
+                            .collect();
                         assert_eq!(found, expected, "{bytes} bytes, {m} x {n}, limit {limit}");
                     }
                 }

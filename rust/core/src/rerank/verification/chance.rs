@@ -64,8 +64,9 @@ mod tests {
         for n in [1, 5, 30] {
             for k in 1..=n {
                 for p in [1e-4, 0.03, 0.5, 0.97] {
-                    let sum: f64 =
-                        (k..=n).map(|i| choose(n, i) * f64::powi(p, i as i32) * f64::powi(1.0 - p, (n - i) as i32)).sum();
+                    let sum: f64 = (k..=n)
+                        .map(|i| choose(n, i) * f64::powi(p, i as i32) * f64::powi(1.0 - p, (n - i) as i32))
+                        .sum();
                     let found = ln_binomial_tail(n, k, p);
                     assert!((found - sum.ln()).abs() < 1e-9, "n {n}, k {k}, p {p}: {found} and {}", sum.ln());
                 }

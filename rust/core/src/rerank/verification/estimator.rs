@@ -30,6 +30,8 @@ pub enum Proposals<'a> {
     Keypoints(&'a [[f64; 2]]),
     /// Two correspondences each: a similarity.
     Pairs(&'a [[u32; 2]]),
+    /// Three correspondences each: an affine map.
+    Triples(&'a [[u32; 3]]),
 }
 
 /// The estimation of a planar map from correspondences whose coordinates are in units of the inlier threshold.
@@ -59,6 +61,7 @@ impl Estimator for Correspondences<'_> {
             Proposals::Translation => self.points.len(),
             Proposals::Keypoints(geometry) => geometry.len(),
             Proposals::Pairs(pairs) => pairs.len(),
+            Proposals::Triples(triples) => triples.len(),
         }
     }
 
@@ -72,6 +75,9 @@ impl Estimator for Correspondences<'_> {
             Proposals::Pairs(pairs) => {
                 let [first, second] = pairs[index].map(|j| self.point(j as usize));
                 similarity::from_two(first, second)?
+            }
+            Proposals::Triples(triples) => {
+                affine::from_three(triples[index].map(|j| self.point(j as usize)))?
             }
         };
         self.limits.allow(&model).then_some(model)
@@ -92,6 +98,7 @@ impl Estimator for Correspondences<'_> {
 fn best_fit(moments: &Moments, limits: &Limits) -> Option<Affine> {
     let believed = |model: &Affine| limits.allow(model);
     let affine = || (moments.w >= 3.5).then(|| affine::least_squares(moments)).flatten().filter(believed);
-    let similarity = || (moments.w >= 1.5).then(|| similarity::least_squares(moments)).flatten().filter(believed);
+    let similarity =
+        || (moments.w >= 1.5).then(|| similarity::least_squares(moments)).flatten().filter(believed);
     affine().or_else(similarity).or_else(|| translation::least_squares(moments).filter(believed))
 }

@@ -8,8 +8,8 @@
 //! | [`chance`] | a score that is zero for what random correspondences reach |
 //!
 //! Hypotheses: with keypoint scale and angle, a similarity from each correspondence. Without, a translation from
-//! each (with a wide basin) and a similarity from each pair, all pairs up to a budget and a seeded sample of them
-//! beyond it. The best are refined by weighted least squares, similarity first and affine once enough agrees,
+//! each (with a wide basin), a similarity from each pair and an affine map from each triple, all of them up to a
+//! budget and a seeded sample beyond it: pairs find few inliers among many outliers, triples strong foreshortening. The best are refined by weighted least squares, similarity first and affine once enough agrees,
 //! while the radius shrinks to the threshold. The hypotheses and their refinement run in float32 on centred
 //! coordinates in units of the threshold; the final fit, the mask and the count are float64 on the coordinates as
 //! given.
@@ -28,9 +28,13 @@ use crate::kernels::consensus::{Consensus, Moments, Points};
 
 /// Pairs of correspondences tried at most; more are sampled.
 pub const PAIR_BUDGET: usize = 2000;
+/// Triples of correspondences tried at most; more are sampled.
+pub const TRIPLE_BUDGET: usize = 1000;
 
-const TRANSLATION: Plan<'_> = Plan { keep: 4, hypothesis_radius: 5.0, schedule: &[5.0, 4.0, 3.0, 2.0, 1.5, 1.2, 1.2] };
+const TRANSLATION: Plan<'_> =
+    Plan { keep: 4, hypothesis_radius: 5.0, schedule: &[5.0, 4.0, 3.0, 2.0, 1.5, 1.2, 1.2] };
 const PAIRS: Plan<'_> = Plan { keep: 8, hypothesis_radius: 2.5, schedule: &[3.0, 2.5, 2.0, 1.5, 1.2, 1.2] };
+const TRIPLES: Plan<'_> = Plan { keep: 4, hypothesis_radius: 2.0, schedule: &[2.0, 1.5, 1.2, 1.2] };
 const KEYPOINTS: Plan<'_> = Plan { keep: 8, hypothesis_radius: 3.0, schedule: &[3.0, 2.5, 2.0, 1.5, 1.2] };
 
 /// What spatial verification finds.
@@ -59,6 +63,7 @@ pub struct Geometry<'a> {
 pub struct Workspace {
     points: Points,
     pairs: Vec<[u32; 2]>,
+    triples: Vec<[u32; 3]>,
     positions: Vec<[u32; 2]>,
     /// Which correspondences are inliers of the model found last.
     pub mask: Vec<bool>,
@@ -75,7 +80,7 @@ pub fn verify(
     workspace: &mut Workspace,
 ) -> Result<Verification> {
     check(correspondences, threshold)?;
-    let Workspace { points, pairs, positions, mask } = workspace;
+    let Workspace { points, pairs, triples, positions, mask } = workspace;
     mask.clear();
     mask.resize(correspondences.len(), false);
     if correspondences.is_empty() {
@@ -89,14 +94,17 @@ pub fn verify(
         let best = estimate(&problem(Proposals::Keypoints(geometry.ratios)), &KEYPOINTS);
         (best, geometry.ratios.len())
     } else {
-        choose_pairs(points.len(), pairs);
-        let translated = estimate(&problem(Proposals::Translation), &TRANSLATION);
-        let paired = estimate(&problem(Proposals::Pairs(pairs)), &PAIRS);
-        let best = match (translated, paired) {
-            (Some(a), Some(b)) => Some(if b.score > a.score { b } else { a }),
-            (a, b) => a.or(b),
-        };
-        (best, points.len() + pairs.len())
+        choose(points.len(), PAIR_BUDGET, pairs);
+        choose(points.len(), TRIPLE_BUDGET, triples);
+        let sources = [
+            (Proposals::Translation, &TRANSLATION),
+            (Proposals::Pairs(pairs), &PAIRS),
+            (Proposals::Triples(triples), &TRIPLES),
+        ];
+        let found = sources.into_iter().filter_map(|(proposals, plan)| estimate(&problem(proposals), plan));
+        // The earlier, simpler source wins a tie.
+        let best = found.reduce(|best, next| if next.score > best.score { next } else { best });
+        (best, points.len() + pairs.len() + triples.len())
     };
     let start = best.map_or_else(
         || translation::from_correspondence(correspondences[0].map(f64::from)),
@@ -108,7 +116,8 @@ pub fn verify(
         *inside = model.residual(point.map(f64::from)) <= threshold;
         inliers += usize::from(*inside);
     }
-    let found = || correspondences.iter().zip(mask.iter()).filter_map(|(point, &inside)| inside.then_some(point));
+    let found =
+        || correspondences.iter().zip(mask.iter()).filter_map(|(point, &inside)| inside.then_some(point));
     let distinct = distinct(found(), positions);
     Ok(Verification { model: (inliers > 0).then_some(model), inliers, distinct, hypotheses })
 }
@@ -150,7 +159,12 @@ fn check(correspondences: &[[f32; 4]], threshold: f64) -> Result<()> {
     for (row, point) in correspondences.iter().enumerate() {
         if let Some(column) = point.iter().position(|value| !value.is_finite()) {
             let what = if column < 2 { "query_xy" } else { "database_xy" };
-            return Err(Error::NonFinite { what: what.into(), row, column: column % 2, value: point[column] });
+            return Err(Error::NonFinite {
+                what: what.into(),
+                row,
+                column: column % 2,
+                value: point[column],
+            });
         }
     }
     Ok(())
@@ -176,7 +190,9 @@ impl Frame {
 
     fn normalise(&self, point: [f32; 4]) -> [f32; 4] {
         // Clamped so that squares stay finite; anything that far away is an outlier of every map.
-        std::array::from_fn(|i| ((f64::from(point[i]) - self.centre[i]) / self.unit).clamp(-1e12, 1e12) as f32)
+        std::array::from_fn(|i| {
+            ((f64::from(point[i]) - self.centre[i]) / self.unit).clamp(-1e12, 1e12) as f32
+        })
     }
 
     /// A map of normalised coordinates as one of the coordinates given.
@@ -248,8 +264,20 @@ fn inlier_moments(model: &Affine, correspondences: &[[f32; 4]], threshold: f64) 
             *mean += (value - *mean) / count;
         }
     }
-    let mut m =
-        Moments { w: count, x: 0.0, y: 0.0, u: 0.0, v: 0.0, xx: 0.0, xy: 0.0, yy: 0.0, xu: 0.0, yu: 0.0, xv: 0.0, yv: 0.0 };
+    let mut m = Moments {
+        w: count,
+        x: 0.0,
+        y: 0.0,
+        u: 0.0,
+        v: 0.0,
+        xx: 0.0,
+        xy: 0.0,
+        yy: 0.0,
+        xu: 0.0,
+        yu: 0.0,
+        xv: 0.0,
+        yv: 0.0,
+    };
     for point in inliers() {
         let [x, y, u, v] = std::array::from_fn(|i| point[i] - mean[i]);
         m.x += x;
@@ -280,21 +308,30 @@ fn distinct<'a>(points: impl Iterator<Item = &'a [f32; 4]> + Clone, buffer: &mut
     count(0).min(count(2))
 }
 
-/// All pairs `i < j` if they fit the budget, else a seeded sample without order or replacement guarantees.
-fn choose_pairs(count: usize, pairs: &mut Vec<[u32; 2]>) {
-    pairs.clear();
-    let all = count * count.saturating_sub(1) / 2;
-    if all <= PAIR_BUDGET {
-        for i in 0..count as u32 {
-            pairs.extend((i + 1..count as u32).map(|j| [i, j]));
+/// All samples `i < j` (`< k`) if they fit the budget, else that many drawn with a seed of their own.
+fn choose<const N: usize>(count: usize, budget: usize, samples: &mut Vec<[u32; N]>) {
+    samples.clear();
+    let all = (0..N).fold(1, |product: usize, i| product.saturating_mul(count.saturating_sub(i)) / (i + 1));
+    if all <= budget {
+        let mut sample: [u32; N] = std::array::from_fn(|i| i as u32);
+        for _ in 0..all {
+            samples.push(sample);
+            // The next combination in lexicographic order.
+            let room = |i: usize| (count - N + i) as u32;
+            if let Some(i) = (0..N).rev().find(|&i| sample[i] < room(i)) {
+                sample[i] += 1;
+                for j in i + 1..N {
+                    sample[j] = sample[j - 1] + 1;
+                }
+            }
         }
         return;
     }
     let mut random = SplitMix(0x1F83_D9AB_FB41_BD6B ^ count as u64);
-    while pairs.len() < PAIR_BUDGET {
-        let (i, j) = (random.below(count as u64), random.below(count as u64));
-        if i != j {
-            pairs.push([i.min(j), i.max(j)]);
+    while samples.len() < budget {
+        let sample: [u32; N] = std::array::from_fn(|_| random.below(count as u64));
+        if (1..N).all(|i| !sample[..i].contains(&sample[i])) {
+            samples.push(sample);
         }
     }
 }

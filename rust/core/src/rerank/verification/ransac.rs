@@ -98,7 +98,10 @@ mod tests {
 
     #[test]
     fn earlier_hypothesis_wins_a_tie_and_nothing_gives_none() {
-        assert!(estimate(&Location(vec![7.0, 100.0]), &PLAN).is_some_and(|best| best.model.to_bits() == 7.0_f64.to_bits()));
+        assert!(
+            estimate(&Location(vec![7.0, 100.0]), &PLAN)
+                .is_some_and(|best| best.model.to_bits() == 7.0_f64.to_bits())
+        );
         assert_eq!(estimate(&Location(vec![f64::NAN]), &PLAN), None);
         assert_eq!(estimate(&Location(vec![]), &PLAN), None);
     }

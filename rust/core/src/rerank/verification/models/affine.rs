@@ -3,6 +3,20 @@
 use super::Affine;
 use crate::kernels::consensus::Moments;
 
+/// The affine map through three correspondences; None if the query points lie on a line.
+pub fn from_three([first, second, third]: [[f64; 4]; 3]) -> Option<Affine> {
+    let [x1, y1, u1, v1] = std::array::from_fn(|i| second[i] - first[i]);
+    let [x2, y2, u2, v2] = std::array::from_fn(|i| third[i] - first[i]);
+    let det = x1 * y2 - x2 * y1;
+    if det == 0.0 {
+        return None;
+    }
+    let (a, b) = ((u1 * y2 - u2 * y1) / det, (u2 * x1 - u1 * x2) / det);
+    let (d, e) = ((v1 * y2 - v2 * y1) / det, (v2 * x1 - v1 * x2) / det);
+    let [x, y, u, v] = first;
+    Some(Affine([a, b, u - (a * x + b * y), d, e, v - (d * x + e * y)]))
+}
+
 /// The weighted least squares affine map; None if the weighted query points (nearly) lie on a line.
 pub fn least_squares(m: &Moments) -> Option<Affine> {
     if m.w <= 0.0 {

@@ -74,7 +74,11 @@ mod tests {
             let [a, b, d, e] = linear;
             Limits::DEFAULT.allow(&Affine([a, b, 0.0, d, e, 0.0]))
         };
-        assert!(allowed([1.0, 0.0, 0.0, 1.0]) && allowed([0.0, -10.0, 10.0, 0.0]) && allowed([4.0, 0.0, 0.0, 1.0]));
+        assert!(
+            allowed([1.0, 0.0, 0.0, 1.0])
+                && allowed([0.0, -10.0, 10.0, 0.0])
+                && allowed([4.0, 0.0, 0.0, 1.0])
+        );
         assert!(!allowed([1.0, 0.0, 0.0, -1.0]), "reflection");
         assert!(!allowed([0.05, 0.0, 0.0, 0.05]), "collapse");
         assert!(!allowed([4.1, 0.0, 0.0, 1.0]), "foreshortening");
