@@ -4,7 +4,8 @@ use ilias_fast_core::kernels::nearest::{QueryBlock, Scratch};
 use ilias_fast_core::rerank::descriptors::Descriptors;
 use ilias_fast_core::rerank::matching::{self, Match};
 use ilias_fast_core::rerank::options::{MatchOptions, SpatialOptions, SpatialScore, Truncation};
-use ilias_fast_core::rerank::{shortlist, spatial, verification};
+use ilias_fast_core::rerank::shortlist::Shortlists;
+use ilias_fast_core::rerank::{shortlist, spatial, stores, verification};
 use ilias_fast_core::{Error, Result};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
@@ -12,6 +13,7 @@ use pyo3::prelude::*;
 use crate::arrays::{matrix, vector};
 use crate::call::call;
 use crate::error::to_python;
+use crate::store::PyStore;
 
 type Columns<'py> = (Bound<'py, PyArray1<i32>>, Bound<'py, PyArray1<i32>>, Bound<'py, PyArray1<i32>>);
 type Model<'py> = Option<Bound<'py, PyArray2<f64>>>;
@@ -20,7 +22,9 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(match_codes, module)?)?;
     module.add_function(wrap_pyfunction!(chamfer, module)?)?;
     module.add_function(wrap_pyfunction!(verify_spatial, module)?)?;
-    module.add_function(wrap_pyfunction!(verify_pair, module)?)
+    module.add_function(wrap_pyfunction!(verify_pair, module)?)?;
+    module.add_function(wrap_pyfunction!(rerank_chamfer, module)?)?;
+    module.add_function(wrap_pyfunction!(rerank_spatial, module)?)
 }
 
 /// An error unless both sides have codes of the same number of bytes.
@@ -206,4 +210,83 @@ fn verify_pair<'py>(
     })?;
     let mask = workspace.verification.mask.into_pyarray(py);
     Ok((columns(py, &workspace.matches), mask, model(py, &result.verification)?, result.score))
+}
+
+/// The number of descriptors used of a query and of a database image; None is all.
+fn truncation((query, database): (Option<usize>, Option<usize>)) -> Truncation {
+    Truncation { query: query.unwrap_or(usize::MAX), database: database.unwrap_or(usize::MAX) }
+}
+
+#[pyfunction]
+#[allow(clippy::too_many_arguments)]
+fn rerank_chamfer<'py>(
+    py: Python<'py>,
+    queries: &PyStore,
+    database: &PyStore,
+    query_rows: PyReadonlyArray1<'py, i64>,
+    offsets: PyReadonlyArray1<'py, i64>,
+    rows: PyReadonlyArray1<'py, i64>,
+    descriptors: (Option<usize>, Option<usize>),
+    threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Bound<'py, PyArray1<f32>>> {
+    let shortlists = Shortlists {
+        queries: vector("query_rows", &query_rows)?,
+        offsets: vector("offsets", &offsets)?,
+        rows: vector("rows", &rows)?,
+    };
+    let (queries, database) = (&*queries.inner, &*database.inner);
+    let scores = call(py, threads, progress.as_ref(), |control| {
+        stores::check_compatible(queries, database)?;
+        shortlist::chamfer(&shortlists, queries, database, truncation(descriptors), control)
+    })?;
+    Ok(scores.into_pyarray(py))
+}
+
+type SpatialColumns<'py> = (
+    Bound<'py, PyArray1<f32>>,
+    Bound<'py, PyArray1<i32>>,
+    Bound<'py, PyArray1<i32>>,
+    Bound<'py, PyArray1<f64>>,
+);
+
+/// Scores, inliers, tentative correspondences, and six numbers of each model (NaN without one).
+#[pyfunction]
+#[allow(clippy::too_many_arguments)]
+fn rerank_spatial<'py>(
+    py: Python<'py>,
+    queries: &PyStore,
+    database: &PyStore,
+    query_rows: PyReadonlyArray1<'py, i64>,
+    offsets: PyReadonlyArray1<'py, i64>,
+    rows: PyReadonlyArray1<'py, i64>,
+    options: SpatialFields,
+    descriptors: (Option<usize>, Option<usize>),
+    threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<SpatialColumns<'py>> {
+    let shortlists = Shortlists {
+        queries: vector("query_rows", &query_rows)?,
+        offsets: vector("offsets", &offsets)?,
+        rows: vector("rows", &rows)?,
+    };
+    let (queries, database) = (&*queries.inner, &*database.inner);
+    let results = call(py, threads, progress.as_ref(), |control| {
+        stores::check_compatible(queries, database)?;
+        let options = options.options(truncation(descriptors))?;
+        shortlist::spatial(&shortlists, queries, database, &options, control)
+    })?;
+    let scores: Vec<f32> = results.iter().map(|result| result.score).collect();
+    let inliers: Vec<i32> = results.iter().map(|result| result.verification.inliers as i32).collect();
+    let tentative: Vec<i32> = results.iter().map(|result| result.tentative as i32).collect();
+    let models: Vec<f64> = results
+        .iter()
+        .flat_map(|result| result.verification.model.map_or([f64::NAN; 6], |model| model.0))
+        .collect();
+    Ok((
+        scores.into_pyarray(py),
+        inliers.into_pyarray(py),
+        tentative.into_pyarray(py),
+        models.into_pyarray(py),
+    ))
 }

@@ -19,7 +19,7 @@ pub struct Descriptors<'a> {
     pub size: [u32; 2],
 }
 
-impl<'a> Descriptors<'a> {
+impl Descriptors<'_> {
     /// Number of descriptors.
     pub fn len(&self) -> usize {
         self.codes.len() / self.bytes

@@ -9,6 +9,7 @@
 //! | [`verification`] | the map that explains most of them: estimator, loop, models |
 //! | [`spatial`] | match, verify and score a pair |
 //! | [`shortlist`] | each method over a whole run |
+//! | [`stores`] | mapped local stores as sources |
 
 pub mod chamfer;
 pub mod descriptors;
@@ -16,4 +17,5 @@ pub mod matching;
 pub mod options;
 pub mod shortlist;
 pub mod spatial;
+pub mod stores;
 pub mod verification;

@@ -4,10 +4,10 @@
 
 use super::{Map, Moments, Points, scalar};
 
-/// See [`super::Consensus::gain`].
+/// See [`super::Consensus::gains`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-pub fn gain(points: &Points, map: &Map, squared_radius: f32) -> f32 {
-    scalar::gain(points, map, squared_radius)
+pub fn gains(points: &Points, maps: &[Map], squared_radius: f32) -> scalar::Lanes {
+    scalar::gains(points, maps, squared_radius)
 }
 
 /// See [`super::Consensus::moments`].

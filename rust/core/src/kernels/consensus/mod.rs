@@ -3,10 +3,10 @@
 //! For correspondences `(x, y) -> (u, v)`, a map `A = [a b c; d e f]` and a squared radius `R`, with the residual
 //! `r = (a x + b y + c - u)^2 + (d x + e y + f - v)^2` and the weight `w = max(0, 1 - r / R)`:
 //!
-//! * [`gain`]: `sum of w`, the truncated quadratic (MSAC) loss turned into a gain: 0 for no agreement, at most
+//! * [`Consensus::gains`]: `sum of w`, the truncated quadratic (MSAC) loss turned into a gain: 0 for no agreement, at most
 //!   the number of correspondences;
-//! * [`moments`]: the twelve weighted sums from which least squares maps are solved;
-//! * [`near`]: how many points `(u, v)` lie within the radius of a given point.
+//! * [`Consensus::moments`]: the twelve weighted sums from which least squares maps are solved;
+//! * [`Consensus::near`]: how many points `(u, v)` lie within the radius of a given point.
 //!
 //! Everything is float32 in sixteen partial sums (lane = index modulo 16), multiplied and added separately and
 //! folded in a fixed order. So every CPU level gives the same bits: the algorithm is written once, in `scalar.rs`,
@@ -106,16 +106,17 @@ impl Consensus {
         Ok(Self { level: level::active()? })
     }
 
-    /// The sum of weights.
-    pub fn gain(self, points: &Points, map: &Map, squared_radius: f32) -> f32 {
+    /// The sum of weights of each of up to [`LANES`] maps; the rest of the result is zero.
+    pub fn gains(self, points: &Points, maps: &[Map], squared_radius: f32) -> [f32; LANES] {
+        assert!(maps.len() <= LANES, "{} maps, at most {LANES} at a time", maps.len());
         match self.level {
-            Level::Scalar => scalar::gain(points, map, squared_radius),
+            Level::Scalar => scalar::gains(points, maps, squared_radius),
             // SAFETY: the active level is one this machine can run.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { avx2::gain(points, map, squared_radius) },
+            Level::Avx2 => unsafe { avx2::gains(points, maps, squared_radius) },
             // SAFETY: the active level is one this machine can run.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => unsafe { avx512::gain(points, map, squared_radius) },
+            Level::Avx512 => unsafe { avx512::gains(points, maps, squared_radius) },
             #[cfg(not(target_arch = "x86_64"))]
             Level::Avx2 | Level::Avx512 => unreachable!("not available on this architecture"),
         }
@@ -180,8 +181,9 @@ mod tests {
                     let reference = Consensus { level: Level::Scalar };
                     for level in Level::available() {
                         let other = Consensus { level };
-                        let (a, b) = (reference.gain(&points, map, radius), other.gain(&points, map, radius));
-                        assert_eq!(a.to_bits(), b.to_bits(), "{level:?}");
+                        let (a, b) =
+                            (reference.gains(&points, &maps, radius), other.gains(&points, &maps, radius));
+                        assert_eq!(a.map(f32::to_bits), b.map(f32::to_bits), "{level:?}");
                         let (a, b) =
                             (reference.moments(&points, map, radius), other.moments(&points, map, radius));
                         assert_eq!(format!("{a:?}"), format!("{b:?}"), "{level:?}");
@@ -209,7 +211,7 @@ mod tests {
             weighted_x += weight * x;
         }
         let consensus = Consensus::new().unwrap();
-        assert!((f64::from(consensus.gain(&points, &map, 25.0)) - expected).abs() < 1e-3);
+        assert!((f64::from(consensus.gains(&points, &[map], 25.0)[0]) - expected).abs() < 1e-3);
         let moments = consensus.moments(&points, &map, 25.0);
         assert!((moments.w - expected).abs() < 1e-3 && (moments.x - weighted_x).abs() < 1e-2);
     }

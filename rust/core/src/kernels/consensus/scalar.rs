@@ -2,9 +2,11 @@
 //!
 //! `#[inline(always)]` so that each level's file compiles its own copy.
 
+#![allow(clippy::inline_always, reason = "each level must compile its own copy of these loops")]
+
 use super::{LANES, Map, Moments, Points};
 
-type Lanes = [f32; LANES];
+pub type Lanes = [f32; LANES];
 
 /// Sixteen weights; not a number counts as no agreement.
 #[inline(always)]
@@ -44,18 +46,34 @@ fn steps(points: &Points) -> impl Iterator<Item = (&Lanes, &Lanes, &Lanes, &Lane
     x.iter().zip(y).zip(u).zip(v).map(|(((x, y), u), v)| (x, y, u, v))
 }
 
-/// See [`super::Consensus::gain`].
+/// See [`super::Consensus::gains`].
 #[inline(always)]
-pub fn gain(points: &Points, map: &Map, squared_radius: f32) -> f32 {
+pub fn gains(points: &Points, maps: &[Map], squared_radius: f32) -> Lanes {
     let inverse = 1.0 / squared_radius;
-    let mut sum = [0.0; LANES];
-    for (x, y, u, v) in steps(points) {
-        let w = weights(x, y, u, v, map, inverse);
+    // Row l holds lane l of every map's partial sums: the fold then runs over maps side by side.
+    let mut sums = [[0.0; LANES]; LANES];
+    for (m, map) in maps.iter().enumerate() {
+        let mut sum = [0.0; LANES];
+        for (x, y, u, v) in steps(points) {
+            let w = weights(x, y, u, v, map, inverse);
+            for l in 0..LANES {
+                sum[l] += w[l];
+            }
+        }
         for l in 0..LANES {
-            sum[l] += w[l];
+            sums[l][m] = sum[l];
         }
     }
-    fold(&sum)
+    let mut half = LANES / 2;
+    while half > 0 {
+        for l in 0..half {
+            for m in 0..LANES {
+                sums[l][m] += sums[l + half][m];
+            }
+        }
+        half /= 2;
+    }
+    sums[0]
 }
 
 /// See [`super::Consensus::moments`].

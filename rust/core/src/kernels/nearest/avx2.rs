@@ -5,6 +5,7 @@
 //! hold 31 bytes (62 nibbles of at most 4); longer codes are widened to 16 bits every 31 bytes.
 
 #![cfg(target_arch = "x86_64")]
+#![allow(clippy::cast_ptr_alignment, reason = "only unaligned loads and stores use these pointers")]
 
 use core::arch::x86_64::{
     __m256i, _mm256_add_epi8, _mm256_add_epi16, _mm256_castsi256_si128, _mm256_cmpeq_epi16,
@@ -28,7 +29,7 @@ pub struct Planes {
     bytes: usize,
     groups: usize,
     /// Nibble `p` of the 32 queries of group `g` is element `g * 2 * bytes + p`; missing queries are zero.
-    planes: Vec<__m256i>,
+    nibbles: Vec<__m256i>,
     tables: [__m256i; 16],
 }
 
@@ -54,7 +55,7 @@ impl Planes {
         for (value, table) in tables.iter_mut().enumerate() {
             *table = load(&std::array::from_fn(|lane| ((lane % 16) ^ value).count_ones() as u8));
         }
-        Self { bytes, groups, planes, tables }
+        Self { bytes, groups, nibbles: planes, tables }
     }
 
     /// The distance of every query code, whole groups of 32.
@@ -73,7 +74,7 @@ impl Planes {
     #[target_feature(enable = "avx2")]
     fn distances_narrow(&self, database: &[u8], out: &mut [u16]) {
         let stride = 2 * self.bytes;
-        let blocks = self.planes.chunks(BLOCK * stride).zip(out.chunks_mut(BLOCK * LANES));
+        let blocks = self.nibbles.chunks(BLOCK * stride).zip(out.chunks_mut(BLOCK * LANES));
         for (block, out) in blocks {
             if block.len() == BLOCK * stride {
                 self.minima_narrow::<BLOCK>(block, database, out);
@@ -116,7 +117,7 @@ impl Planes {
 
     #[target_feature(enable = "avx2")]
     fn distances_wide(&self, database: &[u8], out: &mut [u16]) {
-        for (group, out) in self.planes.chunks_exact(2 * self.bytes).zip(out.chunks_exact_mut(LANES)) {
+        for (group, out) in self.nibbles.chunks_exact(2 * self.bytes).zip(out.chunks_exact_mut(LANES)) {
             let mut best = [_mm256_set1_epi8(-1); 2];
             for code in database.chunks_exact(self.bytes) {
                 let sum = self.count(group, code);
@@ -129,7 +130,7 @@ impl Planes {
     /// The indices of the first `len` queries whose distance is within `limit`.
     #[target_feature(enable = "avx2")]
     pub fn indices(&self, len: usize, database: &[u8], limit: u16, distances: &[u16], out: &mut [u32]) {
-        for (g, group) in self.planes.chunks_exact(2 * self.bytes).enumerate() {
+        for (g, group) in self.nibbles.chunks_exact(2 * self.bytes).enumerate() {
             let first = g * LANES;
             let distances: &[u16; LANES] =
                 distances[first..].first_chunk().expect("distances are whole groups");

@@ -5,6 +5,7 @@
 //! 64-bit minimum is two on some CPUs): counts are below 2^16, so the other three are zero.
 
 #![cfg(target_arch = "x86_64")]
+#![allow(clippy::cast_ptr_alignment, reason = "only unaligned loads and stores use these pointers")]
 
 use core::arch::x86_64::{
     __m512i, _mm_storeu_si128, _mm512_add_epi64, _mm512_cmpeq_epi64_mask, _mm512_cvtepi64_epi16,

@@ -49,7 +49,7 @@ pub struct QueryBlock {
 enum Layout {
     Scalar(Vec<u8>),
     #[cfg(target_arch = "x86_64")]
-    Avx2(avx2::Planes),
+    Avx2(Box<avx2::Planes>),
     #[cfg(target_arch = "x86_64")]
     Avx512(avx512::Lanes),
 }
@@ -86,7 +86,7 @@ impl QueryBlock {
             Level::Scalar => Layout::Scalar(codes.to_vec()),
             // SAFETY: the active level is one this machine can run.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => Layout::Avx2(unsafe { avx2::Planes::new(codes, bytes) }),
+            Level::Avx2 => Layout::Avx2(Box::new(unsafe { avx2::Planes::new(codes, bytes) })),
             // SAFETY: the active level is one this machine can run.
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => Layout::Avx512(unsafe { avx512::Lanes::new(codes, bytes) }),
@@ -140,7 +140,7 @@ impl QueryBlock {
         }
         match &self.layout {
             Layout::Scalar(codes) => {
-                scalar::indices(codes, self.bytes, database, max_distance, distances, indices)
+                scalar::indices(codes, self.bytes, database, max_distance, distances, indices);
             }
             // SAFETY: the layout was made at this level, so this machine can run it.
             #[cfg(target_arch = "x86_64")]
@@ -223,7 +223,7 @@ mod tests {
                 let layout = match level {
                     Level::Scalar => Layout::Scalar(codes.to_vec()),
                     // SAFETY: the level is available.
-                    Level::Avx2 => Layout::Avx2(unsafe { avx2::Planes::new(codes, bytes) }),
+                    Level::Avx2 => Layout::Avx2(Box::new(unsafe { avx2::Planes::new(codes, bytes) })),
                     // SAFETY: the level is available.
                     Level::Avx512 => Layout::Avx512(unsafe { avx512::Lanes::new(codes, bytes) }),
                 };

@@ -1,7 +1,7 @@
 //! What the loop needs to know of a problem: three methods, as in `PoseLib`.
 
 use super::models::{Affine, Limits, affine, similarity, translation};
-use crate::kernels::consensus::{Consensus, Moments, Points};
+use crate::kernels::consensus::{Consensus, LANES, Moments, Points};
 
 /// A robust estimation problem.
 pub trait Estimator {
@@ -14,8 +14,8 @@ pub trait Estimator {
     /// Hypothesis `index`, or None if its sample is degenerate or its model not believable.
     fn hypothesis(&self, index: usize) -> Option<Self::Model>;
 
-    /// How much of the data agrees with the model within `radius`: larger is better, 0 is nothing.
-    fn score(&self, model: &Self::Model, radius: f64) -> f64;
+    /// How much of the data agrees with each model within `radius`: larger is better, 0 is nothing.
+    fn score(&self, models: &[Self::Model], radius: f64, scores: &mut [f64]);
 
     /// A model that fits the data near `model` (within `radius`) better, or None if there is too little of it.
     fn refine(&self, model: &Self::Model, radius: f64) -> Option<Self::Model>;
@@ -83,8 +83,17 @@ impl Estimator for Correspondences<'_> {
         self.limits.allow(&model).then_some(model)
     }
 
-    fn score(&self, model: &Affine, radius: f64) -> f64 {
-        f64::from(self.consensus.gain(self.points, &model.to_map(), (radius * radius) as f32))
+    fn score(&self, models: &[Affine], radius: f64, scores: &mut [f64]) {
+        for (models, scores) in models.chunks(LANES).zip(scores.chunks_mut(LANES)) {
+            let mut maps = [[0.0; 6]; LANES];
+            for (map, model) in maps.iter_mut().zip(models) {
+                *map = model.to_map();
+            }
+            let gains = self.consensus.gains(self.points, &maps[..models.len()], (radius * radius) as f32);
+            for (score, gain) in scores.iter_mut().zip(gains) {
+                *score = f64::from(gain);
+            }
+        }
     }
 
     fn refine(&self, model: &Affine, radius: f64) -> Option<Affine> {

@@ -118,7 +118,7 @@ pub fn verify(
     }
     let found =
         || correspondences.iter().zip(mask.iter()).filter_map(|(point, &inside)| inside.then_some(point));
-    let distinct = distinct(found(), positions);
+    let distinct = distinct(found, positions);
     Ok(Verification { model: (inliers > 0).then_some(model), inliers, distinct, hypotheses })
 }
 
@@ -148,7 +148,7 @@ pub fn significance(
     }
     // One pseudo-observation keeps the rate from being zero for a handful of correspondences.
     let rate = (agreeing as f64 + 1.0) / ((t * (t - 1)) as f64 + 1.0);
-    let tentative = distinct(correspondences.iter(), &mut workspace.positions);
+    let tentative = distinct(|| correspondences.iter(), &mut workspace.positions);
     Ok(chance::score(tentative, found.distinct, rate))
 }
 
@@ -296,11 +296,14 @@ fn inlier_moments(model: &Affine, correspondences: &[[f32; 4]], threshold: f64) 
 }
 
 /// The number of distinct positions, in whichever image has fewer.
-fn distinct<'a>(points: impl Iterator<Item = &'a [f32; 4]> + Clone, buffer: &mut Vec<[u32; 2]>) -> usize {
+fn distinct<'a, I: Iterator<Item = &'a [f32; 4]>>(
+    points: impl Fn() -> I,
+    buffer: &mut Vec<[u32; 2]>,
+) -> usize {
     let mut count = |side: usize| {
         buffer.clear();
         // Adding zero turns -0 into 0, so that equal positions have equal bits.
-        buffer.extend(points.clone().map(|p| [(p[side] + 0.0).to_bits(), (p[side + 1] + 0.0).to_bits()]));
+        buffer.extend(points().map(|p| [(p[side] + 0.0).to_bits(), (p[side + 1] + 0.0).to_bits()]));
         buffer.sort_unstable();
         buffer.dedup();
         buffer.len()

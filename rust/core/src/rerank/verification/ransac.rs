@@ -6,6 +6,9 @@
 
 use super::estimator::Estimator;
 
+/// Hypotheses scored at a time.
+const BATCH: usize = 64;
+
 /// The plan of a loop. Radii are in units of the inlier threshold.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan<'a> {
@@ -30,18 +33,29 @@ pub struct Candidate<M> {
 /// was believable or nothing agrees with any. Among equal scores the earlier hypothesis wins.
 pub fn estimate<E: Estimator>(problem: &E, plan: &Plan<'_>) -> Option<Candidate<E::Model>> {
     let mut kept: Vec<Candidate<E::Model>> = Vec::with_capacity(plan.keep + 1);
-    for index in 0..problem.hypotheses() {
-        let Some(model) = problem.hypothesis(index) else { continue };
-        let score = problem.score(&model, plan.hypothesis_radius);
-        if kept.len() < plan.keep || kept.last().is_some_and(|worst| score > worst.score) {
-            let place = kept.partition_point(|other| other.score >= score);
-            kept.insert(place, Candidate { model, score });
-            kept.truncate(plan.keep);
+    let mut batch: Vec<E::Model> = Vec::with_capacity(BATCH);
+    let mut scores = [0.0; BATCH];
+    let mut hypotheses = (0..problem.hypotheses()).filter_map(|index| problem.hypothesis(index));
+    loop {
+        batch.clear();
+        batch.extend(hypotheses.by_ref().take(BATCH));
+        if batch.is_empty() {
+            break;
+        }
+        problem.score(&batch, plan.hypothesis_radius, &mut scores);
+        for (&model, &score) in batch.iter().zip(&scores) {
+            if kept.len() < plan.keep || kept.last().is_some_and(|worst| score > worst.score) {
+                let place = kept.partition_point(|other| other.score >= score);
+                kept.insert(place, Candidate { model, score });
+                kept.truncate(plan.keep);
+            }
         }
     }
     let mut best: Option<Candidate<E::Model>> = None;
     let mut consider = |model: E::Model| {
-        let score = problem.score(&model, 1.0);
+        let mut score = [0.0];
+        problem.score(&[model], 1.0, &mut score);
+        let [score] = score;
         if score > best.map_or(0.0, |best| best.score) {
             best = Some(Candidate { model, score });
         }
@@ -78,8 +92,10 @@ mod tests {
             self.0[index].is_finite().then(|| self.0[index])
         }
 
-        fn score(&self, model: &f64, radius: f64) -> f64 {
-            self.0.iter().map(|x| (1.0 - ((x - model) / radius).powi(2)).max(0.0)).sum()
+        fn score(&self, models: &[f64], radius: f64, scores: &mut [f64]) {
+            for (model, score) in models.iter().zip(scores) {
+                *score = self.0.iter().map(|x| (1.0 - ((x - model) / radius).powi(2)).max(0.0)).sum();
+            }
         }
 
         fn refine(&self, model: &f64, radius: f64) -> Option<f64> {

@@ -11,8 +11,9 @@ pub fn from_three([first, second, third]: [[f64; 4]; 3]) -> Option<Affine> {
     if det == 0.0 {
         return None;
     }
-    let (a, b) = ((u1 * y2 - u2 * y1) / det, (u2 * x1 - u1 * x2) / det);
-    let (d, e) = ((v1 * y2 - v2 * y1) / det, (v2 * x1 - v1 * x2) / det);
+    let inverse = 1.0 / det;
+    let (a, b) = ((u1 * y2 - u2 * y1) * inverse, (u2 * x1 - u1 * x2) * inverse);
+    let (d, e) = ((v1 * y2 - v2 * y1) * inverse, (v2 * x1 - v1 * x2) * inverse);
     let [x, y, u, v] = first;
     Some(Affine([a, b, u - (a * x + b * y), d, e, v - (d * x + e * y)]))
 }

@@ -19,15 +19,20 @@ pub struct Affine(pub [f64; 6]);
 /// `1 / scale <= sqrt(s1 s2) <= scale` and `s1 / s2 <= anisotropy`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// Largest magnification and its inverse the smallest.
-    pub scale: f64,
-    /// Largest ratio of the singular values.
-    pub anisotropy: f64,
+    /// Square of the largest magnification; its inverse is that of the smallest.
+    area: f64,
+    /// `s1 / s2 + s2 / s1` for the largest ratio of the singular values.
+    spread: f64,
 }
 
 impl Limits {
     /// Ten times larger or smaller, foreshortened to a quarter.
-    pub const DEFAULT: Self = Self { scale: 10.0, anisotropy: 4.0 };
+    pub const DEFAULT: Self = Self::new(10.0, 4.0);
+
+    /// Magnification from `1 / scale` to `scale`, singular values of a ratio up to `anisotropy`.
+    pub const fn new(scale: f64, anisotropy: f64) -> Self {
+        Self { area: scale * scale, spread: anisotropy + 1.0 / anisotropy }
+    }
 
     /// Whether the map is finite and its linear part within the limits.
     pub fn allow(&self, map: &Affine) -> bool {
@@ -35,13 +40,11 @@ impl Limits {
         let det = a * e - b * d;
         // s1^2 + s2^2 = |A|^2 and s1 s2 = det, so s1/s2 + s2/s1 = |A|^2 / det.
         let spread = a * a + b * b + d * d + e * e;
-        let bound = self.anisotropy + 1.0 / self.anisotropy;
-        let scale = self.scale * self.scale;
         c.is_finite()
             && f.is_finite()
-            && det * scale >= 1.0
-            && det <= scale
-            && spread <= bound * det * (1.0 + 1e-9)
+            && det * self.area >= 1.0
+            && det <= self.area
+            && spread <= self.spread * det * (1.0 + 1e-9)
     }
 }
 

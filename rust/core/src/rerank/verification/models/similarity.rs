@@ -20,7 +20,8 @@ pub fn from_two(first: [f64; 4], second: [f64; 4]) -> Option<Affine> {
     let (x, y) = (second[0] - first[0], second[1] - first[1]);
     let (u, v) = (second[2] - first[2], second[3] - first[3]);
     let norm = x * x + y * y;
-    (norm > 0.0).then(|| through(first, (x * u + y * v) / norm, (x * v - y * u) / norm))
+    let inverse = 1.0 / norm;
+    (norm > 0.0).then(|| through(first, (x * u + y * v) * inverse, (x * v - y * u) * inverse))
 }
 
 /// The weighted least squares similarity; None if the weighted query points coincide.
