@@ -229,37 +229,49 @@ fn finish(start: Affine, correspondences: &[[f32; 4]], threshold: f64) -> Affine
     let mut best = start;
     let mut reached = quality(&start);
     for _ in 0..3 {
-        let before = reached;
-        let (moments, [x, y, u, v]) = inlier_moments(&best, correspondences, threshold);
-        // Simplest first: a richer family must beat it by more than rounding.
-        let fits = [
-            translation::least_squares(&moments),
-            similarity::least_squares(&moments),
-            affine::least_squares(&moments),
-        ];
-        for fit in fits.into_iter().flatten().filter(|fit| Limits::DEFAULT.allow(fit)) {
+        let (moments, [x, y, u, v], shift) = inlier_moments(&best, correspondences, threshold);
+        let recentred = |fit: Affine| {
             let [a, b, c, d, e, f] = fit.0;
-            let fit = Affine([a, b, u + c - (a * x + b * y), d, e, v + f - (d * x + e * y)]);
+            Affine([a, b, u + c - (a * x + b * y), d, e, v + f - (d * x + e * y)])
+        };
+        // Simplest first: a richer family must beat it by more than rounding, and so must what we have.
+        let fits = [
+            Some(Affine([1.0, 0.0, shift[0], 0.0, 1.0, shift[1]])),
+            similarity::least_squares(&moments).map(recentred),
+            affine::least_squares(&moments).map(recentred),
+            Some(best),
+        ];
+        let before = reached.0;
+        reached = (0, 0.0);
+        for fit in fits.into_iter().flatten().filter(|fit| Limits::DEFAULT.allow(fit)) {
             let (count, gain) = quality(&fit);
             if count > reached.0 || (count == reached.0 && gain > reached.1 * (1.0 + 1e-9)) {
                 (best, reached) = (fit, (count, gain));
             }
         }
-        if reached.0 == before.0 {
+        if reached.0 <= before {
             break;
         }
     }
     best
 }
 
-/// Sums over the inliers of `model`, of coordinates relative to the inliers' mean, and that mean.
-fn inlier_moments(model: &Affine, correspondences: &[[f32; 4]], threshold: f64) -> (Moments, [f64; 4]) {
+/// Sums over the inliers of `model`, of coordinates relative to the inliers' mean; that mean; the mean shift.
+fn inlier_moments(
+    model: &Affine,
+    correspondences: &[[f32; 4]],
+    threshold: f64,
+) -> (Moments, [f64; 4], [f64; 2]) {
     let inliers =
         || correspondences.iter().map(|p| p.map(f64::from)).filter(|&p| model.residual(p) <= threshold);
-    let mut mean = [0.0; 4];
+    let (mut mean, mut shift) = ([0.0; 4], [0.0; 2]);
     let mut count = 0.0;
     for point in inliers() {
         count += 1.0;
+        // Of the differences, not the difference of means: a pure translation comes out exactly.
+        for (i, shift) in shift.iter_mut().enumerate() {
+            *shift += ((point[i + 2] - point[i]) - *shift) / count;
+        }
         for (mean, value) in mean.iter_mut().zip(point) {
             *mean += (value - *mean) / count;
         }
@@ -292,7 +304,7 @@ fn inlier_moments(model: &Affine, correspondences: &[[f32; 4]], threshold: f64) 
         m.xv += x * v;
         m.yv += y * v;
     }
-    (m, mean)
+    (m, mean, shift)
 }
 
 /// The number of distinct positions, in whichever image has fewer.
