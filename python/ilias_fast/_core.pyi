@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import final
+from typing import TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,6 +145,11 @@ def hamming_topk_store(
 
 # --- rerank ---
 
+_ImageArrays: TypeAlias = tuple[
+    NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32] | None, tuple[int, int]
+]
+_SpatialFields: TypeAlias = tuple[int, float, bool, float, int, str, bool]
+
 def match_codes(
     query_codes: NDArray[np.uint8], database_codes: NDArray[np.uint8], max_distance: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]: ...
@@ -154,6 +159,36 @@ def chamfer(
 def verify_spatial(
     query_xy: NDArray[np.float32], database_xy: NDArray[np.float32], threshold: float
 ) -> tuple[int, NDArray[np.float64] | None, NDArray[np.bool_]]: ...
+
+def verify_pair(
+    query: _ImageArrays, database: _ImageArrays, options: _SpatialFields
+) -> tuple[
+    tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]],
+    NDArray[np.bool_],
+    NDArray[np.float64] | None,
+    float,
+]: ...
+def rerank_chamfer(
+    queries: Store,
+    database: Store,
+    query_rows: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    descriptors: tuple[int | None, int | None],
+    threads: int | None,
+    progress: Callable[[int], object] | None,
+) -> NDArray[np.float32]: ...
+def rerank_spatial(
+    queries: Store,
+    database: Store,
+    query_rows: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    options: _SpatialFields,
+    descriptors: tuple[int | None, int | None],
+    threads: int | None,
+    progress: Callable[[int], object] | None,
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]: ...
 
 # --- evaluate ---
 

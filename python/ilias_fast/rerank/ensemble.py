@@ -1,0 +1,166 @@
+"""The ensemble of global and local scores, and the sweep over its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ilias_fast.errors import ParameterError, ShapeError
+from ilias_fast.rerank.options import SpatialOptions, Weights, default_weights
+from ilias_fast.rerank.shortlist import LocalScores
+from ilias_fast.run import Run
+
+__all__ = ["SweepPoint", "ensemble", "sweep"]
+
+
+def _weights(local: LocalScores, lam: float | None, gamma: float | None, centre: bool | None) -> Weights:
+    score = local.options.score if isinstance(local.options, SpatialOptions) else None
+    default = default_weights(local.method, score)
+    weights = Weights(
+        default.lam if lam is None else float(lam),
+        default.gamma if gamma is None else float(gamma),
+        default.centre if centre is None else bool(centre),
+    )
+    if not 0 <= weights.lam <= 1:
+        raise ParameterError(f"lam: expected a number from 0 to 1, found {lam!r}")
+    if not (weights.gamma > 0 and np.isfinite(weights.gamma)):
+        raise ParameterError(f"gamma: expected a positive finite number, found {gamma!r}")
+    return weights
+
+
+def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    # exp of non-positive numbers only: no overflow.
+    small = np.exp(-np.abs(values))
+    return np.asarray(np.where(values >= 0, 1.0, small) / (1.0 + small))
+
+
+def _combined(
+    global_scores: NDArray[np.float64], local_scores: NDArray[np.float64], weights: Weights
+) -> NDArray[np.float64]:
+    """Combine one query's scores; local scores are NaN beyond the shortlist."""
+    inside = np.flatnonzero(~np.isnan(local_scores))
+    if len(inside) == 0:
+        return global_scores
+    local = local_scores[inside]
+    if weights.centre:
+        local = local - np.median(local)
+    final = global_scores.copy()
+    final[inside] = weights.lam * global_scores[inside] + (1 - weights.lam) * _sigmoid(weights.gamma * local)
+    beyond = np.isnan(local_scores)
+    if beyond.any():
+        # The tail keeps its scores' differences, moved down as a whole to just below the shortlist.
+        limit = np.nextafter(final[inside].min(), -np.inf)
+        tail = global_scores[beyond]
+        final[beyond] = np.minimum(tail - max(0.0, float(tail.max() - limit)), limit)
+    return final
+
+
+def ensemble(
+    run: Run,
+    local: LocalScores,
+    *,
+    lam: float | None = None,
+    gamma: float | None = None,
+    centre: bool | None = None,
+) -> Run:
+    """Re-rank a run: `final = lam * global + (1 - lam) * sigmoid(gamma * local)` inside the shortlist.
+
+    Positions beyond the shortlist keep their order and stay below it: the tail of a query is moved down as a
+    whole, by as much as it takes for its first score to lie just below the smallest final score. Equal final
+    scores keep the order of the run.
+
+    Args:
+        run: The run the local scores were made of.
+        local: Raw local scores.
+        lam: Weight of the global score, in [0, 1]; None for the method's default.
+        gamma: Slope of the local score, positive; None for the method's default.
+        centre: Subtract the query's median local score over the shortlist from the local scores first. None for
+            the method's default: Chamfer sums are far from zero for every image, so the sigmoid would be
+            saturated; spatial scores are zero for images that do not match.
+
+    Returns:
+        A run with the same entries in their new order.
+
+    Raises:
+        ParameterError: `lam` or `gamma` is out of range.
+        ShapeError: The local scores belong to another run.
+    """
+    weights = _weights(local, lam, gamma, centre)
+    if len(local.scores) != len(run.indices) or (
+        local.run is not run
+        and not (
+            np.array_equal(local.run.offsets, run.offsets)
+            and local.run.query_ids == run.query_ids
+            and local.run.database_ids == run.database_ids
+            and np.array_equal(local.run.indices, run.indices)
+        )
+    ):
+        raise ShapeError(f"local: expected the scores of this run ({run!r}), found those of {local.run!r}")
+    scores = local.scores.astype(np.float64)
+    final = np.empty(len(scores))
+    for start, stop in zip(run.offsets[:-1].tolist(), run.offsets[1:].tolist(), strict=True):
+        final[start:stop] = _combined(run.scores[start:stop], scores[start:stop], weights)
+    provenance = {
+        **run.provenance,
+        "rerank": {
+            "method": local.method,
+            "shortlist": local.shortlist,
+            "options": local.options.to_dict(),
+            "lam": weights.lam,
+            "gamma": weights.gamma,
+            "centre": weights.centre,
+        },
+    }
+    return run.with_scores(final, provenance)
+
+
+class SweepPoint(NamedTuple):
+    """One choice of weights and what it is worth.
+
+    Attributes:
+        lam: Weight of the global score.
+        gamma: Slope of the local score.
+        value: What `evaluate` returned.
+    """
+
+    lam: float
+    gamma: float
+    value: float
+
+
+def sweep(
+    run: Run,
+    local: LocalScores,
+    lams: Iterable[float],
+    gammas: Iterable[float],
+    evaluate: Callable[[Run], float],
+    *,
+    centre: bool | None = None,
+) -> list[SweepPoint]:
+    """Evaluate the ensemble for every pair of weights; the local scores are not computed again.
+
+    Args:
+        run: The run the local scores were made of.
+        local: Raw local scores.
+        lams: Weights of the global score.
+        gammas: Slopes of the local score.
+        evaluate: Returns the value of a run, larger is better (mAP).
+        centre: See `ensemble`.
+
+    Returns:
+        All pairs, best first; among equals the one given first.
+
+    Raises:
+        ParameterError: A weight is out of range.
+        ShapeError: The local scores belong to another run.
+    """
+    slopes = list(gammas)
+    points = [
+        SweepPoint(lam, gamma, float(evaluate(ensemble(run, local, lam=lam, gamma=gamma, centre=centre))))
+        for lam in lams
+        for gamma in slopes
+    ]
+    return sorted(points, key=lambda point: -point.value)

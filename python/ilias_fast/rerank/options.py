@@ -1,0 +1,136 @@
+"""The options of re-ranking, checked when they are made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from ilias_fast.errors import ParameterError
+
+__all__ = ["ChamferOptions", "Method", "SpatialOptions", "Weights", "default_weights"]
+
+Method = Literal["chamfer", "spatial"]
+
+
+def _expect(valid: bool, name: str, expected: str, found: object) -> None:
+    if not valid:
+        raise ParameterError(f"{name}: expected {expected}, found {found!r}")
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_descriptors(query: object, database: object) -> None:
+    for name, value in (("query_descriptors", query), ("database_descriptors", database)):
+        _expect(value is None or _whole(value, 0), name, "None or a whole number from 0", value)
+
+
+@dataclass(frozen=True)
+class ChamferOptions:
+    """Options of Chamfer re-ranking.
+
+    Attributes:
+        query_descriptors: Use only the first so many descriptors of a query; None uses all.
+        database_descriptors: The same for database images.
+
+    Raises:
+        ParameterError: A value is out of range.
+    """
+
+    query_descriptors: int | None = None
+    database_descriptors: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_descriptors(self.query_descriptors, self.database_descriptors)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the options as plain values, for provenance."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class SpatialOptions:
+    """Options of re-ranking by spatial verification.
+
+    Attributes:
+        max_distance: Largest Hamming distance of a tentative correspondence, in bits (32 of 128 in the ILIAS
+            paper; scale it with the number of bits).
+        threshold: Largest distance of an inlier from where the model puts it, as a fraction of the longer
+            side of the database image.
+        min_inliers: Images with fewer inliers at distinct positions score 0 (5 in the paper).
+        score: "significance" is -ln of the number of equally good models expected by chance, 0 where chance
+            explains the inliers (`docs/rerank.md`); "inliers" is the number of inliers at distinct positions.
+        geometry: Whether keypoint scale and angle make the hypotheses where both stores have them.
+        ratio: Keep a correspondence only if its distance is at most this times that of the second nearest
+            descriptor; 1 keeps all.
+        mutual: Keep a correspondence only if the query descriptor is also the database descriptor's nearest.
+        query_descriptors: Use only the first so many descriptors of a query; None uses all.
+        database_descriptors: The same for database images.
+
+    Raises:
+        ParameterError: A value is out of range.
+    """
+
+    max_distance: int = 32
+    threshold: float = 0.02
+    min_inliers: int = 5
+    score: Literal["significance", "inliers"] = "significance"
+    geometry: bool = True
+    ratio: float = 1.0
+    mutual: bool = False
+    query_descriptors: int | None = None
+    database_descriptors: int | None = None
+
+    def __post_init__(self) -> None:
+        _expect(_whole(self.max_distance, 0), "max_distance", "a whole number from 0", self.max_distance)
+        _expect(
+            _number(self.threshold) and self.threshold > 0,
+            "threshold",
+            "a number above 0 (a fraction of the longer side)",
+            self.threshold,
+        )
+        _expect(_whole(self.min_inliers, 0), "min_inliers", "a whole number from 0", self.min_inliers)
+        _expect(self.score in ("significance", "inliers"), "score", "'significance' or 'inliers'", self.score)
+        _expect(_number(self.ratio) and 0 < self.ratio <= 1, "ratio", "a number above 0, at most 1", self.ratio)
+        for name in ("geometry", "mutual"):
+            _expect(isinstance(getattr(self, name), bool), name, "True or False", getattr(self, name))
+        _check_descriptors(self.query_descriptors, self.database_descriptors)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the options as plain values, for provenance."""
+        return asdict(self)
+
+    def core_fields(self) -> tuple[int, float, bool, float, int, str, bool]:
+        """Return the fields in the order the core takes them."""
+        distance = min(self.max_distance, 2**31)
+        return (distance, self.ratio, self.mutual, self.threshold, self.min_inliers, self.score, self.geometry)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the ensemble `lam * global + (1 - lam) * sigmoid(gamma * local)`.
+
+    Attributes:
+        lam: Weight of the global score, in [0, 1].
+        gamma: Slope of the local score, positive.
+        centre: Whether the query's median local score is subtracted from the local score first.
+    """
+
+    lam: float
+    gamma: float
+    centre: bool
+
+
+def default_weights(method: Method, score: str | None = None) -> Weights:
+    """Return the default weights of a method: sensible, not tuned to any data."""
+    if method == "chamfer":
+        return Weights(lam=0.5, gamma=0.1, centre=True)
+    if score == "inliers":
+        return Weights(lam=0.5, gamma=0.05, centre=False)
+    return Weights(lam=0.5, gamma=0.2, centre=False)

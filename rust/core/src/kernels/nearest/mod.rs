@@ -1,0 +1,280 @@
+//! The nearest database code of every query code, by Hamming distance.
+//!
+//! For query codes `q_i` and database codes `x_j` of `b` bytes each:
+//!
+//! ```text
+//! distance(i) = min over j of popcount(q_i xor x_j)
+//! index(i)    = the smallest j that attains it
+//! ```
+//!
+//! The two uses are Chamfer similarity (distances only) and tentative correspondences (distance and index, but
+//! only where the distance is small). Distances are what every pair costs; the index is searched for afterwards
+//! in the few query groups that hold a distance within the limit, by a second pass that stops when the group's
+//! last index is found.
+//!
+//! All levels work on integers and agree bit for bit. Codes have 1 to 64 bytes, so a distance is at most 512 and
+//! fits `u16`; [`FAR`] stands for "no database code".
+//!
+//! | level | layout of the queries | a database code is |
+//! |---|---|---|
+//! | scalar | as given | compared byte by byte |
+//! | avx2 | nibble planes: byte lane = one of 32 queries | one table look-up a nibble for 32 queries |
+//! | avx512 | word planes: 64-bit lane = one of 8 queries | broadcast word by word, VPOPCNTQ |
+
+mod avx2;
+mod avx512;
+mod scalar;
+
+use crate::error::{Error, Result};
+use crate::level::{self, Level};
+
+/// The distance of a query code when there is no database code.
+pub const FAR: u16 = u16::MAX;
+
+/// The index of a query code whose nearest database code is not wanted or does not exist.
+pub const NONE: u32 = u32::MAX;
+
+/// The longest code, in bytes.
+pub const MOST_BYTES: usize = 64;
+
+/// Query codes, laid out once for the CPU level in use and then searched for in any number of images.
+#[derive(Debug)]
+pub struct QueryBlock {
+    bytes: usize,
+    len: usize,
+    layout: Layout,
+}
+
+#[derive(Debug)]
+enum Layout {
+    Scalar(Vec<u8>),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Box<avx2::Planes>),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(avx512::Lanes),
+}
+
+/// The result of the last search, and buffers that are kept between searches.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// Padded to whole groups of queries; the first `len` are the result.
+    distances: Vec<u16>,
+    indices: Vec<u32>,
+    padded: Vec<u8>,
+    len: usize,
+}
+
+impl Scratch {
+    /// The distance of every query code to its nearest database code, [`FAR`] if there is none.
+    pub fn distances(&self) -> &[u16] {
+        &self.distances[..self.len]
+    }
+
+    /// The index of every query code's nearest database code, [`NONE`] where it was beyond the limit.
+    ///
+    /// Only meaningful after [`QueryBlock::nearest`].
+    pub fn indices(&self) -> &[u32] {
+        &self.indices[..self.len]
+    }
+}
+
+impl QueryBlock {
+    /// Lays out `codes`, `bytes` bytes each, for the active CPU level.
+    pub fn new(codes: &[u8], bytes: usize) -> Result<Self> {
+        let len = check("query codes", codes, bytes)?;
+        let layout = match level::active()? {
+            Level::Scalar => Layout::Scalar(codes.to_vec()),
+            // SAFETY: the active level is one this machine can run.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => Layout::Avx2(Box::new(unsafe { avx2::Planes::new(codes, bytes) })),
+            // SAFETY: the active level is one this machine can run.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => Layout::Avx512(unsafe { avx512::Lanes::new(codes, bytes) }),
+            #[cfg(not(target_arch = "x86_64"))]
+            Level::Avx2 | Level::Avx512 => unreachable!("not available on this architecture"),
+        };
+        Ok(Self { bytes, len, layout })
+    }
+
+    /// Number of query codes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no query codes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes a code.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Finds the distance of every query code to its nearest code of `database`.
+    pub fn distances(&self, database: &[u8], scratch: &mut Scratch) -> Result<()> {
+        check("database codes", database, self.bytes)?;
+        scratch.len = self.len;
+        let Scratch { distances, padded, .. } = scratch;
+        match &self.layout {
+            Layout::Scalar(codes) => scalar::distances(codes, self.bytes, database, distances),
+            // SAFETY: the layout was made at this level, so this machine can run it.
+            #[cfg(target_arch = "x86_64")]
+            Layout::Avx2(planes) => unsafe { planes.distances(database, distances) },
+            // SAFETY: the layout was made at this level, so this machine can run it.
+            #[cfg(target_arch = "x86_64")]
+            Layout::Avx512(lanes) => unsafe { lanes.distances(lanes.pad(database, padded), distances) },
+        }
+        Ok(())
+    }
+
+    /// Finds the nearest code of `database` for every query code, its index only if it is within
+    /// `max_distance` bits.
+    pub fn nearest(&self, database: &[u8], max_distance: u16, scratch: &mut Scratch) -> Result<()> {
+        self.distances(database, scratch)?;
+        let Scratch { distances, indices, padded, .. } = scratch;
+        indices.clear();
+        indices.resize(distances.len(), NONE);
+        if database.is_empty() {
+            return Ok(());
+        }
+        match &self.layout {
+            Layout::Scalar(codes) => {
+                scalar::indices(codes, self.bytes, database, max_distance, distances, indices);
+            }
+            // SAFETY: the layout was made at this level, so this machine can run it.
+            #[cfg(target_arch = "x86_64")]
+            Layout::Avx2(planes) => unsafe {
+                planes.indices(self.len, database, max_distance, distances, indices);
+            },
+            // SAFETY: the layout was made at this level, so this machine can run it.
+            #[cfg(target_arch = "x86_64")]
+            Layout::Avx512(lanes) => unsafe {
+                lanes.indices(self.len, lanes.pad(database, padded), max_distance, distances, indices);
+            },
+        }
+        Ok(())
+    }
+}
+
+/// The number of codes in `codes`, or an error if they are not whole codes of a length that is supported.
+fn check(what: &str, codes: &[u8], bytes: usize) -> Result<usize> {
+    if !(1..=MOST_BYTES).contains(&bytes) {
+        return Err(Error::shape(
+            what,
+            format!("codes of 1 to {MOST_BYTES} bytes"),
+            format!("{bytes} bytes"),
+        ));
+    }
+    if !codes.len().is_multiple_of(bytes) {
+        return Err(Error::shape(
+            what,
+            format!("a multiple of {bytes} bytes"),
+            format!("{} bytes", codes.len()),
+        ));
+    }
+    Ok(codes.len() / bytes)
+}
+
+/// The Hamming distance of two codes of equal length.
+pub fn hamming(a: &[u8], b: &[u8]) -> u16 {
+    scalar::hamming(a, b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small and fixed, so that failures repeat: splitmix64.
+    fn random_bytes(seed: u64, count: usize) -> Vec<u8> {
+        let mut state = seed;
+        (0..count)
+            .map(|_| {
+                state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+                let mut z = state;
+                z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+                (z ^ (z >> 31)) as u8
+            })
+            .collect()
+    }
+
+    fn naive(query: &[u8], database: &[u8], bytes: usize, limit: u16) -> Vec<(u16, u32)> {
+        query
+            .chunks(bytes)
+            .map(|q| {
+                let mut best = (FAR, NONE);
+                for (j, x) in database.chunks(bytes).enumerate() {
+                    let distance = q.iter().zip(x).map(|(a, b)| (a ^ b).count_ones() as u16).sum();
+                    if distance < best.0 {
+                        best = (distance, j as u32);
+                    }
+                }
+                if best.0 > limit { (best.0, NONE) } else { best }
+            })
+            .collect()
+    }
+
+    /// Layouts are built for each level directly: the pin is process-wide and tests run side by side.
+    fn blocks(codes: &[u8], bytes: usize) -> Vec<QueryBlock> {
+        Level::available()
+            .into_iter()
+            .map(|level| {
+                let layout = match level {
+                    Level::Scalar => Layout::Scalar(codes.to_vec()),
+                    // SAFETY: the level is available.
+                    Level::Avx2 => Layout::Avx2(Box::new(unsafe { avx2::Planes::new(codes, bytes) })),
+                    // SAFETY: the level is available.
+                    Level::Avx512 => Layout::Avx512(unsafe { avx512::Lanes::new(codes, bytes) }),
+                };
+                QueryBlock { bytes, len: codes.len() / bytes, layout }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_level_agrees_for_every_code_length_and_awkward_counts() {
+        let mut scratch = Scratch::default();
+        for bytes in 1..=MOST_BYTES {
+            for (m, n) in [(0, 3), (1, 1), (7, 2), (9, 40), (33, 0), (70, 17), (130, 5)] {
+                let query = random_bytes((bytes * 1000 + m) as u64, m * bytes);
+                let database = random_bytes((bytes * 77 + n) as u64, n * bytes);
+                for limit in [0, (bytes * 4) as u16, (bytes * 8) as u16] {
+                    let expected = naive(&query, &database, bytes, limit);
+                    for block in blocks(&query, bytes) {
+                        block.nearest(&database, limit, &mut scratch).unwrap();
+                        let found: Vec<_> = scratch
+                            .distances()
+                            .iter()
+                            .copied()
+                            .zip(scratch.indices().iter().copied())
+                            .collect();
+                        assert_eq!(found, expected, "{bytes} bytes, {m} x {n}, limit {limit}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn extremes_do_not_overflow() {
+        let mut scratch = Scratch::default();
+        for bytes in [1, 16, 31, 32, 33, 64] {
+            let (zeros, ones) = (vec![0; 40 * bytes], vec![255; 3 * bytes]);
+            for block in blocks(&zeros, bytes) {
+                block.nearest(&ones, u16::MAX - 1, &mut scratch).unwrap();
+                assert!(scratch.distances().iter().all(|&d| usize::from(d) == 8 * bytes));
+                assert!(scratch.indices().iter().all(|&j| j == 0), "ties go to the lowest index");
+            }
+        }
+    }
+
+    #[test]
+    fn ragged_and_oversized_codes_are_refused() {
+        assert!(QueryBlock::new(&[0; 17], 16).is_err());
+        assert!(QueryBlock::new(&[0; 65], 65).is_err());
+        assert!(QueryBlock::new(&[], 0).is_err());
+        let block = QueryBlock::new(&[0; 16], 16).unwrap();
+        assert!(block.distances(&[0; 15], &mut Scratch::default()).is_err());
+    }
+}

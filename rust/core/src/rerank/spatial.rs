@@ -1,0 +1,66 @@
+//! Spatial verification of a pair of images: match, verify, score.
+
+use super::descriptors::Descriptors;
+use super::matching::{self, Match};
+use super::options::{SpatialOptions, SpatialScore};
+use super::verification::{self, Geometry, Verification};
+use crate::error::Result;
+use crate::kernels::nearest::{QueryBlock, Scratch};
+
+/// Buffers kept between pairs; after a call, the pair's correspondences and inlier mask.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    scratch: Scratch,
+    /// The tentative correspondences of the last pair.
+    pub matches: Vec<Match>,
+    correspondences: Vec<[f32; 4]>,
+    ratios: Vec<[f64; 2]>,
+    /// Masks and buffers of the verification.
+    pub verification: verification::Workspace,
+}
+
+/// The outcome for one pair of images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpatialResult {
+    /// The score, 0 for unverified.
+    pub score: f32,
+    /// Tentative correspondences.
+    pub tentative: usize,
+    /// The map, in units of either image's longer side, its inliers and hypotheses.
+    pub verification: Verification,
+}
+
+/// Verifies one pair; `block` is `query`'s codes laid out.
+pub fn verify_pair(
+    query: &Descriptors<'_>,
+    block: &QueryBlock,
+    database: &Descriptors<'_>,
+    options: &SpatialOptions,
+    workspace: &mut Workspace,
+) -> Result<SpatialResult> {
+    let Workspace { scratch, matches, correspondences, ratios, verification } = workspace;
+    matching::find(query.codes, block, database.codes, &options.matching, scratch, matches)?;
+    correspondences.clear();
+    ratios.clear();
+    for found in matches.iter() {
+        let (i, j) = (found.query as usize, found.database as usize);
+        let ([x, y], [u, v]) = (query.position(i), database.position(j));
+        correspondences.push([x, y, u, v]);
+        if let (true, Some(from), Some(to)) = (options.geometry, query.geometry(i), database.geometry(j)) {
+            ratios.push([f64::from(to[0]) / f64::from(from[0]), f64::from(to[1]) - f64::from(from[1])]);
+        }
+    }
+    let geometry = (ratios.len() == correspondences.len()).then_some(Geometry { ratios });
+    let found = verification::verify(correspondences, geometry, options.threshold, verification)?;
+    let score = if found.distinct < options.min_inliers {
+        0.0
+    } else {
+        match options.score {
+            SpatialScore::Inliers => found.distinct as f64,
+            SpatialScore::Significance => {
+                verification::significance(&found, correspondences, options.threshold, verification)?
+            }
+        }
+    };
+    Ok(SpatialResult { score: score as f32, tentative: matches.len(), verification: found })
+}

@@ -1,0 +1,37 @@
+//! Local stores as sources of descriptors: mapped rows, read in place.
+
+use super::descriptors::{Descriptors, Source};
+use crate::error::{Error, Result};
+use crate::store::{Kind, Store};
+
+impl Source for Store {
+    fn len(&self) -> usize {
+        Self::len(self)
+    }
+
+    fn descriptors(&self, row: usize) -> Result<Descriptors<'_>> {
+        let view = self.local(row)?;
+        Ok(Descriptors {
+            codes: view.codes,
+            bytes: self.code_bytes(),
+            xy: view.xy,
+            scale: view.scale,
+            angle: view.angle,
+            size: view.size,
+        })
+    }
+}
+
+/// An error unless both are local stores with codes of the same length.
+pub fn check_compatible(queries: &Store, database: &Store) -> Result<()> {
+    queries.expect_kind(Kind::Local)?;
+    database.expect_kind(Kind::Local)?;
+    if queries.bits() == database.bits() {
+        return Ok(());
+    }
+    Err(Error::Incompatible {
+        path: database.path().to_path_buf(),
+        expected: format!("codes of {} bits, as in {}", queries.bits(), queries.path().display()),
+        found: format!("{} bits", database.bits()),
+    })
+}

@@ -1,0 +1,57 @@
+"""Slow, obvious NumPy versions of the re-ranking kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def distances(query: NDArray[np.uint8], database: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Hamming distances, int64 [m, n]."""
+    bits = np.unpackbits(query[:, None] ^ database[None], axis=2)
+    return bits.sum(axis=2, dtype=np.int64)
+
+
+def match(
+    query: NDArray[np.uint8],
+    database: NDArray[np.uint8],
+    max_distance: int,
+    *,
+    ratio: float = 1.0,
+    mutual: bool = False,
+) -> list[tuple[int, int, int]]:
+    """Tentative correspondences (query, database, distance)."""
+    table = distances(query, database)
+    found = []
+    for i, row in enumerate(table):
+        if len(row) == 0:
+            continue
+        j = int(row.argmin())
+        others = np.delete(row, j)
+        keep = row[j] <= max_distance
+        keep &= ratio >= 1 or len(others) == 0 or row[j] <= ratio * others.min()
+        keep &= not mutual or int(table[:, j].argmin()) == i
+        if keep:
+            found.append((i, j, int(row[j])))
+    return found
+
+
+def chamfer(
+    query: NDArray[np.uint8], codes: NDArray[np.uint8], offsets: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Chamfer similarities; every term of the sum is a multiple of 2 / bits, summed as integers."""
+    bits = 8 * query.shape[1]
+    scores = np.zeros(len(offsets) - 1, np.float32)
+    for image, (start, stop) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+        if stop > start and len(query):
+            nearest = distances(query, codes[start:stop]).min(axis=1)
+            scores[image] = np.float32(int((bits - 2 * nearest).sum()) / bits)
+    return scores
+
+
+def inliers(
+    model: NDArray[np.float64], query_xy: NDArray[np.float32], database_xy: NDArray[np.float32], threshold: float
+) -> NDArray[np.bool_]:
+    """Which correspondences a model explains."""
+    mapped = query_xy.astype(np.float64) @ model[:, :2].T + model[:, 2]
+    return np.asarray(np.linalg.norm(mapped - database_xy, axis=1) <= threshold)

@@ -1,0 +1,256 @@
+"""`match`, `chamfer`, `verify_spatial`: equal to their oracles at every CPU level, and honest about bad input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from ilias_fast import cpu
+from ilias_fast.errors import DtypeError, NonFiniteError, ParameterError, ShapeError
+from ilias_fast.kernels import chamfer, match, verify_spatial
+from tests.oracles import rerank as oracle
+
+
+def clustered(rng: np.random.Generator, count: int, length: int, *, flips: float = 0.1) -> NDArray[np.uint8]:
+    """Codes near a few centres, so that small distances and ties are common."""
+    centres = rng.integers(0, 256, (4, length), dtype=np.uint8)
+    noise = np.packbits(rng.random((count, 8 * length)) < flips, axis=1)
+    return np.asarray(centres[rng.integers(0, 4, count)] ^ noise)
+
+
+def pair_of_sets(seed: int, length: int, m: int, n: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    both = clustered(np.random.default_rng(seed), m + n, length)
+    return both[:m], both[m:]
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    length=st.integers(1, 64),
+    m=st.integers(0, 90),
+    n=st.integers(0, 40),
+    max_distance=st.integers(0, 600),
+)
+def test_match_equals_the_oracle(seed: int, length: int, m: int, n: int, max_distance: int) -> None:
+    query, database = pair_of_sets(seed, length, m, n)
+    expected = oracle.match(query, database, max_distance)
+    for level in cpu.available_levels():
+        with cpu.pinned(level):
+            found = match(query, database, max_distance=max_distance)
+        assert list(zip(*(column.tolist() for column in found), strict=True)) == expected
+        assert {column.dtype for column in found} == {np.dtype(np.int32)}
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    length=st.integers(1, 64),
+    m=st.integers(0, 90),
+    sizes=st.lists(st.integers(0, 20), max_size=6),
+)
+def test_chamfer_equals_the_oracle(seed: int, length: int, m: int, sizes: list[int]) -> None:
+    query, codes = pair_of_sets(seed, length, m, sum(sizes))
+    offsets = np.cumsum([0, *sizes])
+    expected = oracle.chamfer(query, codes, offsets)
+    for level in cpu.available_levels():
+        for threads in (1, 3):
+            with cpu.pinned(level):
+                np.testing.assert_array_equal(chamfer(query, codes, offsets, threads=threads), expected)
+
+
+def test_the_distance_limit_is_inclusive_and_ties_go_to_the_lowest_index(cpu_level: str) -> None:
+    query = np.zeros((1, 16), np.uint8)
+    database = np.zeros((3, 16), np.uint8)
+    database[0] = 255
+    database[1:, 0] = 7
+    assert match(query, database, max_distance=3).database.tolist() == [1]
+    assert len(match(query, database, max_distance=2).query) == 0
+
+
+def test_chamfer_of_identical_and_opposite_codes(cpu_level: str) -> None:
+    query = np.arange(5 * 16, dtype=np.uint8).reshape(5, 16)
+    codes = np.concatenate([query, ~query[:1]])
+    np.testing.assert_array_equal(chamfer(query, codes, [0, 5, 5, 6])[:2], [5, 0])
+    np.testing.assert_array_equal(chamfer(query[:1], codes[[0, 5]], [0, 1, 1, 2]), [1, 0, -1])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: match(np.zeros((2, 16), np.uint8), np.zeros((2, 15), np.uint8)), ShapeError, "15"),
+        (lambda: match(np.zeros((2, 0), np.uint8), np.zeros((2, 0), np.uint8)), ShapeError, "1 to 64"),
+        (lambda: match(np.zeros((2, 65), np.uint8), np.zeros((2, 65), np.uint8)), ShapeError, "65"),
+        (lambda: match(np.zeros(16, np.uint8), np.zeros((2, 16), np.uint8)), ShapeError, "query_codes"),
+        (lambda: match(np.zeros((2, 16)), np.zeros((2, 16), np.uint8)), DtypeError, "uint8"),
+        (
+            lambda: match(np.zeros((2, 4), np.uint8), np.zeros((2, 4), np.uint8), max_distance=-1),
+            ParameterError,
+            "-1",
+        ),
+        (lambda: chamfer(np.zeros((2, 4), np.uint8), np.zeros((2, 8), np.uint8), [0, 2]), ShapeError, "8"),
+        (lambda: chamfer(np.zeros((2, 4), np.uint8), np.zeros((2, 4), np.uint8), [0, 3]), ShapeError, "3"),
+        (lambda: chamfer(np.zeros((2, 4), np.uint8), np.zeros((2, 4), np.uint8), [1, 2]), ParameterError, "1"),
+        (
+            lambda: chamfer(np.zeros((2, 4), np.uint8), np.zeros((2, 4), np.uint8), [0, 2, 1, 2]),
+            ParameterError,
+            "1 after 2",
+        ),
+        (
+            lambda: chamfer(np.zeros((2, 4), np.uint8), np.zeros((2, 4), np.uint8), [0, -(2**62), 2]),
+            ParameterError,
+            "decrease",
+        ),
+        (lambda: chamfer(np.zeros((2, 4), np.uint8), np.zeros((2, 4), np.uint8), []), (ShapeError, DtypeError), "off"),
+        (
+            lambda: chamfer(np.zeros((2, 4), np.uint8), np.zeros((2, 4), np.uint8), [0, 2], threads=0),
+            ParameterError,
+            "threads",
+        ),
+        (lambda: verify_spatial(np.zeros((2, 2)), np.zeros((3, 2)), threshold=1), ShapeError, "3"),
+        (lambda: verify_spatial(np.zeros((2, 3)), np.zeros((2, 3)), threshold=1), ShapeError, "3"),
+        (lambda: verify_spatial([[0, np.nan]], [[0, 0]], threshold=1), NonFiniteError, "query_xy"),
+        (lambda: verify_spatial([[0, 0]], [[np.inf, 0]], threshold=1), NonFiniteError, "database_xy"),
+        (lambda: verify_spatial([[0, 0]], [[0, 0]], threshold=0), ParameterError, "threshold"),
+        (lambda: verify_spatial([[0, 0]], [[0, 0]], threshold=-1), ParameterError, "threshold"),
+        (lambda: verify_spatial([[0, 0]], [[0, 0]], threshold=float("nan")), ParameterError, "threshold"),
+        (lambda: verify_spatial([[0, 0]], [[0, 0]], threshold=float("inf")), ParameterError, "threshold"),
+    ],
+)
+def test_bad_input(call: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def scene(
+    rng: np.random.Generator, count: int, ratio: float, *, strong: bool, noise: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+    """Correspondences in images of 500 pixels, some of them explained by one affine map."""
+    true = max(3, round(count * ratio))
+    query = rng.uniform(0, 500, (count, 2))
+    angle, tilt = rng.uniform(-np.pi, np.pi, 2)
+    rotation = lambda a: np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])  # noqa: E731
+    if strong:
+        stretch = rng.uniform(1, 2) ** 0.5
+        linear = rotation(angle) @ rotation(tilt) @ np.diag([stretch, 1 / stretch]) @ rotation(-tilt)
+        linear *= np.exp(rng.uniform(np.log(0.4), np.log(1.5)))
+    else:
+        linear = rotation(0.03 * angle) * np.exp(rng.uniform(-0.1, 0.1)) + rng.normal(0, 0.02, (2, 2))
+    database = rng.uniform(0, 500, (count, 2))
+    centre = rng.uniform(150, 350, 2)
+    database[:true] = (query[:true] - 250) @ linear.T + centre + rng.normal(0, noise, (true, 2))
+    order = rng.permutation(count)
+    truth = np.arange(count) < true
+    return query[order].astype(np.float32), database[order].astype(np.float32), truth[order]
+
+
+@pytest.mark.parametrize(
+    ("count", "ratio", "strong", "threshold", "least"),
+    [
+        (20, 0.3, False, 12, 0.95),
+        (20, 0.3, True, 4, 0.95),
+        (20, 0.6, True, 12, 0.95),
+        (50, 0.1, False, 12, 0.85),
+        (50, 0.3, True, 12, 0.95),
+        (100, 0.1, False, 12, 0.95),
+        (100, 0.1, True, 12, 0.75),
+        (100, 0.1, True, 4, 0.75),
+        (100, 0.3, True, 12, 1.0),
+        (100, 0.6, True, 4, 1.0),
+        (300, 0.1, True, 12, 0.95),
+        (300, 0.3, True, 4, 1.0),
+        (300, 0.6, False, 12, 1.0),
+    ],
+)
+def test_verification_finds_the_true_map(
+    rng: np.random.Generator, count: int, ratio: float, strong: bool, threshold: float, least: float
+) -> None:
+    found = 0
+    for _ in range(40):
+        query, database, truth = scene(rng, count, ratio, strong=strong, noise=threshold / 6)
+        result = verify_spatial(query, database, threshold=threshold)
+        found += int((result.mask & truth).sum() >= 0.8 * truth.sum())
+    assert found >= least * 40
+
+
+@pytest.mark.parametrize(("count", "threshold", "most"), [(20, 12, 5), (100, 12, 6.5), (300, 12, 8.5), (100, 4, 5)])
+def test_random_pairs_reach_few_inliers(
+    rng: np.random.Generator, count: int, threshold: float, most: float
+) -> None:
+    counts = []
+    for _ in range(20):
+        query, database = rng.uniform(0, 500, (2, count, 2)).astype(np.float32)
+        counts.append(verify_spatial(query, database, threshold=threshold).inliers)
+    assert np.mean(counts) <= most
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(1, 60),
+    ratio=st.floats(0, 1),
+    strong=st.booleans(),
+    threshold=st.floats(0.5, 60),
+)
+def test_the_mask_is_what_the_model_explains(
+    seed: int, count: int, ratio: float, strong: bool, threshold: float
+) -> None:
+    query, database, _ = scene(np.random.default_rng(seed), max(count, 3), ratio, strong=strong, noise=2)
+    query, database = query[:count], database[:count]
+    results = []
+    for level in cpu.available_levels():
+        with cpu.pinned(level):
+            results.append(verify_spatial(query, database, threshold=threshold))
+    for result in results:
+        assert result.model is not None
+        np.testing.assert_array_equal(result.mask, oracle.inliers(result.model, query, database, threshold))
+        assert result.inliers == result.mask.sum() >= 1
+        np.testing.assert_array_equal(result.model, results[0].model)
+        assert np.linalg.det(result.model[:, :2]) > 0
+
+
+def test_pure_translation_is_found_exactly(cpu_level: str, rng: np.random.Generator) -> None:
+    query = rng.integers(0, 400, (40, 2)).astype(np.float32)
+    database = query + np.float32([37, -12])
+    database[25:] = rng.uniform(0, 400, (15, 2))
+    result = verify_spatial(query, database, threshold=3)
+    assert result.model is not None
+    np.testing.assert_allclose(result.model, [[1, 0, 37], [0, 1, -12]], atol=0.2)
+    assert result.mask[:25].all()
+    clean = verify_spatial(query[:25], database[:25], threshold=3)
+    np.testing.assert_array_equal(clean.model, [[1, 0, 37], [0, 1, -12]])
+
+
+def test_degenerate_inputs(cpu_level: str) -> None:
+    nothing = verify_spatial(np.zeros((0, 2)), np.zeros((0, 2)), threshold=1)
+    assert nothing.inliers == 0
+    assert nothing.model is None
+    assert nothing.mask.shape == (0,)
+    one = verify_spatial([[1, 2]], [[5, 5]], threshold=1)
+    np.testing.assert_array_equal(one.model, [[1, 0, 4], [0, 1, 3]])
+    two = verify_spatial([[0, 0], [10, 0]], [[0, 0], [0, 20]], threshold=1)
+    assert two.inliers == 2
+    assert two.model is not None
+    np.testing.assert_allclose(two.model, [[0, -2, 0], [2, 0, 0]], atol=1e-9)
+    same = verify_spatial(np.ones((30, 2)), np.full((30, 2), 4), threshold=1)
+    assert same.inliers == 30
+    line = np.column_stack([np.arange(30.0), 2 * np.arange(30.0)])
+    assert verify_spatial(line, line[:, ::-1], threshold=0.5).inliers == 30
+
+
+def test_collapsing_and_mirrored_maps_are_refused(rng: np.random.Generator) -> None:
+    query = rng.uniform(0, 500, (60, 2))
+    spot = np.full((60, 2), 250) + rng.normal(0, 0.1, (60, 2))
+    assert verify_spatial(query, spot, threshold=4).inliers < 15
+    mirrored = query * [-1, 1] + [500, 0]
+    assert verify_spatial(query, mirrored, threshold=4).inliers < 20
+
+
+@pytest.mark.parametrize("magnitude", [1e-30, 1e-6, 1e12, 1e30])
+def test_any_magnitude_is_handled(rng: np.random.Generator, magnitude: float) -> None:
+    query = rng.uniform(0, 1, (20, 2)) * magnitude
+    result = verify_spatial(query, 1.5 * query, threshold=0.01 * magnitude)
+    assert result.inliers == 20
+    hopeless = verify_spatial(query, query[::-1], threshold=1e-37)
+    assert hopeless.inliers == hopeless.mask.sum()
