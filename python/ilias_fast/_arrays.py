@@ -9,14 +9,15 @@ were not meant as codes cannot be told from those that were.
 
 from __future__ import annotations
 
-from typing import Any
+import operator
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ilias_fast.errors import DtypeError, ShapeError
+from ilias_fast.errors import DtypeError, ParameterError, ShapeError
 
-__all__ = ["codes", "float16_rows", "float32_rows", "offsets", "vector"]
+__all__ = ["codes", "count", "float16_rows", "float32_rows", "offsets", "vector"]
 
 
 def _array(name: str, value: ArrayLike, dimensions: str) -> NDArray[Any]:
@@ -70,7 +71,20 @@ def offsets(name: str, value: ArrayLike) -> NDArray[np.int64]:
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
-def vector(name: str, value: ArrayLike, kinds: str, dtype: type[np.generic], dimensions: str = "n") -> NDArray[Any]:
+def count(name: str, value: SupportsIndex) -> int:
+    """Return a whole number that fits int64; its range is checked where its meaning is known."""
+    try:
+        number = operator.index(value)
+    except TypeError as cause:
+        raise ParameterError(f"{name}: expected a whole number, found {value!r}") from cause
+    if not -(2**63) <= number < 2**63:
+        raise ParameterError(f"{name}: expected a whole number that fits 64 bits, found {number}")
+    return number
+
+
+def vector(
+    name: str, value: ArrayLike, kinds: str, dtype: type[np.generic], dimensions: str = "n"
+) -> NDArray[Any]:
     """Return a contiguous vector of `dtype` from an array whose dtype kind is one of `kinds`."""
     array = _array(name, value, dimensions)
     if array.dtype.kind not in kinds:

@@ -78,3 +78,15 @@ def verify_spatial(
 def average_precision(
     scores: NDArray[np.float64], relevant: NDArray[np.bool_], positives: int, k: int
 ) -> float: ...
+def judge(
+    offsets: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    instances: NDArray[np.int32],
+    groups: NDArray[np.uint32],
+    queries: NDArray[np.int32],
+    positives: NDArray[np.int64],
+    group_count: int,
+    k: int,
+    threads: int | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]: ...

@@ -264,6 +264,11 @@ def average_precision(scores: ArrayLike, relevant: ArrayLike, *, positives: int,
         ShapeError: The arrays differ in length.
         NonFiniteError: A score is NaN or infinite.
         ParameterError: k is below 1, or positives is below the number of relevant results.
+
+    Complexity: O(n log n), O(n) if the scores are sorted already.
     """
     values = _arrays.vector("scores", scores, "fiu", np.float64)
-    return _core.average_precision(values, _arrays.vector("relevant", relevant, "b", np.bool_), positives, k)
+    flags = _arrays.vector("relevant", relevant, "b", np.bool_)
+    return _core.average_precision(
+        values, flags, _arrays.count("positives", positives), _arrays.count("k", k)
+    )

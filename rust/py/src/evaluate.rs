@@ -1,7 +1,79 @@
 //! Bindings of `ilias_fast_core::evaluate`.
+#![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
+use ilias_fast_core::Error;
+use ilias_fast_core::evaluate::{self, Judgements};
+use numpy::{PyArray1, PyReadonlyArray1, ToPyArray};
 use pyo3::prelude::*;
 
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+use crate::arrays::vector;
+use crate::call::call;
+use crate::error::to_python;
+
+/// A count that Python gave as any integer.
+fn count(what: &str, value: i64) -> PyResult<usize> {
+    usize::try_from(value).map_err(|_| to_python(Error::parameter(what, "0 or more", value)))
+}
+
+/// AP@k of one list.
+#[pyfunction]
+fn average_precision(
+    py: Python<'_>,
+    scores: PyReadonlyArray1<'_, f64>,
+    relevant: PyReadonlyArray1<'_, bool>,
+    positives: i64,
+    k: i64,
+) -> PyResult<f64> {
+    let (scores, relevant) = (vector("scores", &scores)?, vector("relevant", &relevant)?);
+    let (positives, k) = (count("positives", positives)?, count("k", k)?);
+    py.detach(|| evaluate::average_precision(scores, relevant, positives, k)).map_err(to_python)
+}
+
+/// Arrays `aps`, `oracles`, `official_oracles` and `found`.
+type Judged<'py> = (
+    Bound<'py, PyArray1<f64>>,
+    Bound<'py, PyArray1<f64>>,
+    Bound<'py, PyArray1<f64>>,
+    Bound<'py, PyArray1<i64>>,
+);
+
+/// AP@k of every query and group of a run, and the positives found; see `ilias_fast_core::evaluate::judge`.
+#[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "the fields of Judgements, one by one")]
+fn judge<'py>(
+    py: Python<'py>,
+    offsets: PyReadonlyArray1<'py, i64>,
+    rows: PyReadonlyArray1<'py, i64>,
+    scores: PyReadonlyArray1<'py, f64>,
+    instances: PyReadonlyArray1<'py, i32>,
+    groups: PyReadonlyArray1<'py, u32>,
+    queries: PyReadonlyArray1<'py, i32>,
+    positives: PyReadonlyArray1<'py, i64>,
+    group_count: usize,
+    k: i64,
+    threads: Option<usize>,
+) -> PyResult<Judged<'py>> {
+    let input = Judgements {
+        offsets: vector("offsets", &offsets)?,
+        rows: vector("rows", &rows)?,
+        scores: vector("scores", &scores)?,
+        instances: vector("instances", &instances)?,
+        groups: vector("groups", &groups)?,
+        queries: vector("queries", &queries)?,
+        positives: vector("positives", &positives)?,
+        group_count,
+        k: count("k", k)?,
+    };
+    let judged = call(py, threads, None, |control| evaluate::judge(&input, control))?;
+    Ok((
+        judged.aps.to_pyarray(py),
+        judged.oracles.to_pyarray(py),
+        judged.official_oracles.to_pyarray(py),
+        judged.found.to_pyarray(py),
+    ))
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(average_precision, module)?)?;
+    module.add_function(wrap_pyfunction!(judge, module)?)
 }

@@ -1,0 +1,31 @@
+"""Which layout a folder has."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from ilias_fast.datasets.base import Dataset
+from ilias_fast.datasets.ilias import load_ilias
+from ilias_fast.datasets.photos import load_photos
+from ilias_fast.errors import DatasetError
+
+__all__ = ["load_dataset"]
+
+
+def load_dataset(root: str | PathLike[str]) -> Dataset:
+    """Read a dataset, whichever layout it has.
+
+    Args:
+        root: A folder with `image_ids/` and `ilias_core/` (see `load_ilias`), or one with
+            `<instance>/query/`, `<instance>/pos/` and `distractors/` (see `load_photos`).
+
+    Raises:
+        DatasetError: The folder has neither layout, or its files are missing or contradict each other.
+        StorageError: A file cannot be read.
+    """
+    path = Path(root)
+    if not path.is_dir():
+        found = "a file" if path.exists() else "nothing"
+        raise DatasetError(f"{path}: expected a folder that holds a dataset, found {found}")
+    return load_ilias(path) if (path / "image_ids").is_dir() else load_photos(path)

@@ -1,0 +1,10 @@
+"""Evaluation: runs judged against datasets, by the field's protocols.
+
+Everything in an `Evaluation` is in percent, as the field prints it. (`ilias_fast.kernels.average_precision`
+returns AP in [0, 1].)
+"""
+
+from ilias_fast.evaluate.ilias import MissingQueriesWarning, evaluate
+from ilias_fast.evaluate.result import Evaluation, QueryScore, TaskScores
+
+__all__ = ["Evaluation", "MissingQueriesWarning", "QueryScore", "TaskScores", "evaluate"]

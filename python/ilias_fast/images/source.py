@@ -1,0 +1,27 @@
+"""What every source of images offers: the ids it has, and the bytes behind an id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+__all__ = ["IMAGE_SUFFIXES", "ImageSource"]
+
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png")
+"""File name suffixes taken for images, in any case; the first ones are preferred where a tar has several."""
+
+
+class ImageSource(Protocol):
+    """Where image bytes come from, by id. `read` may be called from several threads at once."""
+
+    def ids(self) -> Sequence[str]:
+        """Return the ids of all images, in the order in which they are to be processed."""
+        ...
+
+    def read(self, image_id: str, /) -> bytes:
+        """Return the encoded bytes of one image.
+
+        Raises:
+            ImageError: The image is missing or cannot be read; the message names the id.
+        """
+        ...

@@ -1,0 +1,241 @@
+"""The official similarity files: JSON `{query: {database id: score}}` and the pickle of four arrays."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from itertools import pairwise
+from json.encoder import encode_basestring_ascii
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ilias_fast.errors import (
+    DuplicateIdError,
+    FileFormatError,
+    InputError,
+    NonFiniteError,
+    ParameterError,
+)
+from ilias_fast.run import files
+from ilias_fast.run.base import Duplicates, Run
+from ilias_fast.run.unpickle import unpickle
+
+__all__ = ["read_json", "read_pickle", "write_json", "write_pickle"]
+
+# What faiss fills a list with that is longer than the database (with index -1, which the official writer
+# turns into the last id): no similarity of finite features.
+_PADDING = float(np.finfo(np.float32).min)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object with its repeated keys."""
+
+
+def write_json(run: Run, path: Path, indent: int | None) -> None:
+    """Write `{query: {database id: score}}`, insertion order = rank order.
+
+    A float32 score is printed as the official writer prints it: all digits of its float64 value.
+    """
+    names = [encode_basestring_ascii(name) for name in run.database_ids]
+    entries = [
+        f"{names[row]}: {score!r}"
+        for row, score in zip(run.indices.tolist(), run.scores.tolist(), strict=True)
+    ]
+    queries = (
+        f"{encode_basestring_ascii(query)}: {_json_object(entries[start:stop], indent, 2)}"
+        for query, (start, stop) in zip(run.query_ids, pairwise(run.offsets.tolist()), strict=True)
+    )
+    with files.written(path) as file:
+        file.write(_json_object(list(queries), indent, 1).encode())
+
+
+def _json_object(members: list[str], indent: int | None, depth: int) -> str:
+    """Return what `json.dumps` makes of an object, whose own indenting encoder is ten times slower."""
+    if not members:
+        return "{}"
+    if indent is None:
+        return "{" + ", ".join(members) + "}"
+    outer, inner = "\n" + " " * indent * (depth - 1), "\n" + " " * indent * depth
+    return "{" + inner + ("," + inner).join(members) + outer + "}"
+
+
+def read_json(path: Path, duplicates: Duplicates) -> Run:
+    """Read `{query: {database id: score}}`."""
+    data = files.read_bytes(path)
+    try:
+        queries = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_Pairs)
+    # A JSON text can fail as a decode error, as a number of too many digits or as too deep a nesting.
+    except (ValueError, RecursionError) as cause:
+        raise FileFormatError(f"{path}: not a JSON file: {cause}") from cause
+    if not isinstance(queries, _Pairs):
+        raise FileFormatError(f"{path}: expected an object of queries, found {_kind(queries)}")
+    row_of: dict[str, int] = {}
+    indices: list[int] = []
+    scores: list[float] = []
+    offsets = [0]
+    for query, found in queries:
+        if not isinstance(found, _Pairs):
+            raise FileFormatError(
+                f"{path}: query {query!r}: expected an object of scores by database id, found {_kind(found)}"
+            )
+        for name, score in found:
+            if type(score) is not float and type(score) is not int:
+                raise FileFormatError(
+                    f"{path}: query {query!r}, database id {name!r}: expected a number, found {_kind(score)}"
+                )
+            indices.append(row_of.setdefault(name, len(row_of)))
+            scores.append(score)
+        offsets.append(len(indices))
+    try:
+        values = np.array(scores, np.float64)
+    except OverflowError as cause:
+        raise FileFormatError(f"{path}: a score is larger than any float64") from cause
+    return _run(
+        path,
+        tuple(query for query, _ in queries),
+        np.array(offsets, np.int64),
+        tuple(row_of),
+        np.array(indices, np.int64),
+        values,
+        "json",
+        duplicates,
+    )
+
+
+def write_pickle(run: Run, path: Path) -> None:
+    """Write the four arrays; scores as float32 if that keeps them, else as float64.
+
+    Raises:
+        ParameterError: The lists differ in length.
+    """
+    lengths = np.diff(run.offsets)
+    if len(lengths) and lengths.min() != lengths.max():
+        shortest = int(lengths.argmin())
+        raise ParameterError(
+            f"{path}: the official pickle needs lists of equal length, found {lengths.min()} results for "
+            f"{run.query_ids[shortest]!r} and up to {lengths.max()} for others; truncate({lengths.min()}) "
+            f"the run, or save it as .json or .npz"
+        )
+    used, rows = np.unique(run.indices, return_inverse=True)
+    shape = (len(run), int(lengths[0]) if len(lengths) else 0)
+    names = np.array([run.database_ids[row] for row in used], dtype=np.str_)
+    content = {
+        "query_ids": np.array(run.query_ids, dtype=object),
+        "db_ids": names,
+        "sims": _narrowest(run.scores).reshape(shape),
+        "ranks": rows.astype(np.int64).reshape(shape),
+    }
+    with files.written(path) as file:
+        pickle.dump(content, file)
+
+
+def read_pickle(path: Path, duplicates: Duplicates) -> Run:
+    """Read the four arrays without executing anything."""
+    content = unpickle(files.read_bytes(path), path)
+    expected = {"query_ids", "db_ids", "sims", "ranks"}
+    if not isinstance(content, dict) or set(content) != expected:
+        found = sorted(map(repr, content)) if isinstance(content, dict) else _kind(content)
+        raise FileFormatError(
+            f"{path}: expected a dictionary with the keys {sorted(expected)}, found {found}"
+        )
+    query_ids = _strings(path, "query_ids", content["query_ids"])
+    database_ids = _strings(path, "db_ids", content["db_ids"])
+    scores = _matrix(path, "sims", content["sims"], "f", len(query_ids)).astype(np.float64)
+    rows = _matrix(path, "ranks", content["ranks"], "iu", len(query_ids))
+    if scores.shape != rows.shape:
+        raise FileFormatError(
+            f"{path}: sims, ranks: expected equal shapes, found {list(scores.shape)} and {list(rows.shape)}"
+        )
+    found = scores != _PADDING
+    outside = found & ((rows < 0) | (rows >= len(database_ids)))
+    if outside.any():
+        query, rank = map(int, np.argwhere(outside)[0])
+        raise FileFormatError(
+            f"{path}: ranks[{query}, {rank}]: expected an index from 0 to {len(database_ids) - 1} (there are "
+            f"{len(database_ids)} db_ids), found {rows[query, rank]}"
+        )
+    offsets = np.concatenate([[0], np.cumsum(found.sum(axis=1))]).astype(np.int64)
+    return _run(
+        path,
+        query_ids,
+        offsets,
+        database_ids,
+        rows[found].astype(np.int64),
+        scores[found],
+        "pickle",
+        duplicates,
+    )
+
+
+def _run(
+    path: Path,
+    query_ids: tuple[str, ...],
+    offsets: NDArray[np.int64],
+    database_ids: tuple[str, ...],
+    indices: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    kind: str,
+    duplicates: Duplicates,
+) -> Run:
+    """Make the run; an error names the file."""
+    provenance = {"format": kind, "source": path.name}
+    try:
+        return Run.from_arrays(
+            query_ids, offsets, database_ids, indices, scores, provenance, duplicates=duplicates
+        )
+    except (DuplicateIdError, NonFiniteError) as cause:
+        raise type(cause)(f"{path}: {cause}") from cause
+    except ParameterError:
+        raise
+    except InputError as cause:
+        raise FileFormatError(f"{path}: {cause}") from cause
+
+
+def _strings(path: Path, name: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "UO":
+        try:
+            value = value.tolist()
+        except ValueError as cause:
+            raise FileFormatError(f"{path}: {name}: not valid Unicode ({cause})") from cause
+    if not isinstance(value, (list, tuple)):
+        raise FileFormatError(f"{path}: {name}: expected a list or vector of strings, found {_kind(value)}")
+    for position, text in enumerate(value):
+        if not isinstance(text, str):
+            raise FileFormatError(f"{path}: {name}[{position}]: expected a string, found {_kind(text)}")
+    return tuple(map(str, value))
+
+
+def _matrix(path: Path, name: str, value: object, kinds: str, rows: int) -> NDArray[Any]:
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in kinds:
+        found = f"dtype {value.dtype}" if isinstance(value, np.ndarray) else _kind(value)
+        wanted = "floating-point" if kinds == "f" else "integer"
+        raise FileFormatError(f"{path}: {name}: expected a matrix of {wanted} numbers, found {found}")
+    if value.ndim != 2 or len(value) != rows:
+        raise FileFormatError(
+            f"{path}: {name}: expected shape [{rows}, k], one row a query, found {list(value.shape)}"
+        )
+    return value
+
+
+def _narrowest(scores: NDArray[np.float64]) -> NDArray[Any]:
+    with np.errstate(over="ignore"):
+        narrow = scores.astype(np.float32)
+    return narrow if np.array_equal(narrow, scores) else scores
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, _Pairs):
+        return "an object"
+    if isinstance(value, np.ndarray):
+        return f"an array of dtype {value.dtype} and shape {list(value.shape)}"
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a string",
+        bool: "a boolean",
+        type(None): "nothing (null)",
+    }
+    return names.get(type(value), type(value).__name__)
