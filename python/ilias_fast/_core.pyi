@@ -120,6 +120,14 @@ def topk(
     threads: int | None,
     progress: Callable[[int], object] | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
+def topk_float32(
+    queries: NDArray[np.float32],
+    database: NDArray[np.float32],
+    k: int,
+    selected: NDArray[np.bool_] | None,
+    threads: int | None,
+    progress: Callable[[int], object] | None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
 def topk_store(
     queries: NDArray[np.float32],
     store: Store,

@@ -8,7 +8,7 @@ No answer depends on `threads` or on the CPU level.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,6 +32,14 @@ __all__ = [
 ]
 
 Progress = Callable[[int], object]
+
+
+@runtime_checkable
+class _StoreBacked(Protocol):
+    """What `GlobalStore` and `BinaryStore` are to a kernel: the owner of an opened core store."""
+
+    @property
+    def _core_store(self) -> _core.Store: ...
 
 
 class TopK(NamedTuple):
@@ -98,7 +106,8 @@ def topk(
     """Find the k database vectors with the largest inner product, exactly.
 
     The score of a pair is `numpy.float32(math.fsum(q_i * x_i))`: the exact inner product of the float32 query
-    and the float16 row, rounded to float64 and then to float32. Results are ordered by (score descending,
+    and the float16 row, rounded to float64 and then to float32 (-0.0 becomes 0.0; a score beyond float32 is
+    infinite). Results are ordered by (score descending,
     index ascending). The answer is the same, bit for bit, for any CPU level, number of threads, batch and
     shard size.
 
@@ -116,17 +125,18 @@ def topk(
     Raises:
         ShapeError: The dimensions of queries and database differ, or an array is not a matrix.
         DtypeError: The database is not float16 and would have to be rounded.
-        NonFiniteError: A query or database row holds NaN or an infinity.
+        NonFiniteError: A query or a searched database row holds NaN or an infinity.
         ParameterError: k or threads is below 1.
 
-    Complexity: O(Q n d) multiply-adds; memory O(Q k + threads), independent of n.
+    Complexity: O(Q n d) multiply-adds; memory O(Q (d + k)), with few queries times the number of threads,
+    independent of n.
     """
     rows = _arrays.float32_rows("queries", queries)
     mask = None if selected is None else _arrays.vector("selected", selected, "b", np.bool_)
-    handle = getattr(database, "_core_store", None)
-    if handle is not None:
-        return TopK(*_core.topk_store(rows, handle, k, mask, threads, progress))
-    return TopK(*_core.topk(rows, _arrays.float16_rows("database", database), k, mask, threads, progress))  # type: ignore[arg-type]
+    k, threads = _arrays.count("k", k), _arrays.threads(threads)
+    if isinstance(database, _StoreBacked):
+        return TopK(*_core.topk_store(rows, database._core_store, k, mask, threads, progress))
+    return TopK(*_core.topk(rows, _arrays.float16_rows("database", database), k, mask, threads, progress))
 
 
 def hamming_topk(
@@ -155,10 +165,10 @@ def hamming_topk(
         ParameterError: k or threads is below 1.
     """
     rows = _arrays.codes("queries", queries, "Q, bytes")
-    handle = getattr(database, "_core_store", None)
-    if handle is not None:
-        return HammingTopK(*_core.hamming_topk_store(rows, handle, k, threads, progress))
-    return HammingTopK(*_core.hamming_topk(rows, _arrays.codes("database", database), k, threads, progress))  # type: ignore[arg-type]
+    k, threads = _arrays.count("k", k), _arrays.threads(threads)
+    if isinstance(database, _StoreBacked):
+        return HammingTopK(*_core.hamming_topk_store(rows, database._core_store, k, threads, progress))
+    return HammingTopK(*_core.hamming_topk(rows, _arrays.codes("database", database), k, threads, progress))
 
 
 def match(query_codes: ArrayLike, database_codes: ArrayLike, *, max_distance: int = 32) -> Matches:

@@ -1,7 +1,120 @@
 //! Bindings of `ilias_fast_core::search`.
 
+use half::f16;
+use ilias_fast_core::search::database::Element;
+use ilias_fast_core::search::{self, Database, Matrix};
+use numpy::{
+    Element as NumpyElement, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
+    PyUntypedArrayMethods,
+};
 use pyo3::prelude::*;
 
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+use crate::arrays::{matrix, vector};
+use crate::call::call;
+use crate::error::to_python;
+
+type Found<'py, T> = (Bound<'py, PyArray2<T>>, Bound<'py, PyArray2<i64>>);
+
+/// The matrix an array holds.
+fn rows<'a, T: NumpyElement>(what: &str, array: &'a PyReadonlyArray2<'_, T>) -> PyResult<Matrix<'a, T>> {
+    let (values, columns) = matrix(what, array)?;
+    Matrix::new(what, array.shape()[0], columns, values).map_err(to_python)
+}
+
+/// Two result matrices of `queries` rows and `k` columns.
+fn results<'py, T: NumpyElement>(
+    py: Python<'py>,
+    queries: usize,
+    k: usize,
+    values: Vec<T>,
+    indices: Vec<i64>,
+) -> PyResult<Found<'py, T>> {
+    Ok((
+        PyArray1::from_vec(py, values).reshape([queries, k])?,
+        PyArray1::from_vec(py, indices).reshape([queries, k])?,
+    ))
+}
+
+fn search_vectors<'py, T: Element>(
+    py: Python<'py>,
+    queries: Matrix<'_, f32>,
+    shards: Vec<Matrix<'_, T>>,
+    k: usize,
+    selected: Option<&PyReadonlyArray1<'_, bool>>,
+    threads: Option<usize>,
+    progress: Option<&Py<PyAny>>,
+) -> PyResult<Found<'py, f32>> {
+    let selected = selected.map(|selected| vector("selected", selected)).transpose()?;
+    let database = Database::new(queries.columns(), shards, selected).map_err(to_python)?;
+    let found = call(py, threads, progress, |control| search::topk(queries, &database, k, control))?;
+    results(py, queries.rows(), found.k, found.scores, found.indices)
+}
+
+/// Exact top-k of float16 rows.
+#[pyfunction]
+#[pyo3(signature = (queries, database, k, selected, threads, progress))]
+#[expect(clippy::needless_pass_by_value, clippy::too_many_arguments, reason = "the signature Python calls")]
+fn topk<'py>(
+    py: Python<'py>,
+    queries: PyReadonlyArray2<'py, f32>,
+    database: PyReadonlyArray2<'py, f16>,
+    k: usize,
+    selected: Option<PyReadonlyArray1<'py, bool>>,
+    threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Found<'py, f32>> {
+    let (queries, database) = (rows("queries", &queries)?, rows("database", &database)?);
+    search_vectors(py, queries, vec![database], k, selected.as_ref(), threads, progress.as_ref())
+}
+
+/// Exact top-k of float32 rows (adapted descriptors, which are not rounded to float16).
+#[pyfunction]
+#[pyo3(signature = (queries, database, k, selected, threads, progress))]
+#[expect(clippy::needless_pass_by_value, clippy::too_many_arguments, reason = "the signature Python calls")]
+fn topk_float32<'py>(
+    py: Python<'py>,
+    queries: PyReadonlyArray2<'py, f32>,
+    database: PyReadonlyArray2<'py, f32>,
+    k: usize,
+    selected: Option<PyReadonlyArray1<'py, bool>>,
+    threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Found<'py, f32>> {
+    let (queries, database) = (rows("queries", &queries)?, rows("database", &database)?);
+    search_vectors(py, queries, vec![database], k, selected.as_ref(), threads, progress.as_ref())
+}
+
+fn search_codes<'py>(
+    py: Python<'py>,
+    queries: Matrix<'_, u8>,
+    shards: Vec<Matrix<'_, u8>>,
+    k: usize,
+    threads: Option<usize>,
+    progress: Option<&Py<PyAny>>,
+) -> PyResult<Found<'py, i32>> {
+    let database = Database::new(queries.columns(), shards, None).map_err(to_python)?;
+    let found = call(py, threads, progress, |control| search::hamming_topk(queries, &database, k, control))?;
+    results(py, queries.rows(), found.k, found.distances, found.indices)
+}
+
+/// Exact top-k of packed codes.
+#[pyfunction]
+#[pyo3(signature = (queries, database, k, threads, progress))]
+#[expect(clippy::needless_pass_by_value, reason = "the signature Python calls")]
+fn hamming_topk<'py>(
+    py: Python<'py>,
+    queries: PyReadonlyArray2<'py, u8>,
+    database: PyReadonlyArray2<'py, u8>,
+    k: usize,
+    threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Found<'py, i32>> {
+    let (queries, database) = (rows("queries", &queries)?, rows("database", &database)?);
+    search_codes(py, queries, vec![database], k, threads, progress.as_ref())
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(topk, module)?)?;
+    module.add_function(wrap_pyfunction!(topk_float32, module)?)?;
+    module.add_function(wrap_pyfunction!(hamming_topk, module)?)
 }

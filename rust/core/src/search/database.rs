@@ -1,0 +1,307 @@
+//! Matrices, and sequences of shards seen as one database.
+
+use std::ops::Range;
+
+use half::f16;
+
+use crate::error::{Error, Result};
+use crate::kernels::dot_f16::Kernels;
+
+/// A row-major matrix. The number of rows is given, as rows may be empty.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a, T> {
+    rows: usize,
+    columns: usize,
+    values: &'a [T],
+}
+
+impl<'a, T> Matrix<'a, T> {
+    /// `rows * columns` values; `what` names the matrix in the error if there are more or fewer.
+    pub fn new(what: &str, rows: usize, columns: usize, values: &'a [T]) -> Result<Self> {
+        if rows.checked_mul(columns) == Some(values.len()) {
+            Ok(Self { rows, columns, values })
+        } else {
+            let expected = format!("{rows} rows of {columns}");
+            Err(Error::shape(what, expected, format!("{} values", values.len())))
+        }
+    }
+
+    /// Number of rows.
+    pub const fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub const fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Consecutive rows.
+    pub fn slice(&self, rows: Range<usize>) -> &'a [T] {
+        &self.values[rows.start * self.columns..rows.end * self.columns]
+    }
+
+    /// One row.
+    pub fn row(&self, row: usize) -> &'a [T] {
+        self.slice(row..row + 1)
+    }
+}
+
+/// Shards, in order, numbered as one sequence of rows, of which some may be left out.
+#[derive(Debug)]
+pub struct Database<'a, T> {
+    shards: Vec<Matrix<'a, T>>,
+    /// First row of each shard, and at the end the number of rows.
+    starts: Vec<usize>,
+    columns: usize,
+    selected: Option<&'a [bool]>,
+    searched: usize,
+}
+
+impl<'a, T> Database<'a, T> {
+    /// Shards that all have `columns` columns; only the rows where `selected` is true are searched.
+    pub fn new(columns: usize, shards: Vec<Matrix<'a, T>>, selected: Option<&'a [bool]>) -> Result<Self> {
+        let mut starts = vec![0];
+        for (number, shard) in shards.iter().enumerate() {
+            if shard.columns != columns {
+                return Err(Error::shape(
+                    format!("database, shard {number}"),
+                    format!("{columns} columns, as the queries have"),
+                    format!("{} columns", shard.columns),
+                ));
+            }
+            starts.push(starts[number] + shard.rows);
+        }
+        let rows = starts[shards.len()];
+        if let Some(selected) = selected.filter(|selected| selected.len() != rows) {
+            let expected = format!("one value for each of the {rows} database rows");
+            return Err(Error::shape("selected", expected, format!("{} values", selected.len())));
+        }
+        let searched = selected.map_or(rows, |selected| selected.iter().filter(|&&kept| kept).count());
+        Ok(Self { shards, starts, columns, selected, searched })
+    }
+
+    /// Number of rows, selected or not.
+    pub fn rows(&self) -> usize {
+        self.starts[self.shards.len()]
+    }
+
+    /// Number of columns.
+    pub const fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Number of selected rows.
+    pub const fn searched(&self) -> usize {
+        self.searched
+    }
+
+    /// One row of the sequence.
+    pub fn row(&self, row: usize) -> &'a [T] {
+        let shard = self.starts.partition_point(|&start| start <= row) - 1;
+        self.shards[shard].row(row - self.starts[shard])
+    }
+
+    /// Calls `visit(first row, number of rows, values)` for each maximal run of selected rows within one shard.
+    pub fn runs(&self, rows: Range<usize>, mut visit: impl FnMut(usize, usize, &'a [T])) {
+        let first = self.starts.partition_point(|&start| start <= rows.start).saturating_sub(1);
+        for (shard, &start) in self.shards.iter().zip(&self.starts).skip(first) {
+            if start >= rows.end {
+                break;
+            }
+            let (mut at, end) = (rows.start.max(start), rows.end.min(start + shard.rows));
+            while at < end {
+                let run = match self.selected {
+                    None => end - at,
+                    Some(selected) => {
+                        at += selected[at..end].iter().take_while(|&&kept| !kept).count();
+                        selected[at..end].iter().take_while(|&&kept| kept).count()
+                    }
+                };
+                if run > 0 {
+                    visit(at, run, shard.slice(at - start..at - start + run));
+                }
+                at += run;
+            }
+        }
+    }
+
+    /// Cuts the rows into chunks with at most `size` selected rows each.
+    pub fn chunks(&self, size: usize) -> Chunks {
+        let Some(selected) = self.selected else { return Chunks::Even { rows: self.rows(), size } };
+        let (mut cuts, mut kept) = (vec![0], 0);
+        for (row, _) in selected.iter().enumerate().filter(|(_, kept)| **kept) {
+            if kept == size {
+                cuts.push(row);
+                kept = 0;
+            }
+            kept += 1;
+        }
+        cuts.push(selected.len());
+        Chunks::Cut(cuts)
+    }
+}
+
+/// Consecutive ranges of rows.
+#[derive(Debug)]
+pub enum Chunks {
+    /// All of one size, but the last.
+    Even {
+        /// Number of rows.
+        rows: usize,
+        /// Rows in a chunk.
+        size: usize,
+    },
+    /// Between these rows.
+    Cut(Vec<usize>),
+}
+
+impl Chunks {
+    /// Number of chunks.
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Even { rows, size } => rows.div_ceil(*size),
+            Self::Cut(cuts) => cuts.len() - 1,
+        }
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The rows of one chunk.
+    pub fn get(&self, chunk: usize) -> Range<usize> {
+        match self {
+            Self::Even { rows, size } => chunk * size..(chunk * size + size).min(*rows),
+            Self::Cut(cuts) => cuts[chunk]..cuts[chunk + 1],
+        }
+    }
+}
+
+/// The types a database of vectors can hold. Their products with float32 are exact in float64.
+pub trait Element: Copy + Send + Sync + 'static {
+    /// The screen sees no larger magnitude than this.
+    const LARGEST: f64;
+    /// The value in float64.
+    fn to_f64(self) -> f64;
+    /// Writes the row for the screen and returns an upper bound of its norm: infinite for a row
+    /// the screen cannot handle (it is then written as zeros), NaN for a row that is not finite.
+    fn widen(kernels: &Kernels, row: &[Self], growth: f64, out: &mut [f32]) -> f32;
+    /// The inner product and the sum of the sizes of its terms, as [`Kernels::dot`].
+    fn dot(kernels: &Kernels, row: &[Self], query: &[f64]) -> (f64, f64);
+    /// The rows as float16, if that is what they are: then there is a screen for few queries.
+    fn halves(rows: &[Self]) -> Option<&[f16]>;
+}
+
+/// The norm, rounded up, from a squared norm that is too small by at most the factor `growth`.
+pub fn norm(square: f32, growth: f64) -> f32 {
+    if square.is_finite() { ((f64::from(square) * growth).sqrt() as f32).next_up() } else { f32::NAN }
+}
+
+impl Element for f16 {
+    const LARGEST: f64 = 65504.0;
+
+    fn to_f64(self) -> f64 {
+        f64::from(crate::kernels::dot_f16::to_f32(self))
+    }
+
+    fn widen(kernels: &Kernels, row: &[Self], growth: f64, out: &mut [f32]) -> f32 {
+        norm(kernels.widen(row, out), growth)
+    }
+
+    fn dot(kernels: &Kernels, row: &[Self], query: &[f64]) -> (f64, f64) {
+        kernels.dot(row, query)
+    }
+
+    fn halves(rows: &[Self]) -> Option<&[f16]> {
+        Some(rows)
+    }
+}
+
+impl Element for f32 {
+    /// 2^60: squares and sums of up to 2^60 of them stay finite.
+    const LARGEST: f64 = 1_152_921_504_606_846_976.0;
+
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+
+    fn widen(_: &Kernels, row: &[Self], _: f64, out: &mut [f32]) -> f32 {
+        let (mut squares, mut largest) = ([0.0_f64; 8], 0.0_f32);
+        for values in row.chunks(8) {
+            for (square, &x) in squares.iter_mut().zip(values) {
+                *square += f64::from(x) * f64::from(x);
+                largest = largest.max(x.abs());
+            }
+        }
+        let square: f64 = squares.iter().sum();
+        if !square.is_finite() {
+            f32::NAN
+        } else if f64::from(largest) > Self::LARGEST {
+            out[..row.len()].fill(0.0);
+            f32::INFINITY
+        } else {
+            out[..row.len()].copy_from_slice(row);
+            // Relative error of the float64 sum: below 2^-20 for any row of less than 2^32 values.
+            ((square * (1.0 + 2.0_f64.powi(-20))).sqrt() as f32).next_up()
+        }
+    }
+
+    fn dot(_: &Kernels, row: &[Self], query: &[f64]) -> (f64, f64) {
+        let (mut sums, mut sizes) = ([0.0_f64; 8], [0.0_f64; 8]);
+        for (values, queries) in row.chunks(8).zip(query.chunks(8)) {
+            for ((x, query), (sum, size)) in values.iter().zip(queries).zip(sums.iter_mut().zip(&mut sizes)) {
+                let product = f64::from(*x) * query;
+                *sum += product;
+                *size += product.abs();
+            }
+        }
+        (sums.iter().sum(), sizes.iter().sum())
+    }
+
+    fn halves(_: &[Self]) -> Option<&[f16]> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_cover_the_selected_rows_in_order() {
+        let values: Vec<u8> = (0..20).collect();
+        let shards = [0..3, 3..3, 3..10].map(|rows: Range<usize>| {
+            Matrix::new("shard", rows.len(), 2, &values[rows.start * 2..rows.end * 2]).unwrap()
+        });
+        let selected = [true, false, true, true, true, false, false, true, true, true];
+        let database = Database::new(2, shards.to_vec(), Some(&selected)).unwrap();
+        assert_eq!((database.rows(), database.searched()), (10, 7));
+        for size in 1..8 {
+            let (mut seen, chunks) = (Vec::new(), database.chunks(size));
+            for chunk in 0..chunks.len() {
+                let before = seen.len();
+                database.runs(chunks.get(chunk), |first, count, values| {
+                    assert_eq!(values.len(), count * 2);
+                    for row in first..first + count {
+                        assert_eq!(values[(row - first) * 2] as usize, row * 2);
+                        assert_eq!(database.row(row)[0] as usize, row * 2);
+                        seen.push(row);
+                    }
+                });
+                assert!(seen.len() - before <= size);
+            }
+            assert_eq!(seen, [0, 2, 3, 4, 7, 8, 9]);
+        }
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_errors() {
+        assert!(Matrix::new("m", 2, 3, &[0_u8; 5]).is_err());
+        assert!(Matrix::new("m", usize::MAX, 3, &[0_u8; 5]).is_err());
+        let shard = Matrix::new("m", 2, 3, &[0_u8; 6]).unwrap();
+        assert!(Database::new(4, vec![shard], None).is_err());
+        assert!(Database::new(3, vec![shard], Some(&[true])).is_err());
+    }
+}

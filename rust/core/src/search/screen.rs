@@ -1,0 +1,329 @@
+//! The float32 screens: for many queries (panels of 32 against tiles of 12 rows) and for few (row by row).
+
+use std::ops::Range;
+
+use super::bounds::{Screened, growth};
+use super::database::{Database, Element, Matrix, norm};
+use super::exact;
+use super::schedule::Scan;
+use super::select::{Candidate, Candidates};
+use crate::error::{Error, Result};
+use crate::kernels::aligned::Aligned;
+use crate::kernels::dot_f16::{FEW, Kernels, Limits, PANEL, TILE, Tile};
+
+/// Bytes of float32 rows in a block: they stay in the second-level cache while a panel passes over them.
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// Bytes of float16 rows in a chunk for few queries.
+const CHUNK_BYTES: usize = 1 << 18;
+
+/// Rows screened at once for few queries.
+const BATCH: usize = 64;
+
+/// What both screens need: the queries, scaled and in float64, and where to look rows up.
+#[derive(Debug)]
+pub struct Problem<'a, T> {
+    pub(super) kernels: &'static Kernels,
+    pub(super) database: &'a Database<'a, T>,
+    pub(super) k: usize,
+    scaled: Vec<f32>,
+    exact: Vec<f64>,
+    screened: Vec<Screened>,
+}
+
+impl<'a, T: Element> Problem<'a, T> {
+    /// Checks and scales the queries.
+    pub fn new(queries: Matrix<'_, f32>, database: &'a Database<'a, T>, k: usize) -> Result<Self> {
+        let mut scaled = vec![0.0; queries.rows() * queries.columns()];
+        let mut screened = Vec::with_capacity(queries.rows());
+        for number in 0..queries.rows() {
+            let place = &mut scaled[number * queries.columns()..][..queries.columns()];
+            screened.push(Screened::new(queries.row(number), number, T::LARGEST, place)?);
+        }
+        let exact = queries.slice(0..queries.rows()).iter().copied().map(f64::from).collect();
+        Ok(Self { kernels: Kernels::active()?, database, k, scaled, exact, screened })
+    }
+
+    /// The canonical score of a query and a row.
+    pub fn score(&self, query: usize, row: usize) -> f32 {
+        let columns = self.database.columns();
+        exact::score(self.kernels, self.database.row(row), &self.exact[query * columns..][..columns])
+    }
+
+    fn scaled(&self, query: usize) -> &[f32] {
+        &self.scaled[query * self.database.columns()..][..self.database.columns()]
+    }
+
+    fn non_finite(&self, row: usize) -> Error {
+        let values = self.database.row(row);
+        let column = values.iter().position(|value| !value.to_f64().is_finite()).unwrap_or(0);
+        Error::NonFinite { what: "database".into(), row, column, value: values[column].to_f64() as f32 }
+    }
+
+    /// The error for the first row that is not finite, whichever thread found which.
+    pub fn first_non_finite(&self) -> Option<Error> {
+        let mut first = None;
+        self.database.runs(0..self.database.rows(), |start, _, values| {
+            if first.is_none() {
+                first = values
+                    .iter()
+                    .position(|value| !value.to_f64().is_finite())
+                    .map(|at| self.non_finite(start + at / self.database.columns()));
+            }
+        });
+        first
+    }
+
+    fn lane(&self, queries: Range<usize>) -> Lane {
+        let mut limits = Limits { threshold: [f32::INFINITY; PANEL], slope: [0.0; PANEL] };
+        for (at, query) in queries.clone().enumerate() {
+            limits.threshold[at] = f32::NEG_INFINITY;
+            limits.slope[at] = self.screened[query].slope();
+        }
+        Lane {
+            candidates: queries.clone().map(|_| Candidates::new(self.k)).collect(),
+            queries,
+            limits,
+            tile: Tile::default(),
+            scores: vec![[0.0; FEW]; BATCH],
+            squares: vec![0.0; BATCH],
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.screened.len() * Candidates::capacity(self.k) * size_of::<Candidate>()
+    }
+
+    /// Adds a screened row to the candidates of one query of a lane.
+    fn admit(&self, lane: &mut Lane, at: usize, row: usize, score: f32, norm: f32) {
+        let query = lane.queries.start + at;
+        let screened = &self.screened[query];
+        let (lower, upper) = screened.bounds(score, norm);
+        let candidates = &mut lane.candidates[at];
+        if candidates.push(Candidate { lower, upper, row }, |row| self.score(query, row)) {
+            lane.limits.threshold[at] = screened.limit(candidates.threshold());
+        }
+    }
+}
+
+/// The selection state of a group of queries.
+#[derive(Debug)]
+pub struct Lane {
+    /// Consecutive query numbers.
+    pub(super) queries: Range<usize>,
+    /// Their candidates, in that order.
+    pub(super) candidates: Vec<Candidates>,
+    limits: Limits,
+    tile: Tile,
+    scores: Vec<[f32; FEW]>,
+    squares: Vec<f32>,
+}
+
+/// The screen for many queries.
+#[derive(Debug)]
+pub struct Panels<'a, T> {
+    problem: &'a Problem<'a, T>,
+    panels: Vec<Aligned>,
+    stride: usize,
+    growth: f64,
+}
+
+/// Float32 rows with their norms and numbers.
+#[derive(Debug)]
+pub struct Widened {
+    values: Aligned,
+    norms: Vec<f32>,
+    rows: Vec<usize>,
+}
+
+impl<'a, T: Element> Panels<'a, T> {
+    /// Transposes the queries into panels.
+    pub fn new(problem: &'a Problem<'a, T>) -> Self {
+        let columns = problem.database.columns();
+        let panels = (0..problem.screened.len())
+            .step_by(PANEL)
+            .map(|first| {
+                let mut panel = Aligned::zeros(columns * PANEL);
+                let values = panel.as_mut_slice();
+                for lane in 0..PANEL.min(problem.screened.len() - first) {
+                    for (column, &value) in problem.scaled(first + lane).iter().enumerate() {
+                        values[column * PANEL + lane] = value;
+                    }
+                }
+                panel
+            })
+            .collect();
+        // An odd number of cache lines: rows do not all fall into the same cache set.
+        let stride = (columns.div_ceil(16) | 1) * 16;
+        Self { problem, panels, stride, growth: growth(columns) }
+    }
+
+    /// Rows in a block.
+    pub fn chunk(&self) -> usize {
+        (BLOCK_BYTES / (self.stride * size_of::<f32>())).clamp(TILE, 256 * TILE) / TILE * TILE
+    }
+}
+
+impl<T: Element> Scan for Panels<'_, T> {
+    type Block = Widened;
+    type Lane = Lane;
+
+    fn block(&self) -> Widened {
+        let rows = self.chunk();
+        Widened {
+            values: Aligned::zeros(rows * self.stride),
+            norms: vec![0.0; rows],
+            rows: Vec::with_capacity(rows),
+        }
+    }
+
+    fn lanes(&self) -> Vec<Lane> {
+        let queries = self.problem.screened.len();
+        (0..queries)
+            .step_by(PANEL)
+            .map(|first| self.problem.lane(first..queries.min(first + PANEL)))
+            .collect()
+    }
+
+    fn lane_bytes(&self) -> usize {
+        self.problem.bytes()
+    }
+
+    fn prepare(&self, rows: Range<usize>, block: &mut Widened) -> Result<()> {
+        let Problem { kernels, database, .. } = *self.problem;
+        block.rows.clear();
+        let mut bad = None;
+        database.runs(rows, |first, count, values| {
+            for i in 0..count {
+                let at = block.rows.len();
+                let row = &values[i * database.columns()..][..database.columns()];
+                let out = &mut block.values.as_mut_slice()[at * self.stride..][..self.stride];
+                block.norms[at] = T::widen(kernels, row, self.growth, out);
+                if block.norms[at].is_nan() {
+                    bad.get_or_insert(first + i);
+                }
+                block.rows.push(first + i);
+            }
+        });
+        bad.map_or(Ok(()), |row| Err(self.problem.non_finite(row)))
+    }
+
+    fn scan(&self, block: &Widened, lane: &mut Lane) -> Result<()> {
+        let panel =
+            &self.panels[lane.queries.start / PANEL].as_slice()[..self.problem.database.columns() * PANEL];
+        let narrow = lane.queries.len() <= PANEL / 2;
+        for first in (0..block.rows.len()).step_by(TILE) {
+            let rows = &block.values.as_slice()[first * self.stride..];
+            let norms = block.norms[first..].first_chunk().expect("blocks hold whole tiles");
+            let kernels = self.problem.kernels;
+            kernels.tile(rows, self.stride, panel, norms, &lane.limits, narrow, &mut lane.tile);
+            if lane.tile.hits == [0; TILE] {
+                continue;
+            }
+            for i in 0..TILE.min(block.rows.len() - first) {
+                let mut hits = lane.tile.hits[i];
+                while hits != 0 {
+                    let at = hits.trailing_zeros() as usize;
+                    hits &= hits - 1;
+                    let score = lane.tile.scores[i][at];
+                    self.problem.admit(lane, at, block.rows[first + i], score, norms[i]);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The screen for up to 8 queries: bandwidth-bound, float16 rows are read once and never stored.
+#[derive(Debug)]
+pub struct Rows<'a, T> {
+    problem: &'a Problem<'a, T>,
+    queries: Aligned,
+    stride: usize,
+    growth: f64,
+}
+
+impl<'a, T: Element> Rows<'a, T> {
+    /// Pads the queries to whole vectors; None if this screen does not fit the problem.
+    pub fn new(problem: &'a Problem<'a, T>) -> Option<Self> {
+        let columns = problem.database.columns();
+        if T::halves(&[]).is_none() || columns == 0 || !(1..=FEW).contains(&problem.screened.len()) {
+            return None;
+        }
+        let stride = columns.next_multiple_of(16);
+        let mut queries = Aligned::zeros(FEW * stride);
+        for query in 0..problem.screened.len() {
+            queries.as_mut_slice()[query * stride..][..columns].copy_from_slice(problem.scaled(query));
+        }
+        Some(Self { problem, queries, stride, growth: growth(columns) })
+    }
+
+    /// Rows in a chunk.
+    pub fn chunk(&self) -> usize {
+        (CHUNK_BYTES / (2 * self.problem.database.columns())).max(BATCH)
+    }
+
+    fn batch(&self, first: usize, rows: &[half::f16], lane: &mut Lane) -> Result<()> {
+        let (columns, queries) = (self.problem.database.columns(), lane.queries.len());
+        let count = rows.len() / columns;
+        let (scores, squares) = (&mut lane.scores[..count], &mut lane.squares[..count]);
+        self.problem.kernels.few(
+            rows,
+            columns,
+            self.queries.as_slice(),
+            self.stride,
+            queries,
+            scores,
+            squares,
+        );
+        for i in 0..count {
+            let norm = norm(lane.squares[i], self.growth);
+            if norm.is_nan() {
+                return Err(self.problem.non_finite(first + i));
+            }
+            for at in 0..queries {
+                let score = lane.scores[i][at];
+                if score >= lane.limits.threshold[at] - lane.limits.slope[at] * norm {
+                    self.problem.admit(lane, at, first + i, score, norm);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<T: Element> Scan for Rows<'_, T> {
+    type Block = Range<usize>;
+    type Lane = Lane;
+
+    fn block(&self) -> Range<usize> {
+        0..0
+    }
+
+    fn lanes(&self) -> Vec<Lane> {
+        vec![self.problem.lane(0..self.problem.screened.len())]
+    }
+
+    fn lane_bytes(&self) -> usize {
+        self.problem.bytes()
+    }
+
+    fn prepare(&self, rows: Range<usize>, block: &mut Range<usize>) -> Result<()> {
+        *block = rows;
+        Ok(())
+    }
+
+    fn scan(&self, block: &Range<usize>, lane: &mut Lane) -> Result<()> {
+        let mut outcome = Ok(());
+        self.problem.database.runs(block.clone(), |first, _, values| {
+            let Some(halves) = T::halves(values) else { return };
+            let size = BATCH * self.problem.database.columns();
+            for (batch, rows) in halves.chunks(size).enumerate() {
+                if outcome.is_ok() {
+                    outcome = self.batch(first + batch * BATCH, rows, lane);
+                }
+            }
+        });
+        outcome
+    }
+}

@@ -1,0 +1,147 @@
+//! The candidates of one query: a bounded buffer that never loses one of the best k.
+//!
+//! The total order is (score descending, row ascending) on canonical scores. A candidate is known by bounds of
+//! its canonical score; the threshold is the k-th largest lower bound seen, and whatever has an upper bound
+//! below it is beaten by k others. If too many candidates are too close to be told apart, their canonical
+//! scores are computed and the best k kept.
+
+use std::cmp::Ordering;
+
+/// A row whose canonical score lies in `[lower, upper]`; it is known if the two are equal.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// Lower bound of the canonical score.
+    pub lower: f32,
+    /// Upper bound of the canonical score.
+    pub upper: f32,
+    /// The database row.
+    pub row: usize,
+}
+
+impl Candidate {
+    /// Replaces the bounds by the canonical score.
+    pub fn settle(&mut self, score: impl FnOnce(usize) -> f32) {
+        if self.lower.to_bits() != self.upper.to_bits() || self.lower == 0.0 {
+            self.lower = score(self.row);
+            self.upper = self.lower;
+        }
+    }
+
+    /// Best first, for settled candidates.
+    pub fn order(&self, other: &Self) -> Ordering {
+        other.lower.total_cmp(&self.lower).then(self.row.cmp(&other.row))
+    }
+}
+
+/// The candidates for the best `k` rows.
+#[derive(Debug)]
+pub struct Candidates {
+    k: usize,
+    entries: Vec<Candidate>,
+    threshold: f32,
+}
+
+impl Candidates {
+    /// Room for `k` (at least 1) and as many again.
+    pub fn new(k: usize) -> Self {
+        Self { k, entries: Vec::new(), threshold: f32::NEG_INFINITY }
+    }
+
+    /// Entries held at most, for `k`.
+    pub const fn capacity(k: usize) -> usize {
+        2 * k + 256
+    }
+
+    /// Rows whose canonical score is below this are not among the best k.
+    pub const fn threshold(&self) -> f32 {
+        self.threshold
+    }
+
+    /// Adds a row; true if the threshold rose. `score` computes the canonical score of a row.
+    pub fn push(&mut self, candidate: Candidate, score: impl FnMut(usize) -> f32) -> bool {
+        if candidate.upper < self.threshold {
+            return false;
+        }
+        self.entries.push(candidate);
+        self.entries.len() >= Self::capacity(self.k) && self.compact(score)
+    }
+
+    /// Adds the candidates of another part of the database.
+    pub fn merge(&mut self, other: Self) {
+        self.threshold = self.threshold.max(other.threshold);
+        self.entries.extend(other.entries);
+    }
+
+    fn compact(&mut self, mut score: impl FnMut(usize) -> f32) -> bool {
+        let before = self.threshold;
+        self.prune();
+        if self.entries.len() > self.k + self.k / 2 + 128 {
+            for entry in self.entries.iter_mut() {
+                entry.settle(&mut score);
+            }
+            self.entries.select_nth_unstable_by(self.k - 1, Candidate::order);
+            self.threshold = self.threshold.max(self.entries[self.k - 1].lower);
+            self.entries.truncate(self.k);
+        }
+        self.threshold > before
+    }
+
+    /// Raises the threshold to the k-th largest lower bound and drops what lies below it.
+    fn prune(&mut self) {
+        if self.entries.len() > self.k {
+            let (_, least, _) =
+                self.entries.select_nth_unstable_by(self.k - 1, |a, b| b.lower.total_cmp(&a.lower));
+            self.threshold = self.threshold.max(least.lower);
+        }
+        let threshold = self.threshold;
+        self.entries.retain(|entry| entry.upper >= threshold);
+    }
+
+    /// The candidates that are left, in the order of their rows.
+    pub fn finish(mut self) -> Vec<Candidate> {
+        self.prune();
+        self.entries.sort_unstable_by_key(|entry| entry.row);
+        self.entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn best(scores: &[f32], k: usize) -> Vec<usize> {
+        let mut rows: Vec<usize> = (0..scores.len()).collect();
+        rows.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+        rows.truncate(k);
+        rows
+    }
+
+    proptest! {
+        #[test]
+        fn keeps_the_best_whatever_the_bounds(
+            scores in prop::collection::vec(0_u8..40, 1..3000),
+            widths in prop::collection::vec(0_u8..4, 1..9),
+            k in 1_usize..400,
+            parts in 1_usize..4,
+        ) {
+            let scores: Vec<f32> = scores.into_iter().map(f32::from).collect();
+            let mut lanes: Vec<Candidates> = (0..parts).map(|_| Candidates::new(k)).collect();
+            for (row, &score) in scores.iter().enumerate() {
+                let width = f32::from(widths[row % widths.len()]);
+                let candidate = Candidate { lower: score - width, upper: score + width, row };
+                let lane = &mut lanes[row * parts / scores.len()];
+                lane.push(candidate, |row| scores[row]);
+                prop_assert!(lane.entries.len() < Candidates::capacity(k));
+            }
+            let mut all = lanes.pop().unwrap();
+            for lane in lanes { all.merge(lane); }
+            let mut left = all.finish();
+            for entry in left.iter_mut() { entry.settle(|row| scores[row]); }
+            left.sort_by(Candidate::order);
+            let rows: Vec<usize> = left.iter().take(k).map(|entry| entry.row).collect();
+            prop_assert_eq!(rows, best(&scores, k));
+        }
+    }
+}
