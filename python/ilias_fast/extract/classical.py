@@ -29,7 +29,7 @@ __all__ = ["ClassicalExtractor", "ClassicalOptions"]
 _FORMAT = "classical-1"
 _FIT_IMAGES = 2000
 _CODEBOOK_SAMPLE = 100_000
-_ITQ_SAMPLE = 30_000
+_ITQ_SAMPLE = 20_000
 
 
 @dataclass(frozen=True)
