@@ -33,7 +33,9 @@ pub enum Error {
         found: String,
     },
     /// An input holds NaN or an infinity.
-    #[error("{what}: row {row}, column {column} is {value}; all values must be finite (drop or repair the row)")]
+    #[error(
+        "{what}: row {row}, column {column} is {value}; all values must be finite (drop or repair the row)"
+    )]
     NonFinite {
         /// The array, as the caller knows it.
         what: String,
@@ -45,7 +47,9 @@ pub enum Error {
         value: f32,
     },
     /// `ILIAS_FAST_CPU` or a pin names a level that does not exist or that this machine cannot run.
-    #[error("CPU level {found:?} is not available; this machine has: {available} (set ILIAS_FAST_CPU to one of them, or unset it)")]
+    #[error(
+        "CPU level {found:?} is not available; this machine has: {available} (set ILIAS_FAST_CPU to one of them, or unset it)"
+    )]
     Level {
         /// The level asked for.
         found: String,

@@ -56,7 +56,8 @@ pub fn pool(threads: Option<usize>) -> Result<Arc<ThreadPool>> {
         return Ok(Arc::clone(&entry.pool));
     }
     // Pools of a parent process are forgotten, not dropped: dropping would wait for threads that are not here.
-    let (ours, inherited) = std::mem::take(&mut *pools).into_iter().partition(|entry| entry.process == process);
+    let (ours, inherited) =
+        std::mem::take(&mut *pools).into_iter().partition(|entry| entry.process == process);
     *pools = ours;
     Vec::into_iter(inherited).for_each(|entry: Entry| std::mem::forget(entry.pool));
     let pool = build(threads)?;
@@ -70,7 +71,9 @@ fn build(threads: usize) -> Result<Arc<ThreadPool>> {
         .thread_name(|index| format!("ilias-fast-{index}"))
         .build()
         .map(Arc::new)
-        .map_err(|cause| Error::parameter("threads", "a number the system can start", format!("{threads} ({cause})")))
+        .map_err(|cause| {
+            Error::parameter("threads", "a number the system can start", format!("{threads} ({cause})"))
+        })
 }
 
 #[cfg(test)]

@@ -49,7 +49,9 @@ pub fn call<T: Send>(
                     Err(RecvTimeoutError::Timeout) => {}
                     // `work` panicked: the scope re-raises the panic on this thread once it ends.
                     Err(RecvTimeoutError::Disconnected) => {
-                        return Err(pyo3::exceptions::PyRuntimeError::new_err("internal error in ilias_fast._core"));
+                        return Err(pyo3::exceptions::PyRuntimeError::new_err(
+                            "internal error in ilias_fast._core",
+                        ));
                     }
                 }
             }

@@ -25,13 +25,14 @@ pub fn to_python(error: Error) -> PyErr {
             Error::Interrupted => return PyKeyboardInterrupt::new_err(()),
             _ => "IliasFastError",
         };
-        let raised = py.import("ilias_fast.errors").and_then(|module| module.getattr(class)).and_then(|class| {
-            if let Error::Io { path, source, .. } = &error {
-                class.call1((error.to_string(), source.raw_os_error(), path))
-            } else {
-                class.call1((error.to_string(),))
-            }
-        });
+        let raised =
+            py.import("ilias_fast.errors").and_then(|module| module.getattr(class)).and_then(|class| {
+                if let Error::Io { path, source, .. } = &error {
+                    class.call1((error.to_string(), source.raw_os_error(), path))
+                } else {
+                    class.call1((error.to_string(),))
+                }
+            });
         match raised {
             Ok(exception) => PyErr::from_value(exception),
             Err(failure) => failure,

@@ -1,1 +1,51 @@
-//! Descriptor stores.
+//! Descriptor stores: immutable safetensors shards under an atomically replaced manifest.
+//!
+//! A store is a directory:
+//!
+//! ```text
+//! store/
+//!   manifest.json                          what the store holds; replaced by rename, never edited
+//!   shards/000000-<hash>.safetensors       rows, never changed once listed in the manifest
+//!   lock                                   empty; the writer holds an advisory lock on it
+//! ```
+//!
+//! [`Writer`] appends rows and commits; a commit writes and syncs the shards first and replaces the manifest
+//! last, so at every instant the manifest on disk describes a complete state. [`Store`] reads one such state
+//! through memory maps; it keeps that state for as long as it lives, whatever is committed, overwritten or
+//! collected meanwhile (an unlinked file lives as long as its map). Changing a shard *in place* is the one
+//! thing nobody may do: truncating a mapped file makes the operating system kill its readers.
+//!
+//! `docs/format.md` specifies every byte.
+
+mod buffer;
+mod checksum;
+mod ids;
+mod local;
+mod manifest;
+mod mmap;
+mod reader;
+mod shard;
+mod spec;
+mod verify;
+mod write_file;
+mod writer;
+
+pub use ids::{MAX_ID_BYTES, check_id};
+pub use reader::{LocalView, Store};
+pub use spec::{Kind, Optional, Spec};
+pub use verify::{Damage, Report, gc, verify};
+pub use writer::{Batch, LocalBatch, Writer};
+
+/// Name of the manifest inside the directory.
+pub const MANIFEST: &str = "manifest.json";
+/// Name of the folder of shards inside the directory.
+pub const SHARDS: &str = "shards";
+/// Name of the lock file inside the directory.
+pub const LOCK: &str = "lock";
+/// Suffix of files that are being written.
+pub(crate) const PARTIAL: &str = ".partial";
+/// Rows are cut into shards of about this many bytes unless the writer is told otherwise.
+pub const SHARD_BYTES: usize = 256 << 20;
+
+#[cfg(target_endian = "big")]
+compile_error!("shards are little-endian and are read in place");

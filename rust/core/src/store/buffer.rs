@@ -1,0 +1,105 @@
+//! Rows that wait to become a shard.
+
+use std::collections::HashSet;
+
+use super::ids::id_hash;
+use super::mmap::bytes_of;
+use super::shard::layout;
+use super::spec::{Column, Spec};
+use super::write_file::ShardFile;
+
+/// The tensors of the next shard, growing.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    columns: [Vec<u8>; Column::COUNT],
+    hashes: HashSet<i64>,
+    rows: usize,
+    descriptors: usize,
+    bytes: usize,
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        let mut columns: [Vec<u8>; Column::COUNT] = Default::default();
+        // Offsets start at 0.
+        columns[Column::IdOffsets as usize] = vec![0; 8];
+        columns[Column::Offsets as usize] = vec![0; 8];
+        Self { columns, hashes: HashSet::new(), rows: 0, descriptors: 0, bytes: 0 }
+    }
+}
+
+impl Buffer {
+    pub const fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub const fn descriptors(&self) -> usize {
+        self.descriptors
+    }
+
+    /// Bytes of all tensors so far.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Appends elements of a tensor. The caller keeps the tensors of equal length.
+    pub fn extend(&mut self, column: Column, bytes: &[u8]) {
+        self.columns[column as usize].extend_from_slice(bytes);
+        self.bytes += bytes.len();
+    }
+
+    /// Counts the `count` descriptors of the next image.
+    pub fn extend_descriptors(&mut self, count: usize) {
+        self.descriptors += count;
+        let end = self.descriptors as i64;
+        self.extend(Column::Offsets, &end.to_le_bytes());
+    }
+
+    /// Appends ids, and with them rows.
+    pub fn extend_ids<S: AsRef<str>>(&mut self, ids: &[S]) {
+        for id in ids {
+            let id = id.as_ref().as_bytes();
+            self.extend(Column::Ids, id);
+            let end = self.columns[Column::Ids as usize].len() as i64;
+            self.extend(Column::IdOffsets, &end.to_le_bytes());
+            self.hashes.insert(id_hash(id));
+        }
+        self.rows += ids.len();
+    }
+
+    /// Whether an id waits here.
+    pub fn contains(&self, hash: i64, id: &str) -> bool {
+        // Equal hashes of different ids occur once in 2^63, so the scan is as good as only made to name a duplicate.
+        self.hashes.contains(&hash) && self.ids().any(|waiting| waiting == id.as_bytes())
+    }
+
+    fn ids(&self) -> impl Iterator<Item = &[u8]> {
+        let offsets = self.columns[Column::IdOffsets as usize].as_chunks::<8>().0;
+        let ids = &self.columns[Column::Ids as usize];
+        offsets.windows(2).map(|pair| {
+            let [start, end] = [pair[0], pair[1]].map(|offset| i64::from_le_bytes(offset) as usize);
+            &ids[start..end]
+        })
+    }
+
+    /// Writes the rows as a shard. The buffer stays as it is.
+    pub fn write(&self, spec: &Spec, file: &mut ShardFile) -> std::io::Result<()> {
+        let mut index: Vec<(i64, i32)> =
+            self.ids().enumerate().map(|(row, id)| (id_hash(id), row as i32)).collect();
+        index.sort_unstable();
+        let (hashes, rows): (Vec<i64>, Vec<i32>) = index.into_iter().unzip();
+        let (header, layout) =
+            layout(spec, self.rows, self.descriptors, self.columns[Column::Ids as usize].len());
+        file.write(&header)?;
+        for (column, _, range) in layout {
+            let bytes = match column {
+                Column::IdHash => bytes_of(&hashes),
+                Column::IdRow => bytes_of(&rows),
+                _ => &self.columns[column as usize],
+            };
+            debug_assert_eq!(bytes.len(), range.len(), "{column:?}");
+            file.write(bytes)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,291 @@
+//! `manifest.json`: reading it with every claim checked, and writing it.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::error::{Error, Result};
+
+use super::MANIFEST;
+use super::checksum::{BLOCK, hash};
+use super::spec::{Kind, Optional, Spec};
+
+const FORMAT: &str = "ilias-fast store";
+const VERSION: u64 = 1;
+const BIT_ORDER: &str = "msb-first";
+const SIGN_RULE: &str = "bit = (value >= 0)";
+/// A manifest above this size is refused before it is read; 100 TB of shards need 0.5 GiB of it.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// One shard, as the manifest promises it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// File name inside `shards/`.
+    pub file: String,
+    pub rows: usize,
+    /// Local descriptors of all rows; 0 in other kinds.
+    pub descriptors: usize,
+    /// Size of the file.
+    pub bytes: u64,
+    /// XXH3-64 of each block of the file.
+    pub blocks: Vec<u64>,
+}
+
+/// The content of a manifest.
+#[derive(Debug, Clone)]
+pub(super) struct Manifest {
+    pub spec: Spec,
+    pub shards: Vec<Entry>,
+    /// A JSON object, verbatim.
+    pub provenance: String,
+    /// A JSON object, verbatim.
+    pub parent: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    format: String,
+    version: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    #[serde(rename = "format")]
+    _format: String,
+    #[serde(rename = "version")]
+    _version: u64,
+    #[serde(rename = "writer")]
+    _writer: String,
+    kind: Kind,
+    dim: Option<usize>,
+    bits: Option<usize>,
+    bit_order: Option<String>,
+    sign_rule: Option<String>,
+    #[serde(default)]
+    optional: Vec<String>,
+    rows: usize,
+    block_bytes: usize,
+    shards: Vec<RawEntry>,
+    provenance: Box<RawValue>,
+    parent: Option<Box<RawValue>>,
+    checksum: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEntry {
+    file: String,
+    rows: usize,
+    #[serde(default)]
+    descriptors: usize,
+    bytes: u64,
+    blocks: Vec<String>,
+}
+
+/// The last bytes of a manifest, of fixed length; the checksum covers everything before them.
+fn tail(checksum: u64) -> String {
+    format!("\"checksum\":\"{checksum:016x}\"}}\n")
+}
+
+impl Manifest {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.shards.iter().map(|shard| shard.rows).sum()
+    }
+
+    /// Reads and checks the manifest of the store in `folder`; also returns its checksum.
+    pub fn read(folder: &Path) -> Result<(Self, u64)> {
+        let path = folder.join(MANIFEST);
+        let not_a_store = |detail: String| Error::NotAStore { path: folder.to_owned(), detail };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(cause)
+                if matches!(
+                    cause.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) =>
+            {
+                let found = if !folder.exists() {
+                    "nothing there"
+                } else if folder.is_dir() {
+                    "a folder without it (a store appears with its first commit)"
+                } else {
+                    "a file"
+                };
+                return Err(not_a_store(format!(
+                    "expected a store (a folder with {MANIFEST}), found {found}"
+                )));
+            }
+            Err(cause) => return Err(Error::io(&path, "open")(cause)),
+        };
+        let size = file.metadata().map_err(Error::io(&path, "read"))?.len();
+        if size > MAX_BYTES {
+            return Err(Error::corrupt(&path, format!("expected at most {MAX_BYTES} bytes, found {size}")));
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(Error::io(&path, "read"))?;
+        Self::parse(folder, &path, &bytes)
+    }
+
+    fn parse(folder: &Path, path: &Path, bytes: &[u8]) -> Result<(Self, u64)> {
+        let corrupt = |detail: String| Error::corrupt(path, detail);
+        // What it is comes before whether it is whole: a newer version may compute its checksum in another way.
+        let version: Version = serde_json::from_slice(bytes).map_err(|cause| {
+            corrupt(format!("expected a manifest in JSON, found {} bytes where {cause}", bytes.len()))
+        })?;
+        if version.format != FORMAT || version.version != VERSION {
+            let expected = format!("format {FORMAT:?} version {VERSION}");
+            let found = format!("{:?} version {}", version.format, version.version);
+            let detail = format!("expected {expected}, found {found} (a newer ilias-fast may read it)");
+            return Err(Error::NotAStore { path: folder.to_owned(), detail });
+        }
+        let covered = bytes.len().saturating_sub(tail(0).len());
+        let checksum = hash(&bytes[..covered]);
+        if bytes[covered..] != *tail(checksum).as_bytes() {
+            return Err(corrupt(format!(
+                "checksum mismatch: expected the manifest to end in {:?}, found {:?}",
+                tail(checksum),
+                String::from_utf8_lossy(&bytes[covered..])
+            )));
+        }
+        let raw: Raw = serde_json::from_slice(bytes).map_err(|cause| corrupt(cause.to_string()))?;
+        let manifest = raw.check().map_err(corrupt)?;
+        Ok((manifest, checksum))
+    }
+
+    /// The bytes of the manifest, and its checksum.
+    pub fn serialise(&self) -> (Vec<u8>, u64) {
+        use std::fmt::Write as _;
+        let quote = |text: &str| serde_json::Value::from(text).to_string();
+        let mut text = format!(
+            "{{\n\"format\":{},\n\"version\":{VERSION},\n\"writer\":{},\n\"kind\":{},\n",
+            quote(FORMAT),
+            quote(concat!("ilias-fast ", env!("CARGO_PKG_VERSION"))),
+            quote(self.spec.kind().name())
+        );
+        let written = match self.spec.kind() {
+            Kind::Global => writeln!(text, "\"dim\":{},", self.spec.dim()),
+            Kind::Binary | Kind::Local => writeln!(
+                text,
+                "\"bits\":{},\n\"bit_order\":{},\n\"sign_rule\":{},",
+                self.spec.bits(),
+                quote(BIT_ORDER),
+                quote(SIGN_RULE)
+            ),
+        };
+        written.expect("writing to a String cannot fail");
+        if self.spec.kind() == Kind::Local {
+            let names: Vec<String> = self.spec.optional().names().into_iter().map(quote).collect();
+            text += &format!("\"optional\":[{}],\n", names.join(","));
+        }
+        text += &format!("\"rows\":{},\n\"block_bytes\":{BLOCK},\n\"shards\":[", self.rows());
+        for (index, shard) in self.shards.iter().enumerate() {
+            text += if index == 0 { "\n" } else { ",\n" };
+            text += &format!("{{\"file\":{},\"rows\":{},", quote(&shard.file), shard.rows);
+            if self.spec.kind() == Kind::Local {
+                text += &format!("\"descriptors\":{},", shard.descriptors);
+            }
+            let blocks: Vec<String> = shard.blocks.iter().map(|block| format!("\"{block:016x}\"")).collect();
+            text += &format!("\"bytes\":{},\"blocks\":[{}]}}", shard.bytes, blocks.join(","));
+        }
+        text += &format!("],\n\"provenance\":{},\n", self.provenance);
+        text += &format!("\"parent\":{},\n", self.parent.as_deref().unwrap_or("null"));
+        let checksum = hash(text.as_bytes());
+        text += &tail(checksum);
+        (text.into_bytes(), checksum)
+    }
+}
+
+impl Raw {
+    fn check(self) -> Result<Manifest, String> {
+        let length = match self.kind {
+            Kind::Global => self.dim.ok_or("expected \"dim\" in a global store, found none")?,
+            Kind::Binary | Kind::Local => {
+                self.bits.ok_or("expected \"bits\" in a store of codes, found none")?
+            }
+        };
+        if self.kind != Kind::Global {
+            for (key, found, expected) in
+                [("bit_order", &self.bit_order, BIT_ORDER), ("sign_rule", &self.sign_rule, SIGN_RULE)]
+            {
+                if found.as_deref() != Some(expected) {
+                    return Err(format!("{key}: expected {expected:?}, found {found:?}"));
+                }
+            }
+        }
+        let spec = Optional::from_names(&self.optional)
+            .and_then(|optional| Spec::new(self.kind, length, optional))
+            .map_err(|cause| cause.to_string())?;
+        if self.block_bytes != BLOCK {
+            return Err(format!("block_bytes: expected {BLOCK}, found {}", self.block_bytes));
+        }
+        let mut names = HashSet::new();
+        let mut total = 0_usize;
+        let mut shards = Vec::with_capacity(self.shards.len());
+        for raw in self.shards {
+            let entry = raw.check()?;
+            if !names.insert(entry.file.clone()) {
+                return Err(format!("shard {:?} is listed twice", entry.file));
+            }
+            total = total.checked_add(entry.rows).ok_or("the number of rows overflows")?;
+            shards.push(entry);
+        }
+        if total != self.rows {
+            return Err(format!("rows: expected {total} (the sum over the shards), found {}", self.rows));
+        }
+        let object = |what: &str, value: &RawValue| {
+            let text = value.get();
+            if text.starts_with('{') {
+                Ok(text.to_owned())
+            } else {
+                Err(format!("{what}: expected an object, found {text:.40}"))
+            }
+        };
+        let provenance = object("provenance", &self.provenance)?;
+        let parent = self.parent.map(|parent| object("parent", &parent)).transpose()?;
+        debug_assert_eq!(self.checksum.len(), 16);
+        Ok(Manifest { spec, shards, provenance, parent })
+    }
+}
+
+impl RawEntry {
+    fn check(self) -> Result<Entry, String> {
+        let Self { file, rows, descriptors, bytes, blocks } = self;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        // No separators and no leading dot: a name cannot leave the folder.
+        if !file.ends_with(".safetensors") || file.starts_with('.') || !file.bytes().all(plain) {
+            return Err(format!("expected the plain name of a .safetensors file, found {file:?}"));
+        }
+        if rows == 0 || rows > i32::MAX as usize {
+            return Err(format!("shard {file}: expected 1 to {} rows, found {rows}", i32::MAX));
+        }
+        let expected = bytes.div_ceil(BLOCK as u64);
+        if blocks.len() as u64 != expected {
+            return Err(format!("shard {file}: expected {expected} block checksums, found {}", blocks.len()));
+        }
+        let parse = |text: &String| {
+            let plain = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+            plain.then(|| u64::from_str_radix(text, 16).ok()).flatten()
+        };
+        let blocks = blocks
+            .iter()
+            .map(|text| {
+                parse(text).ok_or_else(|| format!("shard {file}: expected 16 hex digits, found {text:?}"))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Entry { file, rows, descriptors, bytes, blocks })
+    }
+}
+
+/// `text` if it is a JSON object.
+pub(super) fn json_object(what: &str, text: &str) -> Result<String> {
+    let fault = |found: String| Error::parameter(what, "a JSON object", found);
+    let value: Box<RawValue> = serde_json::from_str(text).map_err(|cause| fault(cause.to_string()))?;
+    let text = value.get();
+    if text.starts_with('{') { Ok(text.to_owned()) } else { Err(fault(text.chars().take(40).collect())) }
+}

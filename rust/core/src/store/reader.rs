@@ -1,0 +1,281 @@
+//! Reading a store: one committed state, mapped.
+
+use std::path::{Path, PathBuf};
+
+use half::f16;
+
+use crate::control::Control;
+use crate::error::{Error, Result};
+
+use super::ids::sorted_hashes;
+use super::manifest::Manifest;
+use super::mmap::Plain;
+use super::shard::Shard;
+use super::spec::{Column, Kind, Spec};
+
+/// How often `open` starts again when a commit or `gc` replaces the state it is just opening.
+const RETRIES: usize = 16;
+/// Rows gathered between two looks at the control.
+const GATHER_BLOCK: usize = 1024;
+
+/// One committed state of a store, memory-mapped. Immutable, cheap to share between threads.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    manifest: Manifest,
+    checksum: u64,
+    shards: Vec<Shard>,
+    /// First row of each shard, and the number of rows at the end.
+    starts: Vec<usize>,
+}
+
+/// The local descriptors of one image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LocalView<'a> {
+    /// Packed codes, `code_bytes` bytes a descriptor.
+    pub codes: &'a [u8],
+    /// Keypoint positions x, y in [0, 1], two numbers a descriptor.
+    pub xy: &'a [f32],
+    /// Keypoint scales, if the store has them.
+    pub scale: Option<&'a [f32]>,
+    /// Keypoint angles in radians, if the store has them.
+    pub angle: Option<&'a [f32]>,
+    /// Descriptor weights, if the store has them.
+    pub weight: Option<&'a [f32]>,
+    /// Width and height of the image in pixels.
+    pub size: [u32; 2],
+}
+
+impl Store {
+    /// Opens the state that is committed now.
+    ///
+    /// Checks the manifest completely, and of every shard the size, header, dtypes, shapes and alignment;
+    /// [`super::verify`] also reads and checks all bytes. O(shards).
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`], [`Error::Corrupt`] naming the file, [`Error::Io`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let (mut manifest, mut checksum) = Manifest::read(path)?;
+        for _ in 0..RETRIES {
+            let shards: Result<Vec<Shard>> =
+                manifest.shards.iter().map(|entry| Shard::open(path, &manifest.spec, entry)).collect();
+            match shards {
+                Ok(shards) => return Ok(Self::assemble(path, manifest, checksum, shards)),
+                Err(error) => {
+                    // A shard of the state just read may have been removed because a newer state replaced it.
+                    let newer = Manifest::read(path)?;
+                    if newer.1 == checksum {
+                        return Err(error);
+                    }
+                    (manifest, checksum) = newer;
+                }
+            }
+        }
+        Err(Error::Locked { path: path.to_owned() })
+    }
+
+    fn assemble(path: &Path, manifest: Manifest, checksum: u64, shards: Vec<Shard>) -> Self {
+        let mut starts = vec![0];
+        for shard in &shards {
+            starts.push(starts[starts.len() - 1] + shard.rows());
+        }
+        Self { path: path.to_owned(), manifest, checksum, shards, starts }
+    }
+
+    /// Number of rows (images).
+    pub fn len(&self) -> usize {
+        self.starts[self.shards.len()]
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the store holds.
+    pub const fn spec(&self) -> &Spec {
+        &self.manifest.spec
+    }
+
+    /// Global, binary or local.
+    pub const fn kind(&self) -> Kind {
+        self.manifest.spec.kind()
+    }
+
+    /// Numbers a vector; 0 if the store holds codes.
+    pub fn dim(&self) -> usize {
+        self.manifest.spec.dim()
+    }
+
+    /// Bits a code; 0 if the store holds vectors.
+    pub fn bits(&self) -> usize {
+        self.manifest.spec.bits()
+    }
+
+    /// Bytes a packed code; 0 if the store holds vectors.
+    pub fn code_bytes(&self) -> usize {
+        self.manifest.spec.code_bytes()
+    }
+
+    /// Number of local descriptors of all images; 0 in other kinds.
+    pub fn descriptors(&self) -> usize {
+        self.shards.iter().map(Shard::descriptors).sum()
+    }
+
+    /// Bytes of all shard files.
+    pub fn bytes(&self) -> u64 {
+        self.manifest.shards.iter().map(|entry| entry.bytes).sum()
+    }
+
+    /// First row of each shard, and the number of rows at the end.
+    pub fn starts(&self) -> &[usize] {
+        &self.starts
+    }
+
+    /// What the rows were made of and how: a JSON object.
+    pub fn provenance(&self) -> &str {
+        &self.manifest.provenance
+    }
+
+    /// The store this one was derived from: a JSON object.
+    pub fn parent(&self) -> Option<&str> {
+        self.manifest.parent.as_deref()
+    }
+
+    /// Checksum of the manifest: it names this state.
+    pub const fn checksum(&self) -> u64 {
+        self.checksum
+    }
+
+    pub(super) fn into_parts(self) -> (Manifest, Vec<Shard>) {
+        (self.manifest, self.shards)
+    }
+
+    /// An error unless the store is of that kind.
+    pub fn expect_kind(&self, kind: Kind) -> Result<()> {
+        if self.kind() == kind {
+            return Ok(());
+        }
+        Err(Error::Incompatible {
+            path: self.path.clone(),
+            expected: format!("a {} store", kind.name()),
+            found: self.spec().describe(),
+        })
+    }
+
+    fn main<T: Plain>(&self, kind: Kind, column: Column) -> Result<Vec<&[T]>> {
+        self.expect_kind(kind)?;
+        Ok(self.shards.iter().map(|shard| shard.column(column)).collect())
+    }
+
+    /// The vectors of a global store: one slice of whole rows a shard, in row order.
+    pub fn vectors(&self) -> Result<Vec<&[f16]>> {
+        self.main(Kind::Global, Column::Vectors)
+    }
+
+    /// The codes of a binary store: one slice of whole rows a shard, in row order.
+    pub fn codes(&self) -> Result<Vec<&[u8]>> {
+        self.main(Kind::Binary, Column::Codes)
+    }
+
+    fn locate(&self, row: usize) -> Result<(&Shard, usize)> {
+        if row >= self.len() {
+            return Err(Error::parameter("row", format!("a row below {}", self.len()), row));
+        }
+        let shard = self.starts.partition_point(|start| *start <= row) - 1;
+        Ok((&self.shards[shard], row - self.starts[shard]))
+    }
+
+    /// The local descriptors of one image of a local store.
+    pub fn local(&self, row: usize) -> Result<LocalView<'_>> {
+        self.expect_kind(Kind::Local)?;
+        let (shard, row) = self.locate(row)?;
+        let range = shard.descriptors_of(row)?;
+        let numbers = |column| shard.optional::<f32>(column).map(|values| &values[range.clone()]);
+        let bytes = shard.code_bytes();
+        let size = &shard.column::<i32>(Column::Size)[2 * row..2 * row + 2];
+        let side = |value: i32| {
+            u32::try_from(value).map_err(|_| shard.corrupt(format!("tensor \"size\": row {row} is {size:?}")))
+        };
+        Ok(LocalView {
+            codes: &shard.column(Column::Codes)[range.start * bytes..range.end * bytes],
+            xy: &shard.column(Column::Xy)[2 * range.start..2 * range.end],
+            scale: numbers(Column::Scale),
+            angle: numbers(Column::Angle),
+            weight: numbers(Column::Weight),
+            size: [side(size[0])?, side(size[1])?],
+        })
+    }
+
+    /// The id of a row.
+    pub fn id(&self, row: usize) -> Result<&str> {
+        let (shard, row) = self.locate(row)?;
+        shard.id(row)
+    }
+
+    /// The row of each id, `None` where the store does not have it.
+    ///
+    /// O(b log(n / b)) for each shard of n rows and b ids; touches only the index and the ids found.
+    pub fn find<S: AsRef<str>>(&self, ids: &[S]) -> Result<Vec<Option<usize>>> {
+        let hashes = sorted_hashes(ids);
+        let mut rows = vec![None; ids.len()];
+        for (shard, start) in self.shards.iter().zip(&self.starts) {
+            shard.find(&hashes, ids, |position, row| {
+                rows[position] = Some(start + row);
+                Ok(())
+            })?;
+        }
+        Ok(rows)
+    }
+
+    /// Copies rows of a global store, in any order and with repetitions, to `out` (`rows.len() * dim`).
+    pub fn gather_vectors(&self, rows: &[usize], out: &mut [f16], control: &Control) -> Result<()> {
+        self.expect_kind(Kind::Global)?;
+        self.gather(Column::Vectors, self.dim(), rows, out, control)
+    }
+
+    /// Copies rows of a binary store, in any order and with repetitions, to `out` (`rows.len() * code_bytes`).
+    pub fn gather_codes(&self, rows: &[usize], out: &mut [u8], control: &Control) -> Result<()> {
+        self.expect_kind(Kind::Binary)?;
+        self.gather(Column::Codes, self.code_bytes(), rows, out, control)
+    }
+
+    fn gather<T: Plain>(
+        &self,
+        column: Column,
+        width: usize,
+        rows: &[usize],
+        out: &mut [T],
+        control: &Control,
+    ) -> Result<()> {
+        if out.len() != rows.len() * width {
+            return Err(Error::shape(
+                "out",
+                format!("{} elements", rows.len() * width),
+                out.len().to_string(),
+            ));
+        }
+        for (rows, out) in rows.chunks(GATHER_BLOCK).zip(out.chunks_mut(GATHER_BLOCK * width)) {
+            for (row, out) in rows.iter().zip(out.chunks_exact_mut(width)) {
+                let (shard, row) = self.locate(*row)?;
+                out.copy_from_slice(&shard.column(column)[row * width..(row + 1) * width]);
+            }
+            control.advance(rows.len() as u64)?;
+        }
+        Ok(())
+    }
+
+    /// Checks offsets, ids and the id index of every shard. O(rows).
+    pub fn check_tables(&self, control: &Control) -> Result<()> {
+        for shard in &self.shards {
+            shard.check_tables(self.kind())?;
+            control.advance(0)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+//! Checking every byte of a store, and removing what no manifest lists.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use crate::control::Control;
+use crate::error::{Error, Result};
+
+use super::checksum::{BLOCK, hash};
+use super::manifest::{Entry, Manifest};
+use super::shard::{Shard, parse_header};
+use super::writer::lock;
+use super::{PARTIAL, SHARDS};
+
+/// One damaged stretch of a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// File name inside `shards/`.
+    pub file: String,
+    /// The tensors that lie in the stretch, as far as the header can still tell; "header" for the header itself.
+    pub tensors: Vec<String>,
+    /// First byte of the stretch.
+    pub start: u64,
+    /// One past its last byte.
+    pub end: u64,
+    /// What was expected and found.
+    pub detail: String,
+}
+
+/// What [`verify`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Damaged stretches, in row order; empty for a healthy store.
+    pub damages: Vec<Damage>,
+    /// Files the manifest does not list, relative to the store: remains of killed or running writers.
+    pub leftovers: Vec<String>,
+    /// Shards checked.
+    pub shards: usize,
+    /// Bytes checked.
+    pub bytes: u64,
+}
+
+/// Checks the manifest, every shard's size, header and tables, and (unless `quick`) the checksum of every block.
+///
+/// Blocks are read in parallel, past the memory map, so that an unreadable disk block becomes a [`Damage`] too.
+/// Advances `control` by the bytes checked.
+///
+/// # Errors
+/// Only what keeps the manifest from being read, and [`Error::Interrupted`]; damage of shards is returned.
+pub fn verify(path: &Path, quick: bool, control: &Control) -> Result<Report> {
+    let (manifest, _) = Manifest::read(path)?;
+    let mut damages = Vec::new();
+    for entry in &manifest.shards {
+        damages.extend(check_shard(path, &manifest, entry, quick, control)?);
+    }
+    Ok(Report {
+        damages,
+        leftovers: leftovers(path, &manifest)?,
+        shards: manifest.shards.len(),
+        bytes: manifest.shards.iter().map(|entry| if quick { 0 } else { entry.bytes }).sum(),
+    })
+}
+
+fn check_shard(
+    folder: &Path,
+    manifest: &Manifest,
+    entry: &Entry,
+    quick: bool,
+    control: &Control,
+) -> Result<Vec<Damage>> {
+    let whole = |detail: String| {
+        vec![Damage { file: entry.file.clone(), tensors: Vec::new(), start: 0, end: entry.bytes, detail }]
+    };
+    let path = folder.join(SHARDS).join(&entry.file);
+    let file = match File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file))) {
+        Ok((size, file)) if size == entry.bytes => file,
+        Ok((size, _)) => return Ok(whole(format!("expected {} bytes, found {size}", entry.bytes))),
+        Err(cause) => return Ok(whole(format!("cannot be opened: {cause}"))),
+    };
+    if !quick {
+        let damages = check_blocks(&file, entry, control)?;
+        if !damages.is_empty() {
+            return Ok(name_tensors(damages, &path));
+        }
+    }
+    // Right checksums over wrong tables are no accident of a disk, but of a program.
+    let tables = Shard::open(folder, &manifest.spec, entry)
+        .and_then(|shard| if quick { Ok(()) } else { shard.check_tables(manifest.spec.kind()) });
+    match tables {
+        Ok(()) => Ok(Vec::new()),
+        Err(Error::Corrupt { detail, .. }) => Ok(whole(detail)),
+        Err(other) => Ok(whole(other.to_string())),
+    }
+}
+
+fn check_blocks(file: &File, entry: &Entry, control: &Control) -> Result<Vec<Damage>> {
+    let check = |buffer: &mut Vec<u8>, (index, expected): (usize, &u64)| -> Result<Option<Damage>> {
+        let start = (index * BLOCK) as u64;
+        let length = (entry.bytes - start).min(BLOCK as u64);
+        buffer.resize(BLOCK, 0);
+        let block = &mut buffer[..length as usize];
+        let detail = match read_at(file, block, start) {
+            Ok(()) if hash(block) == *expected => None,
+            Ok(()) => Some(format!("expected checksum {expected:016x}, found {:016x}", hash(block))),
+            Err(cause) => Some(format!("cannot be read: {cause}")),
+        };
+        control.advance(length)?;
+        Ok(detail.map(|detail| Damage {
+            file: entry.file.clone(),
+            tensors: Vec::new(),
+            start,
+            end: start + length,
+            detail,
+        }))
+    };
+    let found: Result<Vec<Option<Damage>>> =
+        entry.blocks.par_iter().enumerate().map_init(Vec::new, check).collect();
+    Ok(found?.into_iter().flatten().collect())
+}
+
+fn read_at(file: &File, buffer: &mut [u8], start: u64) -> io::Result<()> {
+    file.read_exact_at(buffer, start)
+}
+
+fn name_tensors(mut damages: Vec<Damage>, path: &Path) -> Vec<Damage> {
+    let tensors = super::mmap::Map::open(path)
+        .map_err(|cause| cause.to_string())
+        .and_then(|map| parse_header(map.bytes()))
+        .unwrap_or_default();
+    let data = tensors.first().map_or(u64::MAX, |tensor| tensor.range.start as u64);
+    for damage in &mut damages {
+        if damage.start < data {
+            damage.tensors.push("header".to_owned());
+        }
+        let overlapping = tensors.iter().filter(|tensor| {
+            (tensor.range.start as u64) < damage.end && damage.start < tensor.range.end as u64
+        });
+        damage.tensors.extend(overlapping.map(|tensor| tensor.name.clone()));
+    }
+    damages
+}
+
+/// The files of the store that its manifest does not list, relative to the store, sorted.
+fn leftovers(path: &Path, manifest: &Manifest) -> Result<Vec<String>> {
+    let listed: HashSet<&str> = manifest.shards.iter().map(|entry| entry.file.as_str()).collect();
+    let mut found = Vec::new();
+    for (folder, prefix) in [(path.to_owned(), ""), (path.join(SHARDS), "shards/")] {
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => continue,
+            Err(cause) => return Err(Error::io(&folder, "list")(cause)),
+        };
+        for entry in entries {
+            let name = entry.map_err(Error::io(&folder, "list"))?.file_name();
+            let name = name.to_string_lossy();
+            // Beside the shards only files with our suffix are ours: a user's notes in the folder stay.
+            let ours = name.ends_with(PARTIAL) || (!prefix.is_empty() && name.ends_with(".safetensors"));
+            if ours && !listed.contains(name.as_ref()) {
+                found.push(format!("{prefix}{name}"));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Removes leftovers and returns their names, relative to the store.
+///
+/// # Errors
+/// [`Error::Locked`] while a writer has the store open: its uncommitted shards are not leftovers.
+pub fn gc(path: &Path) -> Result<Vec<String>> {
+    let _lock = lock(path)?;
+    let (manifest, _) = Manifest::read(path)?;
+    let names = leftovers(path, &manifest)?;
+    for name in &names {
+        let file = path.join(name);
+        std::fs::remove_file(&file).map_err(Error::io(&file, "remove"))?;
+    }
+    Ok(names)
+}

@@ -1,0 +1,445 @@
+//! Appending to a store: validate, buffer, write shards, commit.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use half::f16;
+
+use crate::control::Control;
+use crate::error::{Error, Result};
+
+use super::buffer::Buffer;
+use super::ids::{check_id, sorted_hashes};
+use super::manifest::{Entry, Manifest, json_object};
+use super::mmap::{bytes_of, first_non_finite};
+use super::shard::Shard;
+use super::spec::{Column, Kind, Spec};
+use super::write_file::{ShardFile, replace, sync_folder};
+use super::{LOCK, MANIFEST, SHARD_BYTES, SHARDS, Store};
+
+/// Rows to append, one for each id given with them.
+#[derive(Debug, Clone, Copy)]
+pub enum Batch<'a> {
+    /// `dim` numbers a row.
+    Global(&'a [f16]),
+    /// `code_bytes` bytes a row.
+    Binary(&'a [u8]),
+    /// Local descriptors of several images.
+    Local(LocalBatch<'a>),
+}
+
+/// Local descriptors of n images, one image after the other.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalBatch<'a> {
+    /// n + 1 numbers: image i owns descriptors `offsets[i]..offsets[i + 1]`.
+    pub offsets: &'a [i64],
+    /// `code_bytes` bytes a descriptor.
+    pub codes: &'a [u8],
+    /// x, y in [0, 1], two numbers a descriptor.
+    pub xy: &'a [f32],
+    /// Keypoint scales, positive; given exactly if the store has them.
+    pub scale: Option<&'a [f32]>,
+    /// Keypoint angles in radians; given exactly if the store has them.
+    pub angle: Option<&'a [f32]>,
+    /// Descriptor weights; given exactly if the store has them.
+    pub weight: Option<&'a [f32]>,
+    /// Width and height in pixels, two numbers an image, positive.
+    pub size: &'a [i32],
+}
+
+/// The one writer of a store.
+///
+/// Appended rows become visible, all at once, with [`Self::commit`]. Dropping the writer, or killing the
+/// process, loses what was not committed and nothing else.
+#[derive(Debug)]
+pub struct Writer {
+    path: PathBuf,
+    /// Committed and pending shards; only the first `committed` are in the manifest on disk.
+    manifest: Manifest,
+    shards: Vec<Shard>,
+    committed: usize,
+    /// Shards of the store that is being overwritten.
+    replaced: Vec<String>,
+    buffer: Buffer,
+    shard_bytes: usize,
+    sequence: usize,
+    failed: bool,
+    /// A forked child inherits the writer but must not tidy up for its parent.
+    process: u32,
+    _lock: File,
+}
+
+/// Takes the write lock of the store in `folder`; it ends with the file returned, or with the process.
+pub(super) fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join(LOCK);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(Error::io(&path, "open for writing"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Locked { path: folder.to_owned() }),
+        Err(TryLockError::Error(cause)) => Err(Error::io(&path, "lock")(cause)),
+    }
+}
+
+impl Writer {
+    /// Starts a store at `path`, which comes into being with the first commit.
+    ///
+    /// The path must be free, an empty folder, or what a writer killed before its first commit left. With
+    /// `overwrite` it may also be a store, which stays whole until the first commit replaces it. `provenance`
+    /// and `parent` are JSON objects.
+    pub fn create(
+        path: &Path,
+        spec: Spec,
+        provenance: &str,
+        parent: Option<&str>,
+        overwrite: bool,
+    ) -> Result<Self> {
+        let provenance = json_object("provenance", provenance)?;
+        let parent = parent.map(|parent| json_object("parent", parent)).transpose()?;
+        let manifest = Manifest { spec, shards: Vec::new(), provenance, parent };
+        let is_store = path.join(MANIFEST).exists();
+        if path.exists()
+            && !(is_store && overwrite)
+            && (is_store || !path.is_dir() || holds_foreign_files(path)?)
+        {
+            return Err(Error::StoreExists { path: path.to_owned() });
+        }
+        let shards = path.join(SHARDS);
+        std::fs::create_dir_all(&shards).map_err(Error::io(&shards, "create"))?;
+        if let Some(parent) = path.parent() {
+            sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+        }
+        let lock = lock(path)?;
+        // Again, now that nobody else can write: another `create` may have come first.
+        let mut replaced = Vec::new();
+        if path.join(MANIFEST).exists() {
+            if !overwrite {
+                return Err(Error::StoreExists { path: path.to_owned() });
+            }
+            // An unreadable old manifest does not keep a store from being replaced; `gc` tidies its shards.
+            if let Ok((old, _)) = Manifest::read(path) {
+                replaced = old.shards.into_iter().map(|entry| entry.file).collect();
+            }
+        }
+        Ok(Self::new(path, manifest, Vec::new(), replaced, lock))
+    }
+
+    /// Opens a store to append to it.
+    pub fn open_append(path: &Path) -> Result<Self> {
+        // Before the lock, which would create a file in a folder that is no store.
+        Manifest::read(path)?;
+        let lock = lock(path)?;
+        let (manifest, shards) = Store::open(path)?.into_parts();
+        Ok(Self::new(path, manifest, shards, Vec::new(), lock))
+    }
+
+    fn new(path: &Path, manifest: Manifest, shards: Vec<Shard>, replaced: Vec<String>, lock: File) -> Self {
+        // One more than the highest number in use, so that names sort by age.
+        let number = |name: &str| name.split('-').next().and_then(|number| number.parse::<usize>().ok());
+        let used = manifest
+            .shards
+            .iter()
+            .map(|entry| entry.file.as_str())
+            .chain(replaced.iter().map(String::as_str));
+        let sequence = used.filter_map(number).max().map_or(0, |highest| highest.saturating_add(1));
+        Self {
+            path: path.to_owned(),
+            committed: shards.len(),
+            manifest,
+            shards,
+            replaced,
+            buffer: Buffer::default(),
+            shard_bytes: SHARD_BYTES,
+            sequence,
+            failed: false,
+            process: std::process::id(),
+            _lock: lock,
+        }
+    }
+
+    /// Cuts shards at about `bytes` bytes instead of [`SHARD_BYTES`].
+    pub fn set_shard_bytes(&mut self, bytes: usize) -> Result<()> {
+        // A row takes at least 10 bytes, so the row numbers of a shard fit an i32.
+        if !(1..=16 << 30).contains(&bytes) {
+            return Err(Error::parameter("shard_bytes", "1 to 16 GiB", bytes));
+        }
+        self.shard_bytes = bytes;
+        Ok(())
+    }
+
+    /// Replaces the provenance (a JSON object) from the next commit on.
+    pub fn set_provenance(&mut self, provenance: &str) -> Result<()> {
+        self.manifest.provenance = json_object("provenance", provenance)?;
+        Ok(())
+    }
+
+    /// What the next commit will record as provenance.
+    pub fn provenance(&self) -> &str {
+        &self.manifest.provenance
+    }
+
+    /// What the store holds.
+    pub const fn spec(&self) -> &Spec {
+        &self.manifest.spec
+    }
+
+    /// Rows, committed or not.
+    pub fn len(&self) -> usize {
+        self.manifest.rows() + self.buffer.rows()
+    }
+
+    /// Whether nothing was appended.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Which of the ids are there already, committed or not.
+    pub fn contains<S: AsRef<str>>(&self, ids: &[S]) -> Result<Vec<bool>> {
+        let hashes = sorted_hashes(ids);
+        let mut there = vec![false; ids.len()];
+        for shard in &self.shards {
+            shard.find(&hashes, ids, |position, _| {
+                there[position] = true;
+                Ok(())
+            })?;
+        }
+        for &(hash, position) in &hashes {
+            there[position as usize] |= self.buffer.contains(hash, ids[position as usize].as_ref());
+        }
+        Ok(there)
+    }
+
+    /// Appends rows; they are visible after the next [`Self::commit`].
+    ///
+    /// A batch that is refused (wrong shape, kind or value, bad or duplicate id) leaves the writer as it was.
+    /// After [`Error::Io`] or [`Error::Interrupted`] part of the batch may have been taken, so the writer
+    /// accepts nothing more; what was committed is untouched.
+    pub fn append<S: AsRef<str>>(&mut self, ids: &[S], batch: &Batch<'_>, control: &Control) -> Result<()> {
+        self.check_usable()?;
+        self.check_batch(ids.len(), batch)?;
+        self.check_ids(ids)?;
+        let outcome = self.take(ids, batch, control);
+        self.failed = outcome.is_err();
+        outcome
+    }
+
+    fn check_usable(&self) -> Result<()> {
+        if self.failed {
+            let found = "one whose last write failed (close it, and open the store to append)";
+            return Err(Error::parameter("writer", "a usable writer", found));
+        }
+        Ok(())
+    }
+
+    fn check_batch(&self, rows: usize, batch: &Batch<'_>) -> Result<()> {
+        let spec = &self.manifest.spec;
+        match batch {
+            Batch::Global(vectors) if spec.kind() == Kind::Global => {
+                check_length("vectors", vectors.len(), rows, spec.dim())?;
+                first_non_finite(vectors).map_or(Ok(()), |position| {
+                    Err(Error::NonFinite {
+                        what: "vectors".to_owned(),
+                        row: position / spec.dim(),
+                        column: position % spec.dim(),
+                        value: vectors[position].to_f32(),
+                    })
+                })
+            }
+            Batch::Binary(codes) if spec.kind() == Kind::Binary => {
+                check_length("codes", codes.len(), rows, spec.code_bytes())?;
+                check_padding(codes, spec)
+            }
+            Batch::Local(batch) if spec.kind() == Kind::Local => super::local::check(batch, rows, spec),
+            Batch::Global(_) => Err(self.wrong_kind("vectors")),
+            Batch::Binary(_) => Err(self.wrong_kind("one code an image")),
+            Batch::Local(_) => Err(self.wrong_kind("local descriptors")),
+        }
+    }
+
+    fn wrong_kind(&self, found: &str) -> Error {
+        Error::Incompatible {
+            path: self.path.clone(),
+            expected: format!("rows for {}", self.manifest.spec.describe()),
+            found: found.to_owned(),
+        }
+    }
+
+    fn check_ids<S: AsRef<str>>(&self, ids: &[S]) -> Result<()> {
+        if ids.len() > i32::MAX as usize {
+            return Err(Error::parameter("ids", format!("at most {} a batch", i32::MAX), ids.len()));
+        }
+        ids.iter().try_for_each(|id| check_id(id.as_ref()))?;
+        let duplicate = |position: usize| Error::DuplicateId {
+            path: self.path.clone(),
+            id: ids[position].as_ref().to_owned(),
+        };
+        let hashes = sorted_hashes(ids);
+        for equal in hashes.chunk_by(|one, other| one.0 == other.0) {
+            for (index, (_, position)) in equal.iter().enumerate() {
+                let id = ids[*position as usize].as_ref();
+                if equal[..index].iter().any(|(_, earlier)| ids[*earlier as usize].as_ref() == id) {
+                    return Err(duplicate(*position as usize));
+                }
+            }
+        }
+        for &(hash, position) in &hashes {
+            if self.buffer.contains(hash, ids[position as usize].as_ref()) {
+                return Err(duplicate(position as usize));
+            }
+        }
+        self.shards
+            .iter()
+            .try_for_each(|shard| shard.find(&hashes, ids, |position, _| Err(duplicate(position))))
+    }
+
+    /// Moves checked rows to the buffer, writing shards as it fills.
+    fn take<S: AsRef<str>>(&mut self, ids: &[S], batch: &Batch<'_>, control: &Control) -> Result<()> {
+        let mut start = 0;
+        while start < ids.len() {
+            let room = self.shard_bytes.saturating_sub(self.buffer.bytes());
+            let rows = self.rows_that_fit(batch, start, ids.len() - start, room);
+            let end = start + rows;
+            match batch {
+                Batch::Global(vectors) => {
+                    let dim = self.manifest.spec.dim();
+                    self.buffer.extend(Column::Vectors, bytes_of(&vectors[start * dim..end * dim]));
+                }
+                Batch::Binary(codes) => {
+                    let width = self.manifest.spec.code_bytes();
+                    self.buffer.extend(Column::Codes, &codes[start * width..end * width]);
+                }
+                Batch::Local(batch) => {
+                    super::local::extend(
+                        &mut self.buffer,
+                        batch,
+                        start..end,
+                        self.manifest.spec.code_bytes(),
+                    );
+                }
+            }
+            self.buffer.extend_ids(&ids[start..end]);
+            start = end;
+            if self.buffer.bytes() >= self.shard_bytes {
+                self.flush()?;
+                control.advance(rows as u64)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many of the next rows fill `room` bytes: at least one, and enough to reach it.
+    fn rows_that_fit(&self, batch: &Batch<'_>, start: usize, left: usize, room: usize) -> usize {
+        let spec = &self.manifest.spec;
+        let rows = match batch {
+            Batch::Global(_) => room.div_ceil(2 * spec.dim()),
+            Batch::Binary(_) => room.div_ceil(spec.code_bytes()),
+            Batch::Local(batch) => {
+                let most = (room / (spec.code_bytes() + 8)) as i64 + batch.offsets[start];
+                batch.offsets[start + 1..].partition_point(|end| *end <= most)
+            }
+        };
+        rows.clamp(1, left)
+    }
+
+    /// Writes the buffer as a shard that no manifest lists yet.
+    fn flush(&mut self) -> Result<()> {
+        if self.buffer.rows() == 0 {
+            return Ok(());
+        }
+        let mut file = ShardFile::create(&self.path.join(SHARDS), self.sequence)?;
+        let partial = file.partial().to_owned();
+        let written = self
+            .buffer
+            .write(&self.manifest.spec, &mut file)
+            .map_err(Error::io(&partial, "write"))
+            .and_then(|()| file.finish(self.sequence));
+        let (name, bytes, blocks) = written.inspect_err(|_| {
+            // Best effort: what stays is listed by `verify` and removed by `gc`.
+            let _ = std::fs::remove_file(&partial);
+        })?;
+        let (rows, descriptors) = (self.buffer.rows(), self.buffer.descriptors());
+        let entry = Entry { file: name, rows, descriptors, bytes, blocks };
+        let shard = Shard::open(&self.path, &self.manifest.spec, &entry).inspect_err(|_| {
+            let _ = std::fs::remove_file(self.path.join(SHARDS).join(&entry.file));
+        })?;
+        self.shards.push(shard);
+        self.manifest.shards.push(entry);
+        self.sequence += 1;
+        self.buffer = Buffer::default();
+        Ok(())
+    }
+
+    /// Makes everything appended so far durable and visible, at once; returns the number of rows.
+    ///
+    /// If it fails with [`Error::Io`] before the new manifest is in place, the store is as it was, nothing
+    /// appended is lost, and `commit` can be called again (for example after making room on the disk).
+    pub fn commit(&mut self) -> Result<usize> {
+        self.check_usable()?;
+        self.flush()?;
+        sync_folder(&self.path.join(SHARDS))?;
+        let (bytes, _) = self.manifest.serialise();
+        let synced = replace(&self.path.join(MANIFEST), &bytes)?;
+        // The new manifest is in place, so its shards are not ours to tidy away any more, whatever happens next.
+        self.committed = self.shards.len();
+        self.failed = synced.is_err();
+        synced?;
+        for name in std::mem::take(&mut self.replaced) {
+            if self.manifest.shards.iter().all(|entry| entry.file != name) {
+                // Best effort: what stays is a leftover.
+                let _ = std::fs::remove_file(self.path.join(SHARDS).join(name));
+            }
+        }
+        Ok(self.manifest.rows())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.process == std::process::id() {
+            for entry in &self.manifest.shards[self.committed..] {
+                let _ = std::fs::remove_file(self.path.join(SHARDS).join(&entry.file));
+            }
+        }
+    }
+}
+
+/// Whether a folder without manifest holds anything but what a killed writer leaves.
+fn holds_foreign_files(path: &Path) -> Result<bool> {
+    for entry in std::fs::read_dir(path).map_err(Error::io(path, "list"))? {
+        let name = entry.map_err(Error::io(path, "list"))?.file_name();
+        let name = name.to_string_lossy();
+        if name != LOCK && name != SHARDS && !name.ends_with(super::PARTIAL) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+pub(super) fn check_length(what: &str, found: usize, rows: usize, width: usize) -> Result<()> {
+    if rows.checked_mul(width) == Some(found) {
+        return Ok(());
+    }
+    let expected = format!("{rows} rows of {width}");
+    Err(Error::shape(what, expected, format!("{found} elements ({} rows)", found as f64 / width as f64)))
+}
+
+/// Checks that the bits after the last one of each code are zero; they would count as distance.
+pub(super) fn check_padding(codes: &[u8], spec: &Spec) -> Result<()> {
+    let width = spec.code_bytes();
+    let padding = (1_u16 << (8 * width - spec.bits())) as u8 - 1;
+    if padding == 0 {
+        return Ok(());
+    }
+    codes.chunks_exact(width).position(|code| code[width - 1] & padding != 0).map_or(Ok(()), |row| {
+        let expected = format!("zero bits after the first {}", spec.bits());
+        Err(Error::parameter(
+            "codes",
+            expected,
+            format!("row {row} ends in {:08b}", codes[(row + 1) * width - 1]),
+        ))
+    })
+}
