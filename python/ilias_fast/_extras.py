@@ -15,6 +15,7 @@ _EXTRA_OF = {
     "h5py": "hdf5",
     "jinja2": "report",
     "open_clip": "torch",
+    "safetensors": "torch",
     "timm": "torch",
     "torch": "torch",
     "torchvision": "torch",

@@ -1,0 +1,8 @@
+"""Adaptation: linear layers, PCA whitening, ITQ binarisation; applied to arrays or to whole stores."""
+
+from ilias_fast.adapt.adapter import Adapter
+from ilias_fast.adapt.itq import Itq
+from ilias_fast.adapt.linear import LinearAdapter
+from ilias_fast.adapt.pca import PcaWhitening
+
+__all__ = ["Adapter", "Itq", "LinearAdapter", "PcaWhitening"]

@@ -1,0 +1,73 @@
+"""What an extractor takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Extractor", "LocalFeatures"]
+
+
+@dataclass(frozen=True)
+class LocalFeatures:
+    """The local descriptors of one image, m of them, strongest first; m may be 0.
+
+    Attributes:
+        xy: float32 [m, 2], positions divided by (width, height): in [0, 1], x to the right, y down.
+        size: (width, height) of the decoded image, in pixels.
+        descriptors: float32 [m, d], or None if there are codes.
+        codes: uint8 [m, bits / 8], packed binary descriptors, or None if there are float ones.
+        scale: float32 [m], diameter of the described region in pixels of the image of `size`, or None.
+        angle: float32 [m], orientation in radians in [0, 2 pi): the direction (cos, sin) in (x, y), y down;
+            or None.
+        weight: float32 [m], strength of the detection, or None.
+    """
+
+    xy: NDArray[np.float32]
+    size: tuple[int, int]
+    descriptors: NDArray[np.float32] | None = None
+    codes: NDArray[np.uint8] | None = None
+    scale: NDArray[np.float32] | None = None
+    angle: NDArray[np.float32] | None = None
+    weight: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        """Return m."""
+        return int(self.xy.shape[0])
+
+
+class Extractor(Protocol):
+    """Turns decoded images into descriptors: one global descriptor, local ones, or both."""
+
+    @property
+    def global_dim(self) -> int | None:
+        """Dimension of the global descriptor, or None if there is none."""
+        ...
+
+    @property
+    def code_bits(self) -> int | None:
+        """Length of the local binary codes, or None if there are none."""
+        ...
+
+    def provenance(self) -> dict[str, object]:
+        """Return everything the descriptors depend on, in JSON types: equal provenance, equal descriptors."""
+        ...
+
+    def extract(
+        self, images: Sequence[NDArray[np.uint8]]
+    ) -> tuple[NDArray[np.float32] | None, list[LocalFeatures] | None]:
+        """Describe images.
+
+        Args:
+            images: uint8 [height, width, 3] each, RGB, of any sizes.
+
+        Returns:
+            Global descriptors float32 [len(images), global_dim] of unit length (zero for an image that shows
+            nothing to describe) or None, and one `LocalFeatures` an image or None. The descriptors of an
+            image do not depend on the others in the batch, rounding aside.
+        """
+        ...
