@@ -133,7 +133,9 @@ def query_photograph(rng: np.random.Generator, sprite: Sprite) -> Photograph:
     tall = sprite.size[1] > sprite.size[0]
     width, height = _image_size(rng, tall)
     image = plain_scene(rng, height, width).image
-    matrix = _placed(rng, sprite, view, width, height, float(rng.uniform(0.35, 0.68)), 0.0)
+    x0, y0, x1, y1 = bounds(project(view_matrix(sprite, view, (0, 0), 1.0), sprite.outline))
+    largest = min(0.94 * width / (x1 - x0), 0.94 * height / (y1 - y0)) ** 2 * (x1 - x0) * (y1 - y0) / (width * height)
+    matrix = _placed(rng, sprite, view, width, height, min(float(rng.uniform(0.35, 0.68)), largest), 0.0)
     patch = _put(image, sprite, matrix, rng)
     mask = np.zeros((height, width), np.uint8)
     if patch is not None:
