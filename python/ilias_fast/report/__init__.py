@@ -1,7 +1,8 @@
 """The report: one self-contained HTML page with the numbers, the plots and the pictures behind them.
 
-`write_report(path, ReportData(...))` writes a file that opens without a network. The data classes are plain:
-they know nothing of stores or datasets, so anything that has average precisions and ranked lists can fill them.
+`write_report(path, ReportData(...))` writes a file that opens without a network. The data classes
+are plain: they know nothing of stores or datasets, so anything that has average precisions and ranked lists
+can fill them.
 Needs the extra `[report]` (jinja2, pillow).
 """
 

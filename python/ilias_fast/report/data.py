@@ -84,7 +84,7 @@ class MethodResult:
         label: How the page calls it, e.g. "Chamfer (CS)".
         map: mAP@k, percent.
         oracle: mAP if the retrieved positives were ranked first, percent; None when not computed.
-        aps: AP of each query, percent. A query left out is shown as a dash, sorted last and counted on the page.
+        aps: AP of each query, percent. A query left out shows as a dash, sorts last and is counted.
         groups: "scale" and "clutter" (or any other grouping) -> groups in order. Methods share the labels.
         categories: mAP of each coarse category.
         subcategories: mAP of each `coarse-mid` category.
@@ -135,7 +135,7 @@ class MatchedPair:
         query_xy: float [t, 2], keypoints of the query, x / width and y / height, in [0, 1].
         database_xy: float [t, 2], their correspondences in the database image, in [0, 1].
         inliers: bool [t].
-        model: float [2, 3], affine map from `query_xy` to `database_xy` coordinates, or None if none was found.
+        model: float [2, 3], affine map from `query_xy` to `database_xy` coordinates, or None.
     """
 
     query_id: str
@@ -164,7 +164,7 @@ class ReportOptions:
     results: int = 10
     missed: int = 6
     strips: int = 200
-    lines: int = 150
+    lines: int = 100
     thumbnail: int = 160
     quality: int = 70
     image_bytes: int = 6_500_000
@@ -181,7 +181,9 @@ class ReportOptions:
         ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ParameterError(f"ReportOptions.{name}: expected an integer in {low}..{high}, found {value!r}")
+                raise ParameterError(
+                    f"ReportOptions.{name}: expected an integer in {low}..{high}, found {value!r}"
+                )
 
 
 @dataclass(frozen=True)
@@ -195,8 +197,8 @@ class ReportData:
         distractors: Number of database images that are no query's positive.
         baseline: Name of the method the others are compared with; None means the first.
         k: Depth of mAP@k.
-        image: Gives pictures by id; None leaves them out. Whatever it raises as OSError, KeyError or ValueError
-            (`ImageError`, `UnknownIdError` included) becomes a placeholder that the page counts.
+        image: Gives pictures by id; None leaves them out. An OSError, KeyError or ValueError it raises
+            (`ImageError` and `UnknownIdError` are such) becomes a placeholder that the page counts.
         matches: Pairs whose correspondences are drawn.
         provenance: What made the page: key -> value, or section -> mapping of key -> value.
         notes: Sentences the reader should see before trusting the numbers (skipped images, missing queries).
@@ -223,7 +225,9 @@ class ReportData:
         if not self.methods:
             raise InputError("ReportData.methods: expected at least one method, found none")
         if not self.queries:
-            raise InputError("ReportData.queries: expected at least one query, found none; was anything evaluated?")
+            raise InputError(
+                "ReportData.queries: expected at least one query, found none; was anything evaluated?"
+            )
         if self.k < 1:
             raise ParameterError(f"ReportData.k: expected at least 1, found {self.k}")
         if self.distractors < 0:
@@ -231,7 +235,9 @@ class ReportData:
         names = _unique("ReportData.methods", (method.name for method in self.methods))
         ids = _unique("ReportData.queries", (query.id for query in self.queries))
         if self.baseline is not None and self.baseline not in names:
-            raise InputError(f"ReportData.baseline: {self.baseline!r} is not a method; expected one of {sorted(names)}")
+            raise InputError(
+                f"ReportData.baseline: {self.baseline!r} is not a method; expected one of {sorted(names)}"
+            )
         for method in self.methods:
             _check_method(method, ids)
         for query in self.queries:
@@ -251,7 +257,9 @@ def _unique(where: str, values: Iterable[str]) -> set[str]:
 
 def _check_percent(where: str, value: float) -> None:
     if not math.isfinite(value):
-        raise NonFiniteError(f"{where}: expected percent in 0..100, found {value}; leave out what was not evaluated")
+        raise NonFiniteError(
+            f"{where}: expected percent in 0..100, found {value}; leave out what was not evaluated"
+        )
     if not -1e-9 <= value <= 100 + 1e-9:
         raise ParameterError(f"{where}: expected percent in 0..100, found {value}")
 
@@ -265,7 +273,11 @@ def _check_method(method: MethodResult, ids: set[str]) -> None:
         if id_ not in ids:
             raise UnknownIdError(f"{where}, aps: {id_!r} is not among the {len(ids)} queries of the report")
         _check_percent(f"{where}, AP of {id_!r}", ap)
-    listed = [*method.groups.items(), ("categories", method.categories), ("subcategories", method.subcategories)]
+    listed = [
+        *method.groups.items(),
+        ("categories", method.categories),
+        ("subcategories", method.subcategories),
+    ]
     for group, scores in listed:
         _unique(f"{where}, {group}", (score.label for score in scores))
         for score in scores:
@@ -280,7 +292,8 @@ def _check_query(query: QueryResult, names: set[str]) -> None:
             raise InputError(f"{where}: no such method; expected one of {sorted(names)}")
         if len(ranking.ids) != len(ranking.scores):
             raise ShapeError(
-                f"{where}: expected one score for each id, found {len(ranking.ids)} ids, {len(ranking.scores)} scores"
+                f"{where}: expected one score for each id, found {len(ranking.ids)} ids, "
+                f"{len(ranking.scores)} scores"
             )
         _unique(where, ranking.ids)
 

@@ -9,7 +9,16 @@ from ilias_fast.report.data import GroupScore, MethodResult, QueryResult, Report
 from ilias_fast.report.plots import Columns, Dot, Rows, Scatter, change_of, columns, dot_strip, rows, scatter
 from ilias_fast.report.strips import Pictures, Strip, build_strip, choose_strips
 
-__all__ = ["Breakdown", "MethodRow", "Page", "QueryRow", "Table", "TableRow", "build_page", "provenance_sections"]
+__all__ = [
+    "Breakdown",
+    "MethodRow",
+    "Page",
+    "QueryRow",
+    "Table",
+    "TableRow",
+    "build_page",
+    "provenance_sections",
+]
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ class Page:
     """Everything the template needs, apart from the pictures."""
 
     title: str
-    k: int
+    metric: str
     headline: str
     facts: list[tuple[str, str]]
     notes: list[str]
@@ -109,18 +118,29 @@ def build_page(data: ReportData, options: ReportOptions, pictures: Pictures) -> 
     deltas = [_delta(query.id, data.methods[base], data.methods[focus]) for query in data.queries]
     chosen = choose_strips(data.queries, deltas, options.strips)
     strips = [
-        build_strip(data, data.queries[q], q, base=base, focus=focus, delta=deltas[q], options=options, pictures=pictures)
+        build_strip(
+            data,
+            data.queries[q],
+            q,
+            base=base,
+            focus=focus,
+            delta=deltas[q],
+            options=options,
+            pictures=pictures,
+        )
         for q in chosen
     ]
     shown = set(chosen)
     query_rows = [
-        _query_row(query, q, [method.aps.get(query.id) for method in data.methods], labels, deltas[q], q in shown)
+        _query_row(
+            query, q, [method.aps.get(query.id) for method in data.methods], labels, deltas[q], q in shown
+        )
         for q, query in enumerate(data.queries)
     ]
     with_subcategories = _table("Mid-level categories", data.methods, [m.subcategories for m in data.methods])
     return Page(
         title=data.title,
-        k=data.k,
+        metric=_metric(data.k),
         headline=_headline(data, base, focus),
         facts=_facts(data),
         notes=[*data.notes, *_missing_notes(data, methods)],
@@ -203,13 +223,20 @@ def _best(values: Sequence[float | None]) -> float | None:
     return max(known) if len(set(known)) > 1 else None
 
 
+def _metric(k: int) -> str:
+    """Name mAP at depth `k` as the field does: mAP@1k."""
+    return f"mAP@{k // 1000}k" if k % 1000 == 0 else f"mAP@{k}"
+
+
 def _headline(data: ReportData, base: int, focus: int) -> str:
     before, after = data.methods[base], data.methods[focus]
     if base == focus:
-        return f"{before.label} reaches {before.map:.1f} mAP@{data.k:,}."
+        return f"{before.label} reaches {before.map:.1f} {_metric(data.k)}."
     if after.map <= before.map:
-        return f"No method improves on {before.label}, which reaches {before.map:.1f} mAP@{data.k:,}."
-    return f"{after.label} raises mAP@{data.k:,} from {before.map:.1f} ({before.label}) to {after.map:.1f}."
+        return f"No method improves on {before.label}, which reaches {before.map:.1f} {_metric(data.k)}."
+    return (
+        f"{after.label} raises {_metric(data.k)} from {before.map:.1f} ({before.label}) to {after.map:.1f}."
+    )
 
 
 def _facts(data: ReportData) -> list[tuple[str, str]]:
@@ -235,7 +262,9 @@ def _scatters(
     plots = []
     for m in sorted(others, key=lambda m: -data.methods[m].map):
         after = data.methods[m].aps
-        common = [(q, query.id) for q, query in enumerate(data.queries) if query.id in before and query.id in after]
+        common = [
+            (q, query.id) for q, query in enumerate(data.queries) if query.id in before and query.id in after
+        ]
         ids = [id_ for _, id_ in common]
         plot = scatter([before[i] for i in ids], [after[i] for i in ids], ids, [q for q, _ in common])
         plots.append((methods[m], plot))
@@ -274,7 +303,9 @@ def _table(title: str, methods: Sequence[MethodResult], scores: Sequence[Sequenc
     for label in labels:
         found = [series.get(label) for series in by_label]
         values = [None if score is None else score.map for score in found]
-        count = next((score.queries for score in found if score is not None and score.queries is not None), None)
+        count = next(
+            (score.queries for score in found if score is not None and score.queries is not None), None
+        )
         note = "" if count is None else f"{count:,}"
         result.append(TableRow(label, note, values, _best(values), dot_strip(values, names)))
     return Table(title, result)

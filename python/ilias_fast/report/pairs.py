@@ -36,6 +36,7 @@ class Pair:
     """
 
     number: int
+    query_number: int
     query_id: str
     database_id: str
     method: str
@@ -59,6 +60,7 @@ def draw_pair(
     pair: MatchedPair,
     *,
     number: int,
+    query_number: int,
     method: str,
     positive: bool,
     images: tuple[int, int],
@@ -70,6 +72,7 @@ def draw_pair(
     Args:
         pair: The correspondences.
         number: Position of the pair on the page.
+        query_number: Position of its query in the report.
         method: Label of the method.
         positive: Whether the database image is a positive of the query.
         images: Numbers of the query's and the database image's picture on the page.
@@ -90,6 +93,7 @@ def draw_pair(
 
     return Pair(
         number=number,
+        query_number=query_number,
         query_id=pair.query_id,
         database_id=pair.database_id,
         method=method,

@@ -9,7 +9,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Bar", "Columns", "Dot", "Point", "Rows", "Scatter", "Tick", "columns", "dot_strip", "rows", "scatter"]
+__all__ = [
+    "Bar",
+    "Columns",
+    "Dot",
+    "Point",
+    "Rows",
+    "Scatter",
+    "Tick",
+    "columns",
+    "dot_strip",
+    "rows",
+    "scatter",
+]
 
 WIDTH = 360.0
 STRIP_WIDTH, STRIP_HEIGHT, STRIP_MARGIN = 200.0, 18.0, 8.0
@@ -117,7 +129,10 @@ def _ticks(top: float, step: float) -> list[tuple[float, str]]:
 
 
 def columns(
-    labels: Sequence[str], notes: Sequence[str], values: Sequence[Sequence[float | None]], methods: Sequence[str]
+    labels: Sequence[str],
+    notes: Sequence[str],
+    values: Sequence[Sequence[float | None]],
+    methods: Sequence[str],
 ) -> Columns:
     """Lay out clusters of vertical bars.
 
@@ -143,7 +158,14 @@ def columns(
                 continue
             height = plot_height * value / end
             bars.append(
-                Bar(start + m * thickness, bottom - height, thickness * 0.86, height, m, f"{name}, {label}: {value:.1f}")
+                Bar(
+                    start + m * thickness,
+                    bottom - height,
+                    thickness * 0.86,
+                    height,
+                    m,
+                    f"{name}, {label}: {value:.1f}",
+                )
             )
     ticks = [Tick(bottom - plot_height * at / end, label) for at, label in _ticks(end, step)]
     return Columns(WIDTH, bottom + 40, left, bottom, ticks, groups, bars)
@@ -199,7 +221,7 @@ def scatter(x: Sequence[float], y: Sequence[float], titles: Sequence[str], numbe
 
     A change of less than 0.05, invisible at one decimal, counts as none.
     """
-    left, top, side = 34.0, 8.0, 300.0
+    left, top, side = 44.0, 8.0, 300.0
     points = []
     counts = {"up": 0, "down": 0, "same": 0}
     for a, b, title, number in zip(x, y, titles, numbers, strict=True):

@@ -33,10 +33,10 @@ def write_report(
     options: ReportOptions | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Path:
-    """Write a report as one HTML file that needs no network, no other file and, for its tables, no JavaScript.
+    """Write a report as one HTML file that needs no network, no other file and, for tables, no JavaScript.
 
-    Each picture is read once and embedded once. An image that cannot be read or decoded becomes a placeholder,
-    counted and named on the page. The file appears under its name only when it is complete.
+    Each picture is read once and embedded once. An image that cannot be read or decoded becomes a
+    placeholder, counted and named on the page. The file appears under its name only when it is complete.
 
     Args:
         path: The file to write; replaced if it exists.
@@ -57,7 +57,10 @@ def write_report(
     pictures = Pictures()
     page = build_page(data, options, pictures)
     numbered = [
-        (pictures.number(pair.query_id, 2 * options.thumbnail), pictures.number(pair.database_id, 2 * options.thumbnail))
+        (
+            pictures.number(pair.query_id, 2 * options.thumbnail),
+            pictures.number(pair.database_id, 2 * options.thumbnail),
+        )
         for pair in data.matches
     ]
     thumbnails: dict[str, Thumbnail] = {}
@@ -75,8 +78,12 @@ def write_report(
         page=page,
         pairs=_pairs(data, options, thumbnails, numbered),
         with_pictures=data.image is not None,
-        images=json.dumps([thumbnails[id_].data_uri for id_ in pictures.sides if thumbnails], separators=(",", ":")),
-        problems=[(id_, thumbnail.problem) for id_, thumbnail in thumbnails.items() if thumbnail.jpeg is None],
+        images=json.dumps(
+            [thumbnails[id_].data_uri for id_ in pictures.sides if thumbnails], separators=(",", ":")
+        ),
+        problems=[
+            (id_, thumbnail.problem) for id_, thumbnail in thumbnails.items() if thumbnail.jpeg is None
+        ],
         pictures=len(thumbnails),
         style=_resource("report.css"),
         script=script,
@@ -86,17 +93,21 @@ def write_report(
 
 
 def _pairs(
-    data: ReportData, options: ReportOptions, thumbnails: dict[str, Thumbnail], numbered: list[tuple[int, int]]
+    data: ReportData,
+    options: ReportOptions,
+    thumbnails: dict[str, Thumbnail],
+    numbered: list[tuple[int, int]],
 ) -> list[Pair]:
     labels = {method.name: method.label for method in data.methods}
-    positives = {query.id: frozenset(query.positives) for query in data.queries}
+    queries = {query.id: (q, frozenset(query.positives)) for q, query in enumerate(data.queries)}
     unknown = Thumbnail(None, (4, 3))
     return [
         draw_pair(
             pair,
             number=number,
+            query_number=queries[pair.query_id][0],
             method=labels[pair.method],
-            positive=pair.database_id in positives[pair.query_id],
+            positive=pair.database_id in queries[pair.query_id][1],
             images=images,
             sizes=(
                 thumbnails.get(pair.query_id, unknown).size,
@@ -149,5 +160,7 @@ def _write(path: Path, html: str) -> Path:
     except OSError as cause:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise StorageError(f"{path}: the report cannot be written: {cause.strerror or cause}", cause.errno, path) from cause
+        raise StorageError(
+            f"{path}: the report cannot be written: {cause.strerror or cause}", cause.errno, path
+        ) from cause
     return path

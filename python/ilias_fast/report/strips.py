@@ -117,8 +117,12 @@ def build_strip(
         method = data.methods[m]
         ranking = query.rankings[method.name]
         cells = []
-        for rank, (id_, score) in enumerate(zip(ranking.ids[: options.results], ranking.scores, strict=False), 1):
-            before, moved = ("", "") if m == base or base not in ranks else _movement(rank, ranks[base].get(id_))
+        for rank, (id_, score) in enumerate(
+            zip(ranking.ids[: options.results], ranking.scores, strict=False), 1
+        ):
+            before, moved = (
+                ("", "") if m == base or base not in ranks else _movement(rank, ranks[base].get(id_))
+            )
             kind = "positive" if id_ in positives else "junk" if id_ in junk else "distractor"
             picture = pictures.number(id_, options.thumbnail)
             cells.append(Cell(picture, id_, rank, float(score), kind, before, moved))

@@ -1,4 +1,4 @@
-"""Small JPEG pictures for the page: each image is read once and embedded once, within a bound on their bytes."""
+"""Small JPEG pictures for the page: each image is read once and embedded once, within a bound on bytes."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ def make_thumbnails(
             break
         dropped = thumbnails[id_]
         total -= len(dropped.jpeg or b"")
-        thumbnails[id_] = Thumbnail(None, dropped.size, dropped.problem or "left out to bound the size of the page")
+        thumbnails[id_] = Thumbnail(
+            None, dropped.size, dropped.problem or "left out to bound the size of the page"
+        )
     return thumbnails
 
 

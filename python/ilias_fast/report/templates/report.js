@@ -30,12 +30,12 @@
     remembered(root.dataset.theme);
   });
 
-  // Pictures: each is embedded once and becomes one blob, made when it is first shown.
+  // Pictures: each is embedded once and becomes one blob, made when it is first needed.
   const source = document.getElementById("images");
   const images = JSON.parse(source.textContent);
   source.remove();
   const urls = new Map();
-  const url = (number) => {
+  const addressOf = (number) => {
     const uri = images[number];
     if (!uri) return "";
     if (!urls.has(number)) {
@@ -47,7 +47,7 @@
     return urls.get(number);
   };
   const fill = (element) => {
-    const address = url(Number(element.dataset.image));
+    const address = addressOf(Number(element.dataset.image));
     if (!address) {
       element.classList.add("unreadable");
       if (element.localName === "img") element.replaceWith(placeholder(element.alt));
@@ -63,17 +63,7 @@
     box.textContent = "no image";
     return box;
   };
-  const nearby = new IntersectionObserver(
-    (entries) => {
-      for (const entry of entries) {
-        if (!entry.isIntersecting) continue;
-        nearby.unobserve(entry.target);
-        fill(entry.target);
-      }
-    },
-    { rootMargin: "400px" },
-  );
-  const show = (within) => within.querySelectorAll("[data-image]").forEach((element) => nearby.observe(element));
+  const show = (within) => within.querySelectorAll("[data-image]").forEach(fill);
 
   // Queries: the body of each is a template until it is opened.
   const open = (query) => {
