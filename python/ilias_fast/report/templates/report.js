@@ -78,6 +78,7 @@
   for (const query of queries) query.addEventListener("toggle", () => query.open && open(query));
   show(document);
   for (const query of queries.slice(0, 2)) query.open = true;
+  for (const query of queries) if (query.open) open(query);
 
   // Filters
   const state = { kind: "all", category: "", text: "" };
