@@ -1,0 +1,333 @@
+"""What a report is made of, and the checks that it holds together.
+
+Average precisions, mAP and oracle are percent (0 to 100), as in the field's tables and official reports.
+Ranks and the green and red frames are not given but derived from ranked lists and the positives of a query,
+so that they cannot contradict each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ilias_fast.errors import (
+    DtypeError,
+    DuplicateIdError,
+    InputError,
+    NonFiniteError,
+    ParameterError,
+    ShapeError,
+    UnknownIdError,
+)
+
+__all__ = [
+    "GroupScore",
+    "ImageLoader",
+    "MatchedPair",
+    "MethodResult",
+    "QueryResult",
+    "Ranked",
+    "Ranking",
+    "ReportData",
+    "ReportOptions",
+]
+
+ImageLoader = Callable[[str], "bytes | NDArray[np.uint8]"]
+"""Gives the image of an id: an encoded file (JPEG, PNG, ...) or a decoded RGB array, uint8 [H, W, 3]."""
+
+
+class Ranked(Protocol):
+    """A ranked list, best first: what `Run[query_id]` returns."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Database ids, best first."""
+
+    @property
+    def scores(self) -> Sequence[float] | NDArray[np.floating]:
+        """One score for each id."""
+
+
+class Ranking(NamedTuple):
+    """The plainest `Ranked`."""
+
+    ids: Sequence[str]
+    scores: Sequence[float] | NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class GroupScore:
+    """mAP of a group of queries: a scale or clutter quartile, a category.
+
+    Attributes:
+        label: What the group is called on the page, e.g. "0.07 to 0.14" or "landmark".
+        map: Percent, or None when the group has no query.
+        queries: Number of queries (for categories, of instances) averaged; None when not known.
+    """
+
+    label: str
+    map: float | None
+    queries: int | None = None
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """One row of the results table.
+
+    Attributes:
+        name: Key by which `QueryResult.rankings`, `MatchedPair.method` and `ReportData.baseline` refer to it.
+        label: How the page calls it, e.g. "Chamfer (CS)".
+        map: mAP@k, percent.
+        oracle: mAP if the retrieved positives were ranked first, percent; None when not computed.
+        aps: AP of each query, percent. A query left out shows as a dash, sorts last and is counted.
+        groups: "scale" and "clutter" (or any other grouping) -> groups in order. Methods share the labels.
+        categories: mAP of each coarse category.
+        subcategories: mAP of each `coarse-mid` category.
+    """
+
+    name: str
+    label: str
+    map: float
+    oracle: float | None
+    aps: Mapping[str, float]
+    groups: Mapping[str, Sequence[GroupScore]] = field(default_factory=dict)
+    categories: Sequence[GroupScore] = ()
+    subcategories: Sequence[GroupScore] = ()
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """One query: what is relevant to it, and what each method ranked.
+
+    Attributes:
+        id: The query's id, also the id of its image.
+        positives: Ids of all its positives in the database.
+        rankings: Method name -> its ranked list, as deep as known (1,000 entries are fine: the page shows the
+            first few and needs the rest for "rank before" and for where missed positives went). May be empty.
+        category: Coarse category, for the filter.
+        subcategory: Mid-level category.
+        text: The query's words when it is a text query; then no image is asked for.
+        junk: Ids that count neither way (grey frame), as in the revisited Oxford and Paris protocols.
+    """
+
+    id: str
+    positives: Sequence[str]
+    rankings: Mapping[str, Ranked] = field(default_factory=dict)
+    category: str = ""
+    subcategory: str = ""
+    text: str | None = None
+    junk: Sequence[str] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class MatchedPair:
+    """Tentative correspondences between a query and a database image, and what verification made of them.
+
+    Attributes:
+        query_id: Left image.
+        database_id: Right image.
+        method: Name of the method that matched them.
+        query_xy: float [t, 2], keypoints of the query, x / width and y / height, in [0, 1].
+        database_xy: float [t, 2], their correspondences in the database image, in [0, 1].
+        inliers: bool [t].
+        model: float [2, 3], affine map from `query_xy` to `database_xy` coordinates, or None.
+    """
+
+    query_id: str
+    database_id: str
+    method: str
+    query_xy: ArrayLike
+    database_xy: ArrayLike
+    inliers: ArrayLike
+    model: ArrayLike | None = None
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """How much the page shows.
+
+    Attributes:
+        results: Results shown for each query and method.
+        missed: Positives beyond them that are shown with their rank, at most, for each query.
+        strips: Queries shown with pictures, at most; of more, those whose AP changed most.
+        lines: Correspondences drawn in a pair, at most; inliers first, then an even selection.
+        thumbnail: Longer side of a picture in pixels; pictures of matched pairs are twice as large.
+        quality: JPEG quality of the pictures.
+        image_bytes: Bound on the JPEG bytes in the page (base64 adds a third). Pictures shrink to keep it.
+    """
+
+    results: int = 10
+    missed: int = 6
+    strips: int = 120
+    lines: int = 100
+    thumbnail: int = 160
+    quality: int = 70
+    image_bytes: int = 6_500_000
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("results", 1, 1000),
+            ("missed", 0, 1000),
+            ("strips", 0, 1_000_000),
+            ("lines", 1, 100_000),
+            ("thumbnail", 16, 2048),
+            ("quality", 1, 95),
+            ("image_bytes", 0, 1 << 40),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise ParameterError(
+                    f"ReportOptions.{name}: expected an integer in {low}..{high}, found {value!r}"
+                )
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything a report shows; checked when constructed.
+
+    Attributes:
+        title: Headline of the page.
+        methods: Rows of the results table, in order; at least one.
+        queries: All evaluated queries; at least one.
+        distractors: Number of database images that are no query's positive.
+        baseline: Name of the method the others are compared with; None means the first.
+        k: Depth of mAP@k.
+        image: Gives pictures by id; None leaves them out. An OSError, KeyError or ValueError it raises
+            (`ImageError` and `UnknownIdError` are such) becomes a placeholder that the page counts.
+        matches: Pairs whose correspondences are drawn.
+        provenance: What made the page: key -> value, or section -> mapping of key -> value.
+        notes: Sentences the reader should see before trusting the numbers (skipped images, missing queries).
+
+    Raises:
+        InputError: No method, no query, an unknown method name or a value outside its range. Subclasses:
+            `ParameterError`, `NonFiniteError`, `ShapeError`, `DtypeError`.
+        DuplicateIdError: Two methods, two queries or two entries of a ranked list share an id.
+        UnknownIdError: A method has the AP of a query that `queries` lacks, or a pair is of an unknown query.
+    """
+
+    title: str
+    methods: Sequence[MethodResult]
+    queries: Sequence[QueryResult]
+    distractors: int
+    baseline: str | None = None
+    k: int = 1000
+    image: ImageLoader | None = None
+    matches: Sequence[MatchedPair] = ()
+    provenance: Mapping[str, object] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not self.methods:
+            raise InputError("ReportData.methods: expected at least one method, found none")
+        if not self.queries:
+            raise InputError(
+                "ReportData.queries: expected at least one query, found none; was anything evaluated?"
+            )
+        if self.k < 1:
+            raise ParameterError(f"ReportData.k: expected at least 1, found {self.k}")
+        if self.distractors < 0:
+            raise ParameterError(f"ReportData.distractors: expected a count, found {self.distractors}")
+        names = _unique("ReportData.methods", (method.name for method in self.methods))
+        ids = _unique("ReportData.queries", (query.id for query in self.queries))
+        if self.baseline is not None and self.baseline not in names:
+            raise InputError(
+                f"ReportData.baseline: {self.baseline!r} is not a method; expected one of {sorted(names)}"
+            )
+        for method in self.methods:
+            _check_method(method, ids)
+        for query in self.queries:
+            _check_query(query, names)
+        for number, pair in enumerate(self.matches):
+            _check_pair(f"ReportData.matches[{number}]", pair, ids, names)
+
+
+def _unique(where: str, values: Iterable[str]) -> set[str]:
+    seen: set[str] = set()
+    for value in values:
+        if value in seen:
+            raise DuplicateIdError(f"{where}: {value!r} occurs twice; each must be unique")
+        seen.add(value)
+    return seen
+
+
+def _check_percent(where: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise NonFiniteError(
+            f"{where}: expected percent in 0..100, found {value}; leave out what was not evaluated"
+        )
+    if not -1e-9 <= value <= 100 + 1e-9:
+        raise ParameterError(f"{where}: expected percent in 0..100, found {value}")
+
+
+def _check_method(method: MethodResult, ids: set[str]) -> None:
+    where = f"method {method.name!r}"
+    _check_percent(f"{where}, map", method.map)
+    if method.oracle is not None:
+        _check_percent(f"{where}, oracle", method.oracle)
+    for id_, ap in method.aps.items():
+        if id_ not in ids:
+            raise UnknownIdError(f"{where}, aps: {id_!r} is not among the {len(ids)} queries of the report")
+        _check_percent(f"{where}, AP of {id_!r}", ap)
+    listed = [
+        *method.groups.items(),
+        ("categories", method.categories),
+        ("subcategories", method.subcategories),
+    ]
+    for group, scores in listed:
+        _unique(f"{where}, {group}", (score.label for score in scores))
+        for score in scores:
+            if score.map is not None:
+                _check_percent(f"{where}, {group} {score.label!r}", score.map)
+
+
+def _check_query(query: QueryResult, names: set[str]) -> None:
+    for name, ranking in query.rankings.items():
+        where = f"query {query.id!r}, ranking of {name!r}"
+        if name not in names:
+            raise InputError(f"{where}: no such method; expected one of {sorted(names)}")
+        if len(ranking.ids) != len(ranking.scores):
+            raise ShapeError(
+                f"{where}: expected one score for each id, found {len(ranking.ids)} ids, "
+                f"{len(ranking.scores)} scores"
+            )
+        _unique(where, ranking.ids)
+
+
+def _check_pair(where: str, pair: MatchedPair, ids: set[str], names: set[str]) -> None:
+    if pair.query_id not in ids:
+        raise UnknownIdError(f"{where}: {pair.query_id!r} is not among the {len(ids)} queries of the report")
+    if pair.method not in names:
+        raise InputError(f"{where}: {pair.method!r} is not a method; expected one of {sorted(names)}")
+    query_xy, database_xy = np.asarray(pair.query_xy), np.asarray(pair.database_xy)
+    inliers = np.asarray(pair.inliers)
+    count = len(query_xy) if query_xy.ndim else -1
+    for name, array, shape in (
+        ("query_xy", query_xy, (count, 2)),
+        ("database_xy", database_xy, (count, 2)),
+        ("inliers", inliers, (count,)),
+    ):
+        if array.shape != shape:
+            raise ShapeError(f"{where}.{name}: expected shape {list(shape)}, found {list(array.shape)}")
+    for name, array in (("query_xy", query_xy), ("database_xy", database_xy)):
+        if array.dtype.kind not in "fiu":
+            raise DtypeError(f"{where}.{name}: expected real numbers, found {array.dtype}")
+        if not np.isfinite(array).all():
+            raise NonFiniteError(f"{where}.{name}: expected coordinates in [0, 1], found NaN or infinity")
+        if count and (array.min() < -0.01 or array.max() > 1.01):
+            raise ParameterError(
+                f"{where}.{name}: expected coordinates in [0, 1], found {array.min()} to {array.max()}; "
+                f"divide x by the image's width and y by its height"
+            )
+    if inliers.dtype != np.bool_:
+        raise DtypeError(f"{where}.inliers: expected bool, found {inliers.dtype}")
+    if pair.model is not None:
+        model = np.asarray(pair.model)
+        if model.shape != (2, 3):
+            raise ShapeError(f"{where}.model: expected shape [2, 3], found {list(model.shape)}")
+        if model.dtype.kind not in "fiu" or not np.isfinite(model).all():
+            raise NonFiniteError(f"{where}.model: expected finite numbers, found {model.tolist()}")

@@ -1,0 +1,164 @@
+"""Small JPEG pictures for the page: each image is read once and embedded once, within a bound on bytes."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ilias_fast._extras import require
+from ilias_fast.errors import DtypeError, ShapeError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ilias_fast.report.data import ImageLoader
+
+__all__ = ["Thumbnail", "make_thumbnails"]
+
+# Steps tried in turn when the pictures are over their bound: (factor on the longer side, JPEG quality).
+_SMALLER = ((0.85, 60), (0.7, 55), (0.55, 50), (0.45, 40), (0.35, 35), (0.25, 30))
+_MAX_PIXELS = 200_000_000
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """One picture of the page.
+
+    Attributes:
+        jpeg: The encoded picture, or None if the image could not be read.
+        size: Width and height in pixels; 4:3 for a placeholder.
+        problem: Why there is no picture, or "".
+    """
+
+    jpeg: bytes | None
+    size: tuple[int, int]
+    problem: str = ""
+
+    @property
+    def data_uri(self) -> str:
+        """The picture as a `data:` URI; "" for a placeholder."""
+        if self.jpeg is None:
+            return ""
+        return "data:image/jpeg;base64," + base64.b64encode(self.jpeg).decode("ascii")
+
+
+def make_thumbnails(
+    image: ImageLoader,
+    sides: Mapping[str, int],
+    *,
+    quality: int,
+    max_bytes: int,
+    progress: Callable[[int, int], object] | None = None,
+) -> dict[str, Thumbnail]:
+    """Read and shrink the images of `sides`.
+
+    Args:
+        image: Gives an image by id.
+        sides: Id -> longer side of its picture in pixels. Smaller images are not enlarged.
+        quality: JPEG quality.
+        max_bytes: Bound on the sum of the pictures' bytes. When it is exceeded all are shrunk alike, step by
+            step; when even the smallest step is too large, the last ones are left out and say so.
+        progress: Called with (done, total).
+
+    Returns:
+        One entry for each id, in the order of `sides`.
+    """
+    thumbnails: dict[str, Thumbnail] = {}
+    for id_, side in sides.items():
+        thumbnails[id_] = _load(image, id_, side, quality)
+        if progress is not None:
+            progress(len(thumbnails), len(sides))
+    for factor, lower in _SMALLER:
+        total = _total(thumbnails)
+        if total <= max_bytes:
+            break
+        # A few pictures tell whether this step can be enough; if not, the rest is spared the work.
+        loaded = [id_ for id_, thumbnail in thumbnails.items() if thumbnail.jpeg is not None]
+        sample = {id_: thumbnails[id_] for id_ in loaded[:: max(1, len(loaded) // 24)]}
+        smaller = _shrink_all(sample, sides, factor, min(quality, lower))
+        if _total(smaller) * total <= 1.05 * max_bytes * _total(sample) or factor == _SMALLER[-1][0]:
+            thumbnails = _shrink_all(thumbnails, sides, factor, min(quality, lower))
+    total = _total(thumbnails)
+    for id_ in reversed(list(thumbnails)):
+        if total <= max_bytes:
+            break
+        dropped = thumbnails[id_]
+        total -= len(dropped.jpeg or b"")
+        thumbnails[id_] = Thumbnail(
+            None, dropped.size, dropped.problem or "left out to bound the size of the page"
+        )
+    return thumbnails
+
+
+def _total(thumbnails: Mapping[str, Thumbnail]) -> int:
+    return sum(len(thumbnail.jpeg or b"") for thumbnail in thumbnails.values())
+
+
+def _shrink_all(
+    thumbnails: Mapping[str, Thumbnail], sides: Mapping[str, int], factor: float, quality: int
+) -> dict[str, Thumbnail]:
+    return {
+        id_: thumbnail
+        if thumbnail.jpeg is None
+        else _shrink(thumbnail.jpeg, max(16, round(sides[id_] * factor)), quality)
+        for id_, thumbnail in thumbnails.items()
+    }
+
+
+def _load(image: ImageLoader, id_: str, side: int, quality: int) -> Thumbnail:
+    pil_image = require("PIL.Image", "draw the pictures of a report")
+    try:
+        loaded = image(id_)
+        if isinstance(loaded, np.ndarray):
+            picture = pil_image.fromarray(_rgb(loaded))
+        else:
+            picture = pil_image.open(io.BytesIO(loaded))
+            width, height = picture.size
+            if width * height > _MAX_PIXELS:
+                raise ValueError(f"{width} x {height} pixels are more than {_MAX_PIXELS}")
+            picture.draft("RGB", (2 * side, 2 * side))  # JPEG: decode at a fraction of the size
+            picture = require("PIL.ImageOps", "draw the pictures of a report").exif_transpose(picture)
+        return _encode(picture, side, quality)
+    # Pillow reports damaged files by whatever the decoder stumbled on, SyntaxError for PNG among them.
+    except (
+        OSError,
+        KeyError,
+        ValueError,
+        TypeError,
+        SyntaxError,
+        EOFError,
+        IndexError,
+        pil_image.DecompressionBombError,
+    ) as cause:
+        return Thumbnail(None, (4, 3), f"{type(cause).__name__}: {cause}")
+
+
+def _rgb(array: np.ndarray) -> np.ndarray:
+    if array.dtype != np.uint8:
+        raise DtypeError(f"expected an image of dtype uint8, found {array.dtype}")
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise ShapeError(f"expected an image of shape [H, W, 3], found {list(array.shape)}")
+    return np.ascontiguousarray(array)
+
+
+def _shrink(jpeg: bytes, side: int, quality: int) -> Thumbnail:
+    picture = require("PIL.Image", "draw the pictures of a report").open(io.BytesIO(jpeg))
+    return _encode(picture, side, quality)
+
+
+def _encode(picture: Image.Image, side: int, quality: int) -> Thumbnail:
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        canvas = require("PIL.Image", "draw the pictures of a report").new("RGBA", picture.size, "white")
+        canvas.alpha_composite(picture)
+        picture = canvas
+    picture = picture.convert("RGB")
+    picture.thumbnail((side, side))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality, optimize=True)
+    return Thumbnail(buffer.getvalue(), picture.size)

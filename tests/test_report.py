@@ -1,0 +1,311 @@
+"""The report page: structure, escaping, numbers, pictures and what happens to damaged ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ilias_fast import errors
+from ilias_fast.report import (
+    GroupScore,
+    MethodResult,
+    QueryResult,
+    Ranking,
+    ReportData,
+    ReportOptions,
+    write_report,
+)
+from ilias_fast.report.plots import change_of, scatter
+from tests.report_samples import HOSTILE, Page, make_data, picture
+
+
+@pytest.fixture
+def written(tmp_path: Path, rng: np.random.Generator) -> tuple[Page, ReportData]:
+    data = make_data(rng)
+    path = write_report(tmp_path / "report.html", data)
+    assert path == tmp_path / "report.html"
+    return Page(path), data
+
+
+def test_structure_is_sound(written: tuple[Page, ReportData]) -> None:
+    page, _ = written
+    assert page.source.lstrip().lower().startswith("<!doctype html>")
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for attributes in page.all("a"):
+        assert attributes["href"] is not None
+        assert attributes["href"].removeprefix("#") in ids
+    for attributes in page.all("use"):
+        assert attributes["href"] is not None
+        assert attributes["href"].removeprefix("#") in ids
+    for tag in ("img", "svg"):
+        for attributes in page.all(tag):
+            described = {"alt", "aria-label", "aria-hidden"} & attributes.keys()
+            assert described or (tag == "svg" and "x" in attributes), attributes
+    assert [attributes["lang"] for attributes in page.all("html")] == ["en"]
+
+
+def test_nothing_outside_the_file(written: tuple[Page, ReportData]) -> None:
+    page, _ = written
+    written_out = re.sub(r"base64,[A-Za-z0-9+/=]*", "", page.source)
+    assert not re.search(r"(?i:https?:|//[a-z0-9-]+\.[a-z]|@import)|url\(", written_out)
+    for tag, attributes in page.elements:
+        assert tag not in {"link", "iframe", "object", "embed", "base", "form"}
+        for name in ("src", "srcset", "href", "xlink:href", "action", "poster"):
+            value = attributes.get(name)
+            assert value is None or value.startswith("#"), (tag, name, value)
+        assert not any(name.startswith("on") for name in attributes), (tag, attributes)
+    policy = [a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+    assert len(policy) == 1
+    assert "default-src 'none'" in str(policy[0])
+    assert "script-src 'sha256-" in str(policy[0])
+
+
+def test_results_table_and_queries(written: tuple[Page, ReportData]) -> None:
+    page, data = written
+    base = data.methods[0].map
+    for method in data.methods:
+        assert method.label in page.words
+        assert f"{method.map:.1f}" in page.words
+    deltas = [method.map - base for method in data.methods[1:]]
+    for delta in deltas:
+        assert (f"+{delta:.1f}" if delta > 0 else f"−{-delta:.1f}") in page.words
+    table = page.source[page.source.index('id="ap"') :]
+    table = table[: table.index("</table>")]
+    for query in data.queries:
+        assert query.id in table
+        for method in data.methods:
+            assert f">{method.aps[query.id]:.1f}<" in table
+    assert table.count("<tr>") == 1 + len(data.queries)
+    assert f"{len(data.queries)} queries" in page.words
+    assert "18 positives" in page.words
+    assert "1,234 distractors" in page.words
+    assert "ilias-fast demo" in page.words
+    assert "One image was skipped." in page.words
+
+
+def test_best_value_is_marked(tmp_path: Path, rng: np.random.Generator) -> None:
+    data = make_data(rng)
+    maps = [30.0, 52.04, 52.0]
+    data = dataclasses.replace(
+        data, methods=[dataclasses.replace(m, map=v) for m, v in zip(data.methods, maps, strict=True)]
+    )
+    page = Page(write_report(tmp_path / "r.html", data))
+    overview = page.source[: page.source.index('id="queries"')]
+    # Equal at the precision shown: both are best.
+    assert overview.count('<td class="n best">52.0</td>') == 2
+    assert '<td class="n">30.0</td>' in overview
+    assert "raises mAP@1k from 30.0 (Method global) to 52.0" in page.words
+
+
+def test_ranks_frames_and_missed_positives(tmp_path: Path) -> None:
+    ids = [f"d{i}" for i in range(8)]
+    rankings = {
+        "g": Ranking(["d0", "d1", "p0", *ids[2:], "p1"], range(10, 0, -1)),
+        "r": Ranking(["p0", "d1", "d0", "new", *ids[2:]], range(10, 0, -1)),
+    }
+    query = QueryResult("q", ["p0", "p1", "p2"], rankings, junk=["d1"])
+    methods = [MethodResult("g", "G", 20, 60, {"q": 20.0}), MethodResult("r", "R", 40, 60, {"q": 40.0})]
+    data = ReportData("t", methods, [query], 8, image=picture)
+    page = Page(write_report(tmp_path / "r.html", data, options=ReportOptions(results=4)))
+    strips = page.source[page.source.index('class="strips"') :]
+    assert strips.count('<li class="positive"') == 2
+    assert strips.count('<li class="junk"') == 2
+    assert strips.count('<li class="distractor"') == 4
+    assert '<span class="from up">3 → 1</span>' in strips
+    assert "1 → 3" in strips
+    assert "new → 4" in strips
+    # Positives that the compared method R lacks among 4: p1 was at rank 10 in G, p2 nowhere.
+    assert strips.count('<li class="missed"') == 2
+    assert "10 → &gt; 10" in strips
+    assert re.search(r'title="p2".*?<span class="rank">&gt; 10</span>', strips, re.S)
+    assert 'data-change="up" data-failed="no"' in page.source
+
+
+def test_failed_query(tmp_path: Path) -> None:
+    query = QueryResult("q", ["p"], {"g": Ranking(["d0", "d1", "p"], [3, 2, 1])})
+    data = ReportData("t", [MethodResult("g", "G", 33, None, {"q": 33.3})], [query], 2)
+    for results, failed in ((2, "yes"), (3, "no")):
+        page = Page(write_report(tmp_path / "r.html", data, options=ReportOptions(results=results)))
+        assert f'data-failed="{failed}"' in page.source
+
+
+@pytest.mark.parametrize("place", ["query", "database", "label", "category", "text", "provenance", "group"])
+def test_hostile_text_is_escaped(tmp_path: Path, rng: np.random.Generator, place: str) -> None:
+    data = make_data(rng, queries=2)
+    query, method = data.queries[0], data.methods[0]
+    changes: dict[str, object] = {}
+    if place == "query":
+        methods = [
+            dataclasses.replace(m, aps={HOSTILE if i == query.id else i: ap for i, ap in m.aps.items()})
+            for m in data.methods
+        ]
+        pair = dataclasses.replace(data.matches[0], query_id=HOSTILE)
+        queries = [dataclasses.replace(query, id=HOSTILE), *data.queries[1:]]
+        changes = {"methods": methods, "queries": queries, "matches": [pair]}
+    elif place == "database":
+        rankings = {"global": Ranking([HOSTILE, "x"], [1, 0])}
+        changed = dataclasses.replace(query, positives=[HOSTILE], rankings=rankings)
+        pair = dataclasses.replace(data.matches[0], database_id=HOSTILE)
+        changes = {"queries": [changed, *data.queries[1:]], "matches": [pair]}
+    elif place == "label":
+        changes = {"methods": [dataclasses.replace(method, label=HOSTILE), *data.methods[1:]]}
+    elif place == "category":
+        changed = dataclasses.replace(query, category=HOSTILE, subcategory=HOSTILE)
+        changes = {"queries": [changed, *data.queries[1:]]}
+    elif place == "text":
+        changes = {"queries": [dataclasses.replace(query, text=HOSTILE), *data.queries[1:]], "title": HOSTILE}
+    elif place == "provenance":
+        changes = {"provenance": {HOSTILE: {HOSTILE: [HOSTILE]}}, "notes": [HOSTILE]}
+    else:
+        groups = {HOSTILE: [GroupScore(HOSTILE, 1.0, 2)]}
+        changes = {"methods": [dataclasses.replace(method, groups=groups), *data.methods[1:]]}
+    page = Page(write_report(tmp_path / "r.html", dataclasses.replace(data, **changes)))
+    assert "<script>document" not in page.source
+    assert "<img src=x" not in page.source
+    assert len(page.all("script")) == 2
+    assert "&lt;script&gt;" in page.source
+    assert not [a for _, a in page.elements if "onerror" in a]
+
+
+def test_ids_that_are_not_utf8(tmp_path: Path) -> None:
+    id_ = "caf\udce9/\x00Q.jpg"
+    query = QueryResult(id_, ["p"], {"g": Ranking(["p"], [1])})
+    data = ReportData(
+        "t", [MethodResult("g", "G", 100, 100, {id_: 100.0})], [query], 0, image=picture_of_anything
+    )
+    assert "caf" in Page(write_report(tmp_path / "r.html", data)).source
+
+
+def picture_of_anything(_: str) -> bytes:
+    return picture("any")
+
+
+def test_without_pictures(tmp_path: Path, rng: np.random.Generator) -> None:
+    page = Page(write_report(tmp_path / "r.html", dataclasses.replace(make_data(rng), image=None)))
+    assert page.images == []
+    assert "could not be shown" not in page.words
+
+
+def test_smallest_report(tmp_path: Path) -> None:
+    data = ReportData("t", [MethodResult("g", "G", 50, None, {"q": 50.0})], [QueryResult("q", [])], 0)
+    page = Page(write_report(tmp_path / "r.html", data))
+    assert "G reaches 50.0 mAP@1k." in page.words
+    assert "Nothing was recorded." in page.words
+
+
+def test_many_methods_and_text_queries(tmp_path: Path, rng: np.random.Generator) -> None:
+    data = make_data(rng, methods=10)
+    text = dataclasses.replace(data.queries[1], text="a red car")
+    read: list[str] = []
+
+    def image(id_: str) -> bytes:
+        read.append(id_)
+        return picture(id_)
+
+    data = dataclasses.replace(
+        data, queries=[data.queries[0], text, *data.queries[2:]], image=image, baseline="cs"
+    )
+    page = Page(write_report(tmp_path / "r.html", data))
+    assert "a red car" in page.words
+    assert "5 image + 1 text queries" in page.words
+    assert text.id not in read
+    assert "above the diagonal the method is better than Method cs" in page.words
+
+
+def test_missing_ap_is_a_dash_and_counted(tmp_path: Path, rng: np.random.Generator) -> None:
+    data = make_data(rng)
+    aps = dict(list(data.methods[1].aps.items())[2:])
+    methods = [data.methods[0], dataclasses.replace(data.methods[1], aps=aps), data.methods[2]]
+    page = Page(write_report(tmp_path / "r.html", dataclasses.replace(data, methods=methods)))
+    assert "Method aqe1: no AP for 2 of 6 queries" in page.words
+    assert all(query.id in page.source for query in data.queries)
+
+
+def test_strips_are_limited_to_what_changed_most(tmp_path: Path, rng: np.random.Generator) -> None:
+    data = make_data(rng, queries=12, methods=2)
+    page = Page(write_report(tmp_path / "r.html", data, options=ReportOptions(strips=4)))
+    before, after = (method.aps for method in data.methods)
+    change = sorted(data.queries, key=lambda query: -abs(after[query.id] - before[query.id]))
+    shown = {a["data-id"] for a in page.all("details") if "data-id" in a}
+    assert shown == {query.id for query in change[:4]}
+    assert "Shown: 4 of 12 queries" in page.words
+    assert len(page.all("tr")) > 12
+
+
+def test_matched_pair_geometry(tmp_path: Path, rng: np.random.Generator) -> None:
+    data = make_data(rng)
+    page = Page(write_report(tmp_path / "r.html", data))
+    assert "12 inliers of 30, Method cs" in page.words
+    # 320 x 240 pictures are drawn 320 x 240; the model halves and centres the query's frame.
+    frames = {a["points"] for a in page.all("polygon")}
+    assert frames == {"80.0,60.0 240.0,60.0 240.0,180.0 80.0,180.0"}
+    (inliers,) = re.findall(r'<g class="inliers"><path d="([^"]*)"', page.source)
+    ends = np.array(re.findall(r"M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)", inliers), dtype=float)
+    assert len(ends) == 12
+    xy = np.asarray(data.matches[0].query_xy)[:12]
+    np.testing.assert_allclose(ends[:, :2], xy * (320, 240), atol=0.06)
+    np.testing.assert_allclose(ends[:, 2:], xy * (160, 120) + (334 + 80, 60), atol=0.06)
+    few = Page(write_report(tmp_path / "f.html", data, options=ReportOptions(lines=15)))
+    assert "15 not drawn" in few.words
+
+
+def test_pair_without_correspondences_or_model(tmp_path: Path, rng: np.random.Generator) -> None:
+    data = make_data(rng)
+    none = np.zeros((0, 2), np.float32)
+    pair = dataclasses.replace(
+        data.matches[0], query_xy=none, database_xy=none, inliers=np.zeros(0, bool), model=None
+    )
+    page = Page(write_report(tmp_path / "r.html", dataclasses.replace(data, matches=[pair])))
+    assert "0 inliers of 0, Method cs, no model" in page.words
+    assert page.all("polygon") == []
+
+
+def test_pearson_and_counts() -> None:
+    x, y = [0.0, 50.0, 100.0, 20.0], [10.0, 50.0, 90.0, 20.04]
+    plot = scatter(x, y, list("abcd"), [0, 1, 2, 3])
+    assert plot.pearson == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert (plot.up, plot.down, plot.same) == (1, 1, 2)
+    assert scatter([1.0, 1.0], [0.0, 2.0], ["a", "b"], [0, 1]).pearson is None
+    assert [change_of(v) for v in (0.05, 0.049, -0.049, -0.05)] == ["up", "same", "same", "down"]
+
+
+def test_unwritable_path_leaves_nothing(tmp_path: Path, rng: np.random.Generator) -> None:
+    data = dataclasses.replace(make_data(rng, queries=1), image=None)
+    with pytest.raises(errors.StorageError, match="cannot be written"):
+        write_report(tmp_path / "missing" / "r.html", data)
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(errors.StorageError, match="taken"):
+        write_report(tmp_path / "taken", data)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_import_brings_no_extra() -> None:
+    code = "import sys, ilias_fast.report; print({'jinja2', 'PIL', 'cv2', 'torch'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("module", ["jinja2", "PIL.Image"])
+def test_missing_extra_is_named(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    from ilias_fast.report import render
+
+    real = render.require
+
+    def require(name: str, purpose: str) -> object:
+        if name == module:
+            raise errors.MissingExtraError(f"{name} is needed to {purpose}; install it with: pip install ...")
+        return real(name, purpose)
+
+    monkeypatch.setattr(render, "require", require)
+    with pytest.raises(errors.MissingExtraError, match="report"):
+        write_report(tmp_path / "r.html", make_data(rng, queries=1))
+    assert list(tmp_path.iterdir()) == []
