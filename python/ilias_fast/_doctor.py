@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Doctor", "doctor"]
+__all__ = ["Doctor", "doctor", "machine"]
 
 # The distribution whose presence tells that an extra is installed, and whose version is shown.
 _SIGN_OF = {
@@ -75,11 +75,12 @@ def doctor() -> Doctor:
             gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
         except (ImportError, RuntimeError, OSError) as error:
             problems.append(f"torch is installed but does not work: {error}")
+    found = machine()
     return Doctor(
         version=__version__,
-        python=platform.python_version(),
-        system=f"{platform.system()} {platform.machine()}",
-        cpu=_cpu_model(),
+        python=found["Python"],
+        system=found["system"],
+        cpu=found["CPU"],
         level=level,
         levels=tuple(cpu.available_levels()),
         threads=threads,
@@ -87,6 +88,15 @@ def doctor() -> Doctor:
         gpu=gpu,
         problems=tuple(problems),
     )
+
+
+def machine() -> dict[str, str]:
+    """Return what numbers measured here should be read with: Python, system, CPU. Imports nothing heavy."""
+    return {
+        "Python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "CPU": _cpu_model(),
+    }
 
 
 def _version(distribution: str) -> str | None:

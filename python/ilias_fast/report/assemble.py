@@ -1,0 +1,244 @@
+"""From runs and their evaluations to what a report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ilias_fast.errors import InputError
+from ilias_fast.evaluate import CLUTTER_BOUNDS, SCALE_BOUNDS, Evaluation
+from ilias_fast.report.data import GroupScore, MatchedPair, MethodResult, QueryResult, ReportData
+from ilias_fast.rerank import LocalScores, SpatialOptions, correspondences
+from ilias_fast.run import Run
+
+if TYPE_CHECKING:
+    from ilias_fast.datasets import Dataset
+    from ilias_fast.store import LocalStore
+
+__all__ = ["Judged", "matched_pairs", "report_data"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A run, what it is called, and what it is worth.
+
+    Attributes:
+        name: Short key, a file name.
+        label: As people read it.
+        run: The ranked lists.
+        evaluation: Of the run, on image queries.
+    """
+
+    name: str
+    label: str
+    run: Run
+    evaluation: Evaluation
+
+
+def report_data(
+    dataset: Dataset,
+    methods: Sequence[Judged],
+    *,
+    matches: Sequence[MatchedPair] = (),
+    skipped: Sequence[tuple[str, str]] = (),
+    provenance: Mapping[str, object] | None = None,
+) -> ReportData:
+    """Collect what a report shows of evaluated runs; the first method is the one others are compared with.
+
+    Args:
+        dataset: What the runs were judged against, and where the pictures are.
+        methods: Rows of the results table, in order, all evaluated at the same k.
+        matches: Pairs to draw.
+        skipped: (id, reason) of images that could not be read.
+        provenance: What made the runs.
+
+    Raises:
+        InputError: No method, or methods evaluated at different k.
+    """
+    cuts = {method.evaluation.k for method in methods}
+    if len(cuts) != 1:
+        raise InputError(f"methods: expected evaluations at one k, found {sorted(cuts) or 'none'}")
+    queries = methods[0].evaluation.queries
+    notes = [f"{len(skipped)} images could not be read and were left out: {_some([name for name, _ in skipped])}."]
+    missing = sorted({query for method in methods for query in method.evaluation.missing})
+    notes += [f"{len(missing)} queries have no results and count as zero: {_some(missing)}."]
+    return ReportData(
+        title=f"Instance retrieval on {dataset.name}",
+        methods=[_method(dataset, method) for method in methods],
+        queries=[_query(dataset, query, methods) for query in queries],
+        distractors=len(dataset.distractors),
+        k=cuts.pop(),
+        image=dataset.image_source().read,
+        matches=matches,
+        provenance={
+            "Dataset": {
+                "name": dataset.name,
+                "image queries": len(dataset.image_queries),
+                "positives": len(dataset.positives),
+                "distractors": len(dataset.distractors),
+            },
+            **(provenance or {}),
+        },
+        notes=[note for note, there in zip(notes, (skipped, missing), strict=True) if there],
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _method(dataset: Dataset, method: Judged) -> MethodResult:
+    scores = method.evaluation
+    groups = {
+        "Scale of the object (share of the image)": _groups(
+            dataset, scores, scores.scale, dataset.scale, SCALE_BOUNDS, _percent_interval
+        ),
+        "Clutter (segments beside the object)": _groups(
+            dataset, scores, scores.clutter, dataset.clutter, CLUTTER_BOUNDS, _count_interval
+        ),
+    }
+    return MethodResult(
+        name=method.name,
+        label=method.label,
+        map=scores.map,
+        oracle=scores.oracle,
+        aps=dict(zip(scores.queries, scores.aps.tolist(), strict=True)),
+        groups={name: values for name, values in groups.items() if values},
+        categories=_categories(dataset, scores, scores.categories, depth=1),
+        subcategories=_categories(dataset, scores, scores.subcategories, depth=2),
+    )
+
+
+def _groups(
+    dataset: Dataset,
+    scores: Evaluation,
+    means: Mapping[str, float],
+    values: Mapping[str, float],
+    bounds: Sequence[float],
+    label: object,
+) -> list[GroupScore]:
+    """Return the groups of one annotation in order, with the number of queries behind each mean."""
+    if not values:
+        return []
+    of_instance = {
+        instance: [values[positive] for positive in dataset.positives if dataset.instance_of(positive) == instance]
+        for instance in {dataset.instance_of(query) for query in scores.queries}
+    }
+    listed = []
+    for low, high in pairwise(bounds):
+        count = sum(
+            any(low <= value < high for value in of_instance[dataset.instance_of(query)]) for query in scores.queries
+        )
+        listed.append(GroupScore(label(low, high), means.get(f"{low}-{high}"), count))  # type: ignore[operator]
+    return listed
+
+
+def _percent_interval(low: float, high: float) -> str:
+    if low == 0:
+        return f"below {high:.0%}"
+    return f"over {low:.0%}" if high == float("inf") else f"{low:.0%} to {high:.0%}"
+
+
+def _count_interval(low: float, high: float) -> str:
+    return f"{low:.0f} or more" if high == float("inf") else f"{low:.0f} to {high - 1:.0f}"
+
+
+def _categories(
+    dataset: Dataset, scores: Evaluation, means: Mapping[str, float], depth: int
+) -> list[GroupScore]:
+    instances = {dataset.instance_of(query) for query in scores.queries}
+    members = [
+        "-".join(dataset.category_of[instance][:depth]) for instance in instances if instance in dataset.category_of
+    ]
+    return [GroupScore(name, value, members.count(name)) for name, value in sorted(means.items())]
+
+
+def _query(dataset: Dataset, query: str, methods: Sequence[Judged]) -> QueryResult:
+    coarse, mid, _ = dataset.category_of.get(dataset.instance_of(query), ("", "", ""))
+    return QueryResult(
+        id=query,
+        positives=sorted(dataset.positives_of(query)),
+        rankings={method.name: method.run[query] for method in methods if query in method.run},
+        category=coarse,
+        subcategory=f"{coarse}-{mid}" if coarse else "",
+    )
+
+
+def matched_pairs(
+    dataset: Dataset,
+    before: Run,
+    after: Run,
+    local: LocalScores,
+    queries: LocalStore,
+    database: LocalStore,
+    *,
+    method: str,
+    most: int = 12,
+) -> list[MatchedPair]:
+    """Choose pairs worth looking at, and match them again for drawing.
+
+    Three quarters are the positives that verification moved up furthest, one a query; the others are the
+    distractors it believes most, which are its mistakes or its near-duplicates.
+
+    Args:
+        dataset: Tells positives from distractors.
+        before: The run that was verified.
+        after: The ensemble made of it.
+        local: The spatial scores of `before`.
+        queries: Local descriptors of the queries.
+        database: Local descriptors of the database.
+        method: Name of the method in the report.
+        most: Number of pairs, at most.
+    """
+    gains: list[tuple[int, float, str, str]] = []
+    mistakes: list[tuple[float, str, str]] = []
+    for row, query in enumerate(before.query_ids):
+        entries = slice(*before.offsets[row : row + 2].tolist())
+        ids = [before.database_ids[index] for index in before.indices[entries].tolist()]
+        scores = np.nan_to_num(local.scores[entries], nan=0.0)
+        rank_after = {name: rank for rank, name in enumerate(after[query].ids)}
+        positives = dataset.positives_of(query)
+        moved = [
+            (rank - rank_after[name], float(scores[rank]), query, name)
+            for rank, name in enumerate(ids)
+            if name in positives and scores[rank] > 0
+        ]
+        believed = [
+            (float(scores[rank]), query, name)
+            for rank, name in enumerate(ids)
+            if name not in positives and scores[rank] > 0
+        ]
+        gains += [max(moved)] if moved else []
+        mistakes += [max(believed)] if believed else []
+    chosen = [(query, name) for *_, query, name in sorted(gains, reverse=True)[: most - most // 4]]
+    chosen += [(query, name) for _, query, name in sorted(mistakes, reverse=True)[: most - len(chosen)]]
+    options = local.options if isinstance(local.options, SpatialOptions) else None
+    return [_pair(queries, database, query, name, method, options) for query, name in chosen]
+
+
+def _pair(
+    queries: LocalStore, database: LocalStore, query: str, name: str, method: str, options: SpatialOptions | None
+) -> MatchedPair:
+    found = correspondences(queries, database, query, name, options)
+    sizes: list[NDArray[np.float64]] = []
+    for store, id_ in ((queries, query), (database, name)):
+        sizes.append(np.asarray(store.image(int(store.find([id_])[0])).size, np.float64))
+    from_size, to_size = sizes
+    model = None
+    if found.model is not None:
+        # From pixels to fractions of width and height, on both sides.
+        model = np.column_stack([found.model[:, :2] * from_size, found.model[:, 2]]) / to_size[:, None]
+    return MatchedPair(
+        query_id=query,
+        database_id=name,
+        method=method,
+        query_xy=found.query_xy / from_size,
+        database_xy=found.database_xy / to_size,
+        inliers=found.inliers,
+        model=model,
+    )
