@@ -157,6 +157,11 @@ class ClassicalExtractor:
         return self.itq.bits
 
     @property
+    def local_optional(self) -> tuple[str, ...]:
+        """Scale, angle and weight: all local descriptors have them."""
+        return ("scale", "angle", "weight")
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 over the settings and everything learned."""
         digest = hashlib.sha256(json.dumps([_FORMAT, asdict(self.options)], sort_keys=True).encode())
@@ -166,7 +171,7 @@ class ClassicalExtractor:
 
     def provenance(self) -> dict[str, object]:
         """Return the settings and the fingerprint of what was learned."""
-        return {"extractor": _FORMAT, "fingerprint": self.fingerprint, **asdict(self.options)}
+        return {"extractor": _FORMAT, "vocabulary": self.fingerprint, **asdict(self.options)}
 
     def extract(self, images: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], list[LocalFeatures]]:
         """Describe images, several at a time.

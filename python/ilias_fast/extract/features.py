@@ -53,6 +53,11 @@ class Extractor(Protocol):
         """Length of the local binary codes, or None if there are none."""
         ...
 
+    @property
+    def local_optional(self) -> tuple[str, ...]:
+        """Which of "scale", "angle" and "weight" all local descriptors have."""
+        ...
+
     def provenance(self) -> dict[str, object]:
         """Return everything the descriptors depend on, in JSON types: equal provenance, equal descriptors."""
         ...

@@ -112,6 +112,11 @@ class NeuralExtractor:
         """None: there are no local descriptors."""
         return None
 
+    @property
+    def local_optional(self) -> tuple[str, ...]:
+        """Nothing: there are no local descriptors."""
+        return ()
+
     def provenance(self) -> dict[str, object]:
         """Return the network's provenance, the preparation of images and the precision."""
         return {

@@ -59,12 +59,12 @@ def timm_network(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         module, any_size = _create(timm, name, weights == "pretrained", options)
-    chosen: dict[str, object] = {"weights": "pretrained"}
+    chosen: dict[str, object] = {"weights_source": "pretrained"}
     if weights == "random":
-        chosen = {"weights": "random", "seed": seed}
+        chosen = {"weights_source": "random", "seed": seed}
     elif weights != "pretrained":
         _load_checkpoint(module, Path(weights), name)
-        chosen = {"weights": Path(weights).name}
+        chosen = {"weights_source": "checkpoint"}
     module.eval()
     describe = module if pooling == "head" else _pooled(module, pooling, name)
     config = module.pretrained_cfg
@@ -79,7 +79,7 @@ def timm_network(
         "model": name,
         "pooling": pooling,
         **chosen,
-        "weights_sha256": state_fingerprint(module),
+        "weights": state_fingerprint(module),
     }
     return Network(
         module=module,
