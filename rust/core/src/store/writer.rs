@@ -106,6 +106,11 @@ impl Writer {
             && !(is_store && overwrite)
             && (is_store || !path.is_dir() || holds_foreign_files(path)?)
         {
+            if overwrite && path.exists() && !is_store {
+                let found = if path.is_dir() { "a folder with other files" } else { "a file" };
+                let detail = format!("expected a free path or a store to overwrite, found {found}");
+                return Err(Error::NotAStore { path: path.to_owned(), detail });
+            }
             return Err(Error::StoreExists { path: path.to_owned() });
         }
         let shards = path.join(SHARDS);

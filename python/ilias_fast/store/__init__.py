@@ -1,0 +1,54 @@
+"""Descriptor stores: directories that grow by atomic commits, read through memory maps, and lose nothing.
+
+Three kinds, one lifecycle:
+
+* `GlobalStore`: one float16 vector an image, for exact search;
+* `BinaryStore`: one packed binary code an image, for Hamming search;
+* `LocalStore`: any number of packed binary descriptors with keypoint positions an image, for re-ranking.
+
+```python
+with GlobalStore.create("db", dim=512, provenance={"model": "..."}) as writer:
+    writer.append(ids, vectors)          # any number of times; commits on leaving the block
+store = GlobalStore.open("db")
+store.find(["a.jpg"]), store.rows([0, 5]), store.ids[3]
+```
+
+A store on disk is a folder with `manifest.json` and safetensors shards (docs/format.md). A store opened
+before a commit keeps showing the state it was opened in.
+"""
+
+from ilias_fast.store._base import Ids, StoreInfo
+from ilias_fast.store._binary import BinaryStore, BinaryWriter
+from ilias_fast.store._global import GlobalStore, GlobalWriter
+from ilias_fast.store._local import LocalImage, LocalStore, LocalWriter
+from ilias_fast.store._open import exists, open_store
+from ilias_fast.store._provenance import IDENTITY_KEYS, check_compatible
+from ilias_fast.store._verify import Damage, VerifyReport, gc, verify
+from ilias_fast.store.arrays import export_npy, import_npy
+from ilias_fast.store.hdf5 import escape_id, export_hdf5, import_hdf5, unescape_id
+
+__all__ = [
+    "IDENTITY_KEYS",
+    "BinaryStore",
+    "BinaryWriter",
+    "Damage",
+    "GlobalStore",
+    "GlobalWriter",
+    "Ids",
+    "LocalImage",
+    "LocalStore",
+    "LocalWriter",
+    "StoreInfo",
+    "VerifyReport",
+    "check_compatible",
+    "escape_id",
+    "exists",
+    "export_hdf5",
+    "export_npy",
+    "gc",
+    "import_hdf5",
+    "import_npy",
+    "open_store",
+    "unescape_id",
+    "verify",
+]

@@ -1,0 +1,88 @@
+"""Binary stores: one packed binary code an image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ilias_fast import _arrays
+from ilias_fast.store._base import BaseStore, BaseWriter, StrPath, id_list, row_indices
+
+__all__ = ["BinaryStore", "BinaryWriter"]
+
+
+class BinaryWriter(BaseWriter):
+    """Appends packed codes; see `BinaryStore.create` and `BinaryStore.append_to`."""
+
+    @property
+    def bits(self) -> int:
+        """Bits a code."""
+        return self._core.spec()[2]
+
+    def append(self, ids: Sequence[str], codes: ArrayLike) -> None:
+        """Append one row an id; visible after the next `commit`.
+
+        Args:
+            ids: m unique ids: UTF-8 of 1 to 4096 bytes, without NUL or line breaks.
+            codes: uint8 [m, ceil(bits / 8)], the first bit in the highest bit of the first byte, set where
+                the value is at least 0; bits after the last one are zero.
+
+        Raises:
+            ShapeError, DtypeError, DuplicateIdError, ParameterError, StorageError: As `GlobalWriter.append`.
+        """
+        self._core.append_codes(id_list(ids), _arrays.codes("codes", codes))
+
+
+class BinaryStore(BaseStore):
+    """One packed binary code an image."""
+
+    kind = "binary"
+
+    @classmethod
+    def create(
+        cls,
+        path: StrPath,
+        *,
+        bits: int,
+        provenance: Mapping[str, object] | None = None,
+        parent: BaseStore | None = None,
+        parameters: Mapping[str, object] | None = None,
+        overwrite: bool = False,
+        shard_bytes: int | None = None,
+    ) -> BinaryWriter:
+        """Start a store of codes of `bits` bits; the rest is as in `GlobalStore.create`."""
+        return BinaryWriter._create(
+            path, cls.kind, bits, (), provenance, parent, parameters, overwrite, shard_bytes
+        )
+
+    @classmethod
+    def append_to(cls, path: StrPath, *, shard_bytes: int | None = None) -> BinaryWriter:
+        """Open a store to append to it; errors as `GlobalStore.append_to`."""
+        return BinaryWriter._append_to(path, cls.kind, shard_bytes)
+
+    @property
+    def bits(self) -> int:
+        """Bits a code."""
+        return self._core_store.bits
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes a packed code."""
+        return self._core_store.code_bytes
+
+    def shards(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield (first row, uint8 [n_i, code_bytes]) a shard, in row order, as read-only views of the map."""
+        yield from zip(self._core_store.starts, self._core_store.codes(), strict=False)
+
+    def rows(self, rows: ArrayLike) -> NDArray[np.uint8]:
+        """Return copies of rows, uint8 [m, code_bytes], in the order asked for.
+
+        Raises:
+            ParameterError: A row is out of range.
+        """
+        return self._core_store.gather_codes(row_indices(rows))
+
+    def _size(self) -> str:
+        return f"{self.bits} bits"

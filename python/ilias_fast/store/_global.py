@@ -1,0 +1,119 @@
+"""Global stores: one float16 vector an image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ilias_fast.errors import DtypeError, ShapeError
+from ilias_fast.store._base import BaseStore, BaseWriter, StrPath, id_list, row_indices
+
+__all__ = ["GlobalStore", "GlobalWriter"]
+
+
+class GlobalWriter(BaseWriter):
+    """Appends float16 vectors; see `GlobalStore.create` and `GlobalStore.append_to`."""
+
+    @property
+    def dim(self) -> int:
+        """Numbers a vector."""
+        return self._core.spec()[1]
+
+    def append(self, ids: Sequence[str], vectors: ArrayLike) -> None:
+        """Append one row an id; visible after the next `commit`.
+
+        Args:
+            ids: m unique ids: UTF-8 of 1 to 4096 bytes, without NUL or line breaks.
+            vectors: float16 [m, dim], finite. Other floats are rounded to the nearest float16.
+
+        Raises:
+            ShapeError: Not [m, dim].
+            DtypeError: Not floats.
+            NonFiniteError: A value is NaN, infinite, or too large for float16.
+            DuplicateIdError: An id is given twice or is there already.
+            ParameterError: An id breaks the rules.
+            StorageError: The disk refused; the writer accepts nothing more.
+
+        A refused batch leaves the writer as it was.
+        """
+        array = np.asarray(vectors)
+        if array.ndim != 2:
+            raise ShapeError(f"vectors: expected shape [m, {self.dim}], found {list(array.shape)}")
+        if array.dtype.kind != "f":
+            raise DtypeError(f"vectors: expected float16 (or floats to round to it), found {array.dtype}")
+        with np.errstate(over="ignore"):
+            half = np.ascontiguousarray(array, dtype=np.float16)
+        self._core.append_vectors(id_list(ids), half)
+
+
+class GlobalStore(BaseStore):
+    """One float16 vector an image."""
+
+    kind = "global"
+
+    @classmethod
+    def create(
+        cls,
+        path: StrPath,
+        *,
+        dim: int,
+        provenance: Mapping[str, object] | None = None,
+        parent: BaseStore | None = None,
+        parameters: Mapping[str, object] | None = None,
+        overwrite: bool = False,
+        shard_bytes: int | None = None,
+    ) -> GlobalWriter:
+        """Start a store, which comes into being with the first commit.
+
+        Args:
+            path: A free path or an empty folder (or what a writer killed before its first commit left).
+            dim: Numbers a vector.
+            provenance: What the rows are made of and how; `IDENTITY_KEYS` lists the keys that are compared.
+            parent: The store this one is derived from, whose path and checksum are recorded.
+            parameters: How it is derived; recorded with the parent.
+            overwrite: Replace a store that is there; it stays whole until the first commit.
+            shard_bytes: Rows are cut into files of about this size; None for 256 MiB.
+
+        Raises:
+            StoreExistsError: Something is there already.
+            StoreLockedError: Another writer is at work there.
+            ParameterError, StorageError
+        """
+        return GlobalWriter._create(
+            path, cls.kind, dim, (), provenance, parent, parameters, overwrite, shard_bytes
+        )
+
+    @classmethod
+    def append_to(cls, path: StrPath, *, shard_bytes: int | None = None) -> GlobalWriter:
+        """Open a store to append to it.
+
+        Raises:
+            NotAStoreError, CorruptStoreError, IncompatibleStoreError: As `open`.
+            StoreLockedError: Another writer has it open.
+        """
+        return GlobalWriter._append_to(path, cls.kind, shard_bytes)
+
+    @property
+    def dim(self) -> int:
+        """Numbers a vector."""
+        return self._core_store.dim
+
+    def shards(self) -> Iterator[tuple[int, NDArray[np.float16]]]:
+        """Yield (first row, float16 [n_i, dim]) a shard, in row order, without a copy.
+
+        The arrays are read-only views of the memory map, which lives as long as any of them.
+        """
+        yield from zip(self._core_store.starts, self._core_store.vectors(), strict=False)
+
+    def rows(self, rows: ArrayLike) -> NDArray[np.float16]:
+        """Return copies of rows, float16 [m, dim], in the order asked for.
+
+        Raises:
+            ParameterError: A row is out of range.
+        """
+        return self._core_store.gather_vectors(row_indices(rows))
+
+    def _size(self) -> str:
+        return f"{self.dim} float16"

@@ -1,0 +1,29 @@
+"""Opening a store of whatever kind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ilias_fast import _core
+from ilias_fast.store._binary import BinaryStore
+from ilias_fast.store._global import GlobalStore
+from ilias_fast.store._local import LocalStore
+
+__all__ = ["exists", "open_store"]
+
+_FACADES: dict[str, type[GlobalStore] | type[BinaryStore] | type[LocalStore]] = {
+    "global": GlobalStore,
+    "binary": BinaryStore,
+    "local": LocalStore,
+}
+
+
+def open_store(path: str | os.PathLike[str]) -> GlobalStore | BinaryStore | LocalStore:
+    """Open a store of any kind; errors as `GlobalStore.open`."""
+    return _FACADES[_core.Store(Path(path)).kind].open(path)
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Return whether there is a store: a folder with a manifest, whole or not."""
+    return (Path(path) / "manifest.json").is_file()

@@ -1,0 +1,97 @@
+"""Checking the bytes of a store, and removing what killed writers left."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ilias_fast import _core
+
+__all__ = ["Damage", "VerifyReport", "gc", "verify"]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One damaged stretch of a shard.
+
+    Attributes:
+        file: File name inside `shards/`.
+        tensors: The tensors in the stretch ("header" for the header), as far as can still be told.
+        start: First byte.
+        end: One past the last byte.
+        detail: What was expected and found.
+    """
+
+    file: str
+    tensors: tuple[str, ...]
+    start: int
+    end: int
+    detail: str
+
+    def __str__(self) -> str:
+        where = f" ({', '.join(self.tensors)})" if self.tensors else ""
+        return f"shards/{self.file}: bytes {self.start} to {self.end}{where}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What `verify` found.
+
+    Attributes:
+        damages: Damaged stretches in row order; empty for a healthy store.
+        leftovers: Files no manifest lists, relative to the store: remains of killed (or running) writers,
+            harmless, removed by `gc`.
+        shards: Number of shards checked.
+        bytes: Number of bytes whose checksum was computed.
+    """
+
+    damages: tuple[Damage, ...]
+    leftovers: tuple[str, ...]
+    shards: int
+    bytes: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is damaged."""
+        return not self.damages
+
+
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    quick: bool = False,
+    threads: int | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> VerifyReport:
+    """Check every byte of a store, also of one too damaged to open.
+
+    Args:
+        path: The folder.
+        quick: Check only the manifest and the shards' sizes and headers, without reading their rows.
+        threads: Number of threads; None for all cores.
+        progress: Called now and then with the number of bytes checked (of `StoreInfo.bytes`).
+
+    Raises:
+        CorruptStoreError: The manifest itself is damaged.
+        NotAStoreError: There is no store.
+    """
+    damages, leftovers, shards, size = _core.verify_store(Path(path), quick, threads, progress)
+    return VerifyReport(
+        damages=tuple(
+            Damage(file, tuple(tensors), start, end, detail) for file, tensors, start, end, detail in damages
+        ),
+        leftovers=tuple(leftovers),
+        shards=shards,
+        bytes=size,
+    )
+
+
+def gc(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Remove the leftovers `verify` lists; return their names, relative to the store.
+
+    Raises:
+        StoreLockedError: A writer has the store open; its uncommitted shards are not leftovers.
+    """
+    return tuple(_core.gc_store(Path(path)))
