@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast.errors import DtypeError, ParameterError, ShapeError
 
-__all__ = ["codes", "count", "float16_rows", "float32_rows", "offsets", "vector"]
+__all__ = ["at_least_one", "codes", "count", "float16_rows", "float32_rows", "offsets", "vector"]
 
 
 def _array(name: str, value: ArrayLike, dimensions: str) -> NDArray[Any]:
@@ -79,6 +79,14 @@ def count(name: str, value: SupportsIndex) -> int:
         raise ParameterError(f"{name}: expected a whole number, found {value!r}") from cause
     if not -(2**63) <= number < 2**63:
         raise ParameterError(f"{name}: expected a whole number that fits 64 bits, found {number}")
+    return number
+
+
+def at_least_one(name: str, value: SupportsIndex) -> int:
+    """Return a whole number that is at least 1."""
+    number = count(name, value)
+    if number < 1:
+        raise ParameterError(f"{name}: expected at least 1, found {number}")
     return number
 
 

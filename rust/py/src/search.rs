@@ -1,6 +1,7 @@
 //! Bindings of `ilias_fast_core::search`.
 
 use half::f16;
+use ilias_fast_core::Result;
 use ilias_fast_core::search::database::Element;
 use ilias_fast_core::search::{self, Database, Matrix};
 use numpy::{
@@ -12,6 +13,7 @@ use pyo3::prelude::*;
 use crate::arrays::{matrix, vector};
 use crate::call::call;
 use crate::error::to_python;
+use crate::store::PyStore;
 
 type Found<'py, T> = (Bound<'py, PyArray2<T>>, Bound<'py, PyArray2<i64>>);
 
@@ -19,6 +21,18 @@ type Found<'py, T> = (Bound<'py, PyArray2<T>>, Bound<'py, PyArray2<i64>>);
 fn rows<'a, T: NumpyElement>(what: &str, array: &'a PyReadonlyArray2<'_, T>) -> PyResult<Matrix<'a, T>> {
     let (values, columns) = matrix(what, array)?;
     Matrix::new(what, array.shape()[0], columns, values).map_err(to_python)
+}
+
+/// The shards of a store as matrices.
+fn shards<'a, T>(columns: usize, slices: Result<Vec<&'a [T]>>) -> PyResult<Vec<Matrix<'a, T>>> {
+    slices
+        .and_then(|slices| {
+            let shards = slices.into_iter();
+            shards
+                .map(|values| Matrix::new("shard", values.len() / columns.max(1), columns, values))
+                .collect()
+        })
+        .map_err(to_python)
 }
 
 /// Two result matrices of `queries` rows and `k` columns.
@@ -35,9 +49,11 @@ fn results<'py, T: NumpyElement>(
     ))
 }
 
+#[expect(clippy::too_many_arguments, reason = "the arguments of four entry points")]
 fn search_vectors<'py, T: Element>(
     py: Python<'py>,
     queries: Matrix<'_, f32>,
+    columns: usize,
     shards: Vec<Matrix<'_, T>>,
     k: usize,
     selected: Option<&PyReadonlyArray1<'_, bool>>,
@@ -45,7 +61,7 @@ fn search_vectors<'py, T: Element>(
     progress: Option<&Py<PyAny>>,
 ) -> PyResult<Found<'py, f32>> {
     let selected = selected.map(|selected| vector("selected", selected)).transpose()?;
-    let database = Database::new(queries.columns(), shards, selected).map_err(to_python)?;
+    let database = Database::new(columns, shards, selected).map_err(to_python)?;
     let found = call(py, threads, progress, |control| search::topk(queries, &database, k, control))?;
     results(py, queries.rows(), found.k, found.scores, found.indices)
 }
@@ -64,7 +80,16 @@ fn topk<'py>(
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Found<'py, f32>> {
     let (queries, database) = (rows("queries", &queries)?, rows("database", &database)?);
-    search_vectors(py, queries, vec![database], k, selected.as_ref(), threads, progress.as_ref())
+    search_vectors(
+        py,
+        queries,
+        database.columns(),
+        vec![database],
+        k,
+        selected.as_ref(),
+        threads,
+        progress.as_ref(),
+    )
 }
 
 /// Exact top-k of float32 rows (adapted descriptors, which are not rounded to float16).
@@ -81,18 +106,55 @@ fn topk_float32<'py>(
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Found<'py, f32>> {
     let (queries, database) = (rows("queries", &queries)?, rows("database", &database)?);
-    search_vectors(py, queries, vec![database], k, selected.as_ref(), threads, progress.as_ref())
+    search_vectors(
+        py,
+        queries,
+        database.columns(),
+        vec![database],
+        k,
+        selected.as_ref(),
+        threads,
+        progress.as_ref(),
+    )
+}
+
+/// Exact top-k of the rows of a global store, streamed.
+#[pyfunction]
+#[pyo3(signature = (queries, store, k, selected, threads, progress))]
+#[expect(clippy::needless_pass_by_value, clippy::too_many_arguments, reason = "the signature Python calls")]
+fn topk_store<'py>(
+    py: Python<'py>,
+    queries: PyReadonlyArray2<'py, f32>,
+    store: &Bound<'py, PyStore>,
+    k: usize,
+    selected: Option<PyReadonlyArray1<'py, bool>>,
+    threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Found<'py, f32>> {
+    let store = &*store.get().inner;
+    let shards = shards(store.dim(), store.vectors())?;
+    search_vectors(
+        py,
+        rows("queries", &queries)?,
+        store.dim(),
+        shards,
+        k,
+        selected.as_ref(),
+        threads,
+        progress.as_ref(),
+    )
 }
 
 fn search_codes<'py>(
     py: Python<'py>,
     queries: Matrix<'_, u8>,
+    columns: usize,
     shards: Vec<Matrix<'_, u8>>,
     k: usize,
     threads: Option<usize>,
     progress: Option<&Py<PyAny>>,
 ) -> PyResult<Found<'py, i32>> {
-    let database = Database::new(queries.columns(), shards, None).map_err(to_python)?;
+    let database = Database::new(columns, shards, None).map_err(to_python)?;
     let found = call(py, threads, progress, |control| search::hamming_topk(queries, &database, k, control))?;
     results(py, queries.rows(), found.k, found.distances, found.indices)
 }
@@ -110,11 +172,30 @@ fn hamming_topk<'py>(
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Found<'py, i32>> {
     let (queries, database) = (rows("queries", &queries)?, rows("database", &database)?);
-    search_codes(py, queries, vec![database], k, threads, progress.as_ref())
+    search_codes(py, queries, database.columns(), vec![database], k, threads, progress.as_ref())
+}
+
+/// Exact top-k of the codes of a binary store, streamed.
+#[pyfunction]
+#[pyo3(signature = (queries, store, k, threads, progress))]
+#[expect(clippy::needless_pass_by_value, reason = "the signature Python calls")]
+fn hamming_topk_store<'py>(
+    py: Python<'py>,
+    queries: PyReadonlyArray2<'py, u8>,
+    store: &Bound<'py, PyStore>,
+    k: usize,
+    threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Found<'py, i32>> {
+    let store = &*store.get().inner;
+    let shards = shards(store.code_bytes(), store.codes())?;
+    search_codes(py, rows("queries", &queries)?, store.code_bytes(), shards, k, threads, progress.as_ref())
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(topk, module)?)?;
     module.add_function(wrap_pyfunction!(topk_float32, module)?)?;
-    module.add_function(wrap_pyfunction!(hamming_topk, module)?)
+    module.add_function(wrap_pyfunction!(topk_store, module)?)?;
+    module.add_function(wrap_pyfunction!(hamming_topk, module)?)?;
+    module.add_function(wrap_pyfunction!(hamming_topk_store, module)?)
 }

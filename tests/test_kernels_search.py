@@ -1,0 +1,361 @@
+"""`topk` and `hamming_topk`: bit equality with `math.fsum` and a full sort, on data made to break them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from ilias_fast import _core, cpu
+from ilias_fast.errors import DtypeError, NonFiniteError, ParameterError, ShapeError
+from ilias_fast.kernels import HammingTopK, TopK, hamming_topk, topk
+from tests.oracles import search as oracle
+
+LEVELS = cpu.available_levels()
+LARGEST_F32 = float(np.finfo(np.float32).max)
+
+
+def check(queries: Any, database: Any, k: int, selected: Any = None) -> None:
+    """Every level, several thread counts: the bits of the oracle."""
+    expected = oracle.topk(queries, database, k, selected)
+    for level in LEVELS:
+        with cpu.pinned(level):
+            for threads in (1, 3):
+                scores, indices = topk(queries, database, k, selected=selected, threads=threads)
+                np.testing.assert_array_equal(indices, expected[1], err_msg=f"{level}, {threads} threads")
+                np.testing.assert_array_equal(scores.view(np.uint32), expected[0].view(np.uint32))
+
+
+# --- against the oracle, any finite input ---
+
+halves = st.floats(width=16, allow_nan=False, allow_infinity=False)
+singles = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@given(st.data())
+def test_any_finite_input(data: st.DataObject) -> None:
+    d = data.draw(st.integers(0, 20))
+    n, q = data.draw(st.integers(0, 12)), data.draw(st.sampled_from([0, 1, 2, 9]))
+    database = data.draw(hnp.arrays(np.float16, (n, d), elements=halves))
+    queries = data.draw(hnp.arrays(np.float32, (q, d), elements=singles))
+    selected = data.draw(st.none() | hnp.arrays(np.bool_, n))
+    check(queries, database, data.draw(st.integers(1, 14)), selected)
+
+
+@given(st.data())
+def test_near_ties_and_duplicates(data: st.DataObject) -> None:
+    """Few distinct values, one ulp apart, many equal rows: order hangs on the last bit and on the index."""
+    d = data.draw(st.integers(1, 9))
+    one = np.float16(1)
+    values = [
+        0.0,
+        -0.0,
+        1.0,
+        float(np.nextafter(one, np.float16(2))),
+        float(np.nextafter(one, np.float16(0))),
+        -1.0,
+    ]
+    database = data.draw(
+        hnp.arrays(np.float16, (data.draw(st.integers(1, 40)), d), elements=st.sampled_from(values))
+    )
+    near = [0.0, 1.0, float(np.nextafter(np.float32(1), np.float32(2))), -1.0, 2.0**-24, 1e-45]
+    queries = data.draw(
+        hnp.arrays(np.float32, (data.draw(st.sampled_from([1, 3, 10])), d), elements=st.sampled_from(near))
+    )
+    check(queries, database, data.draw(st.integers(1, 20)))
+
+
+def adversarial(rng: np.random.Generator, kind: str, n: int, d: int) -> NDArray[np.float16]:
+    x = rng.standard_normal((n, d))
+    match kind:
+        case "gaussian":
+            pass
+        case "equal":
+            x[:] = x[0]
+        case "clusters":
+            x = x[rng.integers(0, 7, n)]
+        case "cancelling":
+            x[:, d // 2 :] = -x[:, : d - d // 2]
+        case "subnormal":
+            x *= 2.0**-23
+        case "huge":
+            x = np.clip(x * 3e4, -65504, 65504)
+        case "spread":
+            x *= 10.0 ** rng.uniform(-7, 4, (n, 1))
+        case "one coordinate":
+            x[:, 0] = 60000.0
+        case "zeros":
+            x[rng.random(n) < 0.9] = 0.0
+        case "low rank":
+            x = rng.standard_normal((n, 2)) @ rng.standard_normal((2, d))
+    return np.clip(x, -65504, 65504).astype(np.float16)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "gaussian",
+        "equal",
+        "clusters",
+        "cancelling",
+        "subnormal",
+        "huge",
+        "spread",
+        "one coordinate",
+        "zeros",
+        "low rank",
+    ],
+)
+@pytest.mark.parametrize(("q", "scale"), [(2, 1.0), (10, 1e-40), (10, 1e30)])
+def test_adversarial_data(rng: np.random.Generator, kind: str, q: int, scale: float) -> None:
+    n, d = 700, 37
+    database = adversarial(rng, kind, n, d)
+    queries = np.clip(rng.standard_normal((q, d)) * scale, -LARGEST_F32, LARGEST_F32).astype(np.float32)
+    if kind == "cancelling":
+        queries[:, d // 2 :] = queries[:, : d - d // 2]
+    check(queries, database, 50)
+
+
+def test_scores_beyond_float32_tie_at_infinity() -> None:
+    database = np.array([[1], [60000], [2], [60000], [-60000]], np.float16)
+    queries = np.full((9, 1), LARGEST_F32, np.float32)
+    scores, indices = topk(queries, database, 5)
+    assert indices[0].tolist() == [1, 2, 3, 0, 4]
+    assert scores[8].tolist() == [np.inf, np.inf, np.inf, LARGEST_F32, -np.inf]
+    check(queries, database, 2)
+
+
+def test_minus_zero_is_zero() -> None:
+    scores, _ = topk([[-1e-45, 0.0]], np.array([[6e-8, 1]], np.float16), 1)
+    assert scores.view(np.uint32).item() == 0
+
+
+# --- the same answer whatever the path, on data too large for the oracle ---
+
+
+def reference(queries: NDArray[np.float32], database: NDArray[np.float16], k: int) -> TopK:
+    """float64, which tells these scores apart (the test asserts it)."""
+    scores = queries.astype(np.float64) @ database.astype(np.float64).T
+    order = np.lexsort((np.broadcast_to(np.arange(len(database)), scores.shape), -scores.astype(np.float32)))[
+        :, :k
+    ]
+    return TopK(np.take_along_axis(scores, order, axis=1).astype(np.float32), order)
+
+
+@pytest.mark.parametrize("q", [1, 2, 5, 8, 9, 16, 17, 33, 100, 257])
+def test_every_path_agrees(rng: np.random.Generator, q: int, cpu_level: str) -> None:
+    n, d, k = (3000, 64, 20) if cpu_level == "scalar" else (20000, 96, 100)
+    database = rng.standard_normal((n, d)).astype(np.float16)
+    database[rng.integers(0, n, n // 3)] = database[rng.integers(0, n, n // 3)]
+    queries = rng.standard_normal((q, d)).astype(np.float32)
+    expected = reference(queries, database, k)
+    for threads in (1, 2, 5):
+        found = topk(queries, database, k, threads=threads)
+        np.testing.assert_array_equal(found.indices, expected.indices)
+        np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+def test_float32_rows_of_any_size(rng: np.random.Generator) -> None:
+    """The screen refuses rows beyond 2^60 and passes them on unscreened."""
+    database = (rng.standard_normal((300, 19)) * 10.0 ** rng.uniform(-44, 37, (300, 1))).astype(np.float32)
+    queries = rng.standard_normal((9, 19)).astype(np.float32)
+    expected = oracle.topk(queries, database, 40)
+    for level in LEVELS:
+        with cpu.pinned(level):
+            scores, indices = _core.topk_float32(queries, database, 40, None, 2, None)
+            np.testing.assert_array_equal(indices, expected[1])
+            np.testing.assert_array_equal(scores, expected[0])
+
+
+def test_selection_keeps_row_numbers(rng: np.random.Generator) -> None:
+    database = rng.standard_normal((5000, 24)).astype(np.float16)
+    for share in (0.0, 0.001, 0.3, 1.0):
+        selected = rng.random(5000) < share
+        rows = np.flatnonzero(selected)
+        for q in (3, 40):
+            queries = rng.standard_normal((q, 24)).astype(np.float32)
+            found, direct = topk(queries, database, 30, selected=selected), topk(queries, database[rows], 30)
+            assert found.scores.shape == (q, min(30, len(rows)))
+            np.testing.assert_array_equal(found.indices, rows[direct.indices])
+            np.testing.assert_array_equal(found.scores, direct.scores)
+
+
+# --- Hamming ---
+
+
+@given(st.data())
+def test_hamming_equals_the_oracle(data: st.DataObject) -> None:
+    b, n, q = (
+        data.draw(st.integers(0, 70)),
+        data.draw(st.integers(0, 150)),
+        data.draw(st.sampled_from([0, 1, 2, 70])),
+    )
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    top = data.draw(st.sampled_from([2, 256]))
+    database = rng.integers(0, top, (n, b)).astype(np.uint8)
+    queries = rng.integers(0, top, (q, b)).astype(np.uint8)
+    k = data.draw(st.integers(1, 160))
+    expected = oracle.hamming_topk(queries, database, k)
+    for level in LEVELS:
+        with cpu.pinned(level):
+            found = hamming_topk(queries, database, k, threads=2)
+            np.testing.assert_array_equal(found.indices, expected[1])
+            np.testing.assert_array_equal(found.distances, expected[0])
+
+
+@pytest.mark.parametrize("bits", [8, 64, 128, 256, 512, 24])
+def test_hamming_of_many_codes(rng: np.random.Generator, bits: int, cpu_level: str) -> None:
+    """More candidates than the buffers hold, all at few distances: ties across the k boundary everywhere."""
+    n = 20000
+    database = rng.integers(0, 256, (n, bits // 8)).astype(np.uint8)
+    database[:, 1:] &= rng.integers(0, 2, (n, 1)).astype(np.uint8) * 3
+    for q in (1, 70):
+        queries = rng.integers(0, 256, (q, bits // 8)).astype(np.uint8)
+        distances = (
+            np.bitwise_count(queries[:, None] ^ database[None]).sum(axis=2, dtype=np.int32)
+            if q == 1
+            else None
+        )
+        for threads in (1, 3):
+            found = hamming_topk(queries, database, 500, threads=threads)
+            if distances is not None:
+                order = np.argsort(distances, axis=1, kind="stable")[:, :500]
+                np.testing.assert_array_equal(found.indices, order)
+            else:
+                alone = hamming_topk(queries[69:], database, 500)
+                np.testing.assert_array_equal(found.indices[69:], alone.indices)
+                np.testing.assert_array_equal(found.distances[69:], alone.distances)
+
+
+# --- shapes and errors ---
+
+
+@pytest.mark.parametrize(("q", "n", "d"), [(0, 5, 3), (4, 0, 3), (4, 5, 0), (0, 0, 0), (4, 0, 0)])
+def test_empty_inputs(q: int, n: int, d: int) -> None:
+    scores, indices = topk(np.zeros((q, d)), np.zeros((n, d), np.float16), 3)
+    assert scores.shape == indices.shape == (q, min(n, 3))
+    assert (scores.dtype, indices.dtype) == (np.float32, np.int64)
+    assert indices.tolist() == [[0, 1, 2][: min(n, 3)]] * q
+    found = hamming_topk(np.zeros((q, d), np.uint8), np.zeros((n, d), np.uint8), 3)
+    assert isinstance(found, HammingTopK)
+    assert found.indices.tolist() == [[0, 1, 2][: min(n, 3)]] * q
+
+
+@pytest.mark.parametrize("q", [1, 9, 100])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_non_finite_rows_are_named(rng: np.random.Generator, q: int, bad: float, cpu_level: str) -> None:
+    database = rng.standard_normal((4000, 33)).astype(np.float16)
+    queries = rng.standard_normal((q, 33)).astype(np.float32)
+    database[[3111, 1234, 3999], [5, 32, 0]] = bad
+    for threads in (1, 4):
+        with pytest.raises(NonFiniteError, match="database: row 1234, column 32"):
+            topk(queries, database, 3, threads=threads)
+    selected = np.isfinite(database).all(axis=1)
+    assert topk(queries, database, 3, selected=selected).scores.shape == (q, 3)
+    queries[q - 1, 7] = bad
+    with pytest.raises(NonFiniteError, match=f"queries: row {q - 1}, column 7"):
+        topk(queries, database, 3)
+
+
+def test_wrong_arguments() -> None:
+    queries, database = np.ones((2, 3), np.float32), np.ones((5, 3), np.float16)
+    codes = np.ones((5, 3), np.uint8)
+    for k in (0, -1, 1.5, 2**70):
+        with pytest.raises(ParameterError, match="k: expected"):
+            topk(queries, database, k)  # type: ignore[arg-type]
+        with pytest.raises(ParameterError, match="k: expected"):
+            hamming_topk(codes, codes, k)  # type: ignore[arg-type]
+    for threads in (0, -3, 10**6):
+        with pytest.raises(ParameterError, match="threads: expected"):
+            topk(queries, database, 1, threads=threads)
+    with pytest.raises(ShapeError, match="2 columns"):
+        topk(queries[:, :2], database, 1)
+    with pytest.raises(ShapeError, match="2 bytes"):
+        hamming_topk(codes[:, :2], codes, 1)
+    with pytest.raises(ShapeError):
+        topk(queries[0], database, 1)
+    with pytest.raises(ShapeError, match="selected"):
+        topk(queries, database, 1, selected=[True])
+    with pytest.raises(DtypeError):
+        topk(queries, database + 1e-3, 1, selected=[1, 2, 3, 4, 5])
+    with pytest.raises(DtypeError):
+        topk(queries, np.full((5, 3), 0.1), 1)
+    with pytest.raises(DtypeError):
+        hamming_topk(codes, codes.astype(np.int64), 1)
+
+
+def test_huge_k_is_the_whole_database(rng: np.random.Generator) -> None:
+    database = rng.standard_normal((1000, 5)).astype(np.float16)
+    found = topk(database[:2].astype(np.float32), database, 2**62)
+    assert sorted(found.indices[1].tolist()) == list(range(1000))
+
+
+# --- behaviour in a process ---
+
+
+def test_progress_counts_rows(rng: np.random.Generator) -> None:
+    seen: list[int] = []
+    database = rng.standard_normal((9000, 8)).astype(np.float16)
+    topk(database[:2].astype(np.float32), database, 3, progress=seen.append)
+    assert seen[-1] == 9000
+    assert seen == sorted(seen)
+
+
+def test_an_exception_in_progress_stops_the_work(rng: np.random.Generator) -> None:
+    def progress(_: int) -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        topk(np.ones((1, 8)), np.ones((100, 8), np.float16), 3, progress=progress)
+
+
+def test_ctrl_c_stops_within_a_second() -> None:
+    code = (
+        "import numpy as np; from ilias_fast.kernels import topk\n"
+        "x = np.ones((20000, 256), np.float16); x[:, 0] = np.arange(20000) % 7\n"
+        "q = np.random.default_rng(0).standard_normal((60000, 256), dtype=np.float32)\n"
+        "print('ready', flush=True); topk(q, x, 1000)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        time.sleep(0.3)
+        assert child.poll() is None, "the search ended before it could be interrupted"
+        child.send_signal(signal.SIGINT)
+        sent = time.monotonic()
+        _, errors = child.communicate(timeout=30)
+        assert b"KeyboardInterrupt" in errors
+        assert time.monotonic() - sent < 1.5
+
+
+def _in_child(connection: Any, queries: Any, database: Any) -> None:
+    connection.send(topk(queries, database, 5).indices.tolist())
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_can_search(rng: np.random.Generator) -> None:
+    database = rng.standard_normal((5000, 16)).astype(np.float16)
+    queries = rng.standard_normal((100, 16)).astype(np.float32)
+    ours = topk(queries, database, 5).indices.tolist()
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+    child = context.Process(target=_in_child, args=(there, queries, database))
+    child.start()
+    assert here.poll(30), "the child hangs"
+    assert here.recv() == ours
+    child.join(10)
+    assert child.exitcode == 0
