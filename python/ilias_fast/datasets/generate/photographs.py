@@ -20,12 +20,14 @@ from ilias_fast.datasets.generate.compose import (
 from ilias_fast.datasets.generate.distortions import encode, expose, illuminate
 from ilias_fast.datasets.generate.drawing import Image, Mask
 from ilias_fast.datasets.generate.families import FAMILIES, draw_sprite, new_attributes
+from ilias_fast.datasets.generate.knickknacks import knickknack
 from ilias_fast.datasets.generate.scenes import Scene, busy_scene, plain_scene
 from ilias_fast.datasets.generate.sprites import Sprite
 
 __all__ = ["ClutterPool", "Photograph", "cluttered_photograph", "query_photograph"]
 
 LONGER_SIDE = 500
+_RELATIVES = 0.3  # of the clutter is of the families the query objects are of
 _SHORTER_SIDES = (333, 375, 375, 400, 500)
 
 
@@ -68,8 +70,12 @@ class ClutterPool:
         sprite = self._sprites[index]
         if sprite is None:
             own = np.random.default_rng([self._seed, index])
-            family = FAMILIES[int(own.integers(len(FAMILIES)))]
-            sprite = self._sprites[index] = draw_sprite(family, new_attributes(own), longest=256)
+            if own.random() < _RELATIVES:
+                family = FAMILIES[int(own.integers(len(FAMILIES)))]
+                sprite = draw_sprite(family, new_attributes(own), longest=256)
+            else:
+                sprite = knickknack(own)
+            self._sprites[index] = sprite
         return sprite
 
 
@@ -148,7 +154,7 @@ def _strew(scene: Scene, rng: np.random.Generator, pool: ClutterPool, number: in
     """Lay `number` things on a scene; return their centres."""
     image = scene.image
     height, width = image.shape[:2]
-    sprites = min(int(rng.integers(3, 13)), number)
+    sprites = min(int(rng.integers(2, 12)), number)
     bits = scatter_bits(image, rng, number - sprites)
     centres = []
     for _ in range(sprites):
@@ -220,7 +226,7 @@ def cluttered_photograph(rng: np.random.Generator, pool: ClutterPool, sprite: Sp
         if box is not None and rng.random() < 0.5:
             segments += _occlude(image, mask, rng, pool, box, 0.35)
             box = _visible_box(mask)
-    strength = float(rng.beta(2.0, 2.0))
+    strength = float(rng.beta(1.6, 2.4))
     image = expose(illuminate(image, rng, strength), rng, strength)
     outside = [not _inside(centre, box) for centre in segments]
     return Photograph(encode(image, int(rng.integers(40, 96))), width, height, box, sum(outside))

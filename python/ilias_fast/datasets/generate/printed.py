@@ -23,7 +23,7 @@ from ilias_fast.datasets.generate.drawing import (
     stroke,
     text,
 )
-from ilias_fast.datasets.generate.motifs import draw_motif
+from ilias_fast.datasets.generate.motifs import MOTIFS, draw_motif, make_motif
 from ilias_fast.datasets.generate.sprites import Attributes, finish
 
 __all__ = ["bar", "book", "card", "cassette", "painting", "sign", "stamp"]
@@ -87,25 +87,26 @@ def card(a: Attributes) -> tuple[Image, Mask]:
     rectangle(rgb, (28, 28, w - 28, 70), p.paper)
     text(rgb, f"{a.title[0].title()} {a.title[1].title()}", (150, 48), 220, p.ink, font=int(rng.integers(3)), weight=1.3, height=22)
     text(rgb, str(a.number), (w - 68, 48), 56, mix(main, p.ink, 0.3), weight=1.8, height=24)
-    rectangle(rgb, (30, 80, w - 31, 301), p.ink)
-    _paste(rgb, a.illustration(212, w - 70), 35, 85)
-    icon = (float(rng.choice([62, w - 62])), 300.0)
+    powers, frame = (336, 80) if rng.random() < 0.6 else (84, 222)
+    rectangle(rgb, (30, frame, w - 31, frame + 221), p.ink)
+    _paste(rgb, a.illustration(212, w - 70), 35, frame + 5)
+    icon = (float(rng.uniform(60, w - 60)), frame + float(rng.choice([214, 20])))
     disc(rgb, icon, 40, p.ink)
     disc(rgb, icon, 36, third)
     draw_motif(rgb, a.emblem(), icon, 28, (p.paper, main, p.ink))
-    rectangle(rgb, (30, 336, w - 31, 440), mix(p.paper, main, 0.12))
+    rectangle(rgb, (30, powers, w - 31, powers + 104), mix(p.paper, main, 0.12))
     for row in range(2):
-        y = 354 + 50 * row
+        y = powers + 18 + 50 * row
+        token = make_motif(list(MOTIFS)[int(rng.integers(len(MOTIFS)))], rng)
         for i in range(int(rng.integers(1, 4))):
-            disc(rgb, (46 + 18 * i, y), 7, (main, second, third)[(i + row) % 3])
-            ring(rgb, (46 + 18 * i, y), 7, p.ink, 2)
+            draw_motif(rgb, token, (46 + 18 * i, y), 9, ((main, second, third)[(i + row) % 3], p.paper, p.ink))
         name = a.print(8)[row * 3 : row * 3 + 2]
         text(rgb, " ".join(name).title(), (190, y), 140, p.ink, weight=1.3, height=17)
         text(rgb, str(int(rng.integers(1, 13)) * 10), (w - 58, y), 40, p.ink, weight=1.6, height=19)
         paragraph(rgb, a.print(26)[row * 9 + 8 : row * 9 + 17], (44, y + 12, w - 44, y + 34), 1, mix(p.ink, p.paper, 0.2))
-    for i in range(5):
-        star = (56 + 26 * i, 466)
-        disc(rgb, star, 9, third if i < int(rng.integers(1, 6)) else mix(p.paper, p.ink, 0.3))
+    rarity, pitch = make_motif(list(MOTIFS)[int(rng.integers(len(MOTIFS)))], rng), float(rng.uniform(22, 34))
+    for i in range(int(rng.integers(1, 6))):
+        draw_motif(rgb, rarity, (52 + pitch * i, 466), 11, (third, p.paper, p.ink))
     text(rgb, f"No. {a.number} / 990", (w - 100, 466), 120, p.ink, font=3, height=15)
     return finish(rgb, rounded_mask(h, w, (1, 1, w - 2, h - 2), 18), bevel=0.006, gloss=0.18)
 
@@ -128,15 +129,16 @@ def stamp(a: Attributes) -> tuple[Image, Mask]:
     draw_motif(rgb, a.emblem(), corner, 32, (second, third, p.ink), mirrored=a.mirrored)
     mark = np.array([rng.uniform(0.25, 0.75) * w, rng.uniform(0.3, 0.7) * h])
     soot = mix(p.ink, (60, 60, 60), 0.5)
-    for radius in (62, 56, 30):
-        ring(rgb, mark, radius, soot, 2)
-    for i in range(5):
-        t = np.linspace(0, 1, 30)
-        wave = np.stack([mark[0] + 64 + 150 * t, mark[1] - 32 + 16 * i + 5 * np.sin(14 * t)], axis=1)
-        stroke(rgb, wave, soot, 2)
-    text(rgb, str(1900 + int(rng.integers(100))), mark, 44, soot, height=14)
+    reach, lines, swing, turns = rng.uniform(44, 70), int(rng.integers(2, 7)), rng.uniform(2, 9), rng.uniform(6, 26)
+    for share in (1.0, rng.uniform(0.8, 0.94), rng.uniform(0.4, 0.7)):
+        ring(rgb, mark, reach * share, soot, 2)
+    for i in range(lines):
+        t = np.linspace(0, 1, 40)
+        level = mark[1] + reach * (1.2 * (i + 0.5) / lines - 0.6)
+        stroke(rgb, np.stack([mark[0] + reach + 150 * t, level + swing * np.sin(turns * t)], axis=1), soot, 2)
+    text(rgb, str(1900 + int(rng.integers(100))), mark, reach * 0.7, soot, font=int(rng.integers(3)), height=14)
     alpha = np.full((h, w), 255, np.uint8)
-    pitch = 26.0
+    pitch = float(rng.uniform(22, 34))
     for x in np.linspace(0, w, round(w / pitch) + 1):
         disc(alpha, (x, 0), 8, 0)
         disc(alpha, (x, h), 8, 0)
@@ -204,13 +206,15 @@ def painting(a: Attributes) -> tuple[Image, Mask]:
     for i, level in enumerate((60, 150, 255, 170, 90)):
         inset = i * width // 6
         rectangle(profile, (inset, inset, w - 1 - inset, h - 1 - inset), level)
-    step = float(rng.uniform(22, 34))
-    for x in np.arange(width / 2, w - width / 3, step):
-        for y in (width * 0.42, h - width * 0.42):
-            disc(profile, (x, y), 7, 80)
-    for y in np.arange(width / 2, h - width / 3, step):
-        for x in (width * 0.42, w - width * 0.42):
-            disc(profile, (x, y), 7, 80)
+    step, bead = float(rng.uniform(18, 60)), float(rng.uniform(4, 9))
+    carving = make_motif(list(MOTIFS)[int(rng.integers(len(MOTIFS)))], rng) if rng.random() < 0.5 else None
+    along = [((x, y), 0.0) for x in np.arange(width / 2, w - width / 3, step) for y in (width * 0.42, h - width * 0.42)]
+    along += [((x, y), 1.57) for y in np.arange(width / 2, h - width / 3, step) for x in (width * 0.42, w - width * 0.42)]
+    for place, turn in along:
+        if carving is None:
+            disc(profile, place, bead, 80)
+        else:
+            draw_motif(profile, carving, place, bead * 2, (80, 200, 40), angle=turn)
     rgb = shade(rgb, relief(profile, 0.006, 1.6))
     inner = width + 6
     rectangle(rgb, (width - 4, width - 4, w - width + 3, h - width + 3), mix(p.paper, wood, 0.2))
@@ -280,14 +284,16 @@ def cassette(a: Attributes) -> tuple[Image, Mask]:
     text(label, "AB"[a.number % 2], (40, 38), 40, second, weight=2.0, height=40)
     _paste(rgb, label, 36, 28)
     hub_y = 152
+    apart, window = float(rng.uniform(62, 92)), float(rng.uniform(20, 52))
     rectangle(rgb, (136, hub_y - 36, w - 136, hub_y + 36), p.ink)
-    rectangle(rgb, (214, hub_y - 24, w - 214, hub_y + 24), mix(shell, (90, 60, 40), 0.6))
+    rectangle(rgb, (w / 2 - window, hub_y - 24, w / 2 + window, hub_y + 24), mix(shell, (90, 60, 40), 0.6))
     disc(rgb, (214, hub_y), float(rng.uniform(24, 40)), (58, 40, 32))
-    for x in (180, w - 180):
+    teeth, turn = int(rng.integers(3, 9)), rng.uniform(0, 2)
+    for x in (w / 2 - apart, w / 2 + apart):
         disc(rgb, (x, hub_y), 30, p.paper)
         disc(rgb, (x, hub_y), 22, p.ink)
-        for i in range(6):
-            t = 2 * np.pi * i / 6 + rng.random()
+        for i in range(teeth):
+            t = 2 * np.pi * i / teeth + turn
             disc(rgb, (x + 20 * np.cos(t), hub_y + 20 * np.sin(t)), 5, p.paper)
     for x in (88, w - 88):
         disc(rgb, (x, 158), 36, p.paper)

@@ -26,7 +26,7 @@ from ilias_fast.datasets.generate.drawing import (
     text,
     text_on_circle,
 )
-from ilias_fast.datasets.generate.motifs import draw_motif
+from ilias_fast.datasets.generate.motifs import MOTIFS, draw_motif, make_motif
 from ilias_fast.datasets.generate.palettes import METALS
 from ilias_fast.datasets.generate.sprites import Attributes, finish
 
@@ -184,17 +184,22 @@ def coin(a: Attributes) -> tuple[Image, Mask]:
     height = np.zeros((n, n), np.uint8)
     disc(height, c, 252, 190)
     disc(height, c, 236, 90)
-    beads = int(rng.integers(40, 72))
+    beads, rim = int(rng.integers(24, 72)), make_motif(tuple(MOTIFS)[int(rng.integers(len(MOTIFS)))], rng)
+    beaded = rng.random() < 0.4
     for i in range(beads):
         t = 2 * np.pi * i / beads
-        disc(height, (n / 2 + 226 * np.cos(t), n / 2 + 226 * np.sin(t)), 6, 200)
+        place = (n / 2 + 226 * np.cos(t), n / 2 + 226 * np.sin(t))
+        if beaded:
+            disc(height, place, 6, 200)
+        elif beads < 48:
+            draw_motif(height, rim, place, 13, (200, 120, 60), angle=-t - np.pi / 2)
     text_on_circle(height, f"{a.title[0]} {a.title[1]}", c, 192, 32, 220)
     text_on_circle(height, str(1000 + a.number), c, 192, 36, 220, below=True)
-    ring(height, c, 160, 190, 4)
+    ring(height, c, 160, 190, int(rng.integers(2, 9)))
     picture = cv().cvtColor(a.illustration(300, 300), cv().COLOR_RGB2GRAY)
     mask = np.zeros((300, 300), np.uint8)
     disc(mask, (150, 150), 150, 255)
-    field = cv().addWeighted(picture, 0.35, picture, 0.0, 60.0)
+    field = cv().addWeighted(picture, 0.7, picture, 0.0, 30.0)
     cv().copyTo(field, mask, height[106:406, 106:406])
     draw_motif(height, a.emblem(), c, 112, (235, 150, 60), mirrored=a.mirrored)
     for i in range(int(rng.integers(3, 7))):
