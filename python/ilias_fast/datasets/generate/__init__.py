@@ -155,7 +155,9 @@ def _fill(layout: Layout, plan: Plan, workers: int, progress: Progress) -> bool:
                     nonlocal done
                     members = plan.shard_members(shard)
                     for number, photograph in zip(
-                        members, _in_order(pool, studio.photograph_distractor, members, 4 * workers), strict=True
+                        members,
+                        _in_order(pool, studio.photograph_distractor, members, 4 * workers),
+                        strict=True,
                     ):
                         yield number, photograph
                         done += 1
@@ -185,7 +187,9 @@ def _write_core(
     layout.write_ids(queries, positives, [family.taxonomy for family in FAMILIES])
 
 
-def _in_order(pool: ThreadPoolExecutor, work: Callable[[_T], _R], items: Iterable[_T], ahead: int) -> Iterator[_R]:
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[_T], _R], items: Iterable[_T], ahead: int
+) -> Iterator[_R]:
     """Results of `work` in the order of the items, at most `ahead` of them under way."""
     waiting: deque[Future[_R]] = deque()
     for item in items:

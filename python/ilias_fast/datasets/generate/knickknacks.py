@@ -70,7 +70,11 @@ def _ball(rng: np.random.Generator, palette: Palette) -> _Picture:
         pole = rng.uniform(80, 176, 2)
         for i in range(sectors * 2):
             t0, t1 = np.pi * i / sectors, np.pi * (i + 1.02) / sectors
-            wedge = [pole, pole + 400 * np.array([np.cos(t0), np.sin(t0)]), pole + 400 * np.array([np.cos(t1), np.sin(t1)])]
+            wedge = [
+                pole,
+                pole + 400 * np.array([np.cos(t0), np.sin(t0)]),
+                pole + 400 * np.array([np.cos(t1), np.sin(t1)]),
+            ]
             shape(rgb, wedge, (palette.paper, *palette.three)[i % (2 + sectors % 3)])
     else:
         rgb[:] = palette.three[0]

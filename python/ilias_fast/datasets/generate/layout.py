@@ -111,7 +111,9 @@ class Layout:
         except ValueError:
             there = None
         if not isinstance(there, dict):
-            raise ParameterError(f"root: {marker} is damaged, so what {self.root} holds is unknown; remove it first")
+            raise ParameterError(
+                f"root: {marker} is damaged, so what {self.root} holds is unknown; remove it first"
+            )
         return there
 
     def _difference(self, there: dict[str, Any]) -> str:
@@ -163,13 +165,18 @@ class Layout:
         write_atomically(self.core / planned.text_id, _lines([text]))
 
     def write_ids(
-        self, queries: dict[str, float], positives: dict[str, tuple[float, int]], families: list[tuple[str, str, str]]
+        self,
+        queries: dict[str, float],
+        positives: dict[str, tuple[float, int]],
+        families: list[tuple[str, str, str]],
     ) -> None:
         """Write the four id files (ids in Python string order) and the taxonomy."""
         self.ids.mkdir(exist_ok=True)
         taxonomy = json.dumps(self.plan.taxonomy(families), indent=1) + "\n"
         write_atomically(self.root / "taxonomy.json", taxonomy.encode())
-        write_atomically(self.ids / "image_query_ids.txt", _lines(f"{i},{s:.8f}" for i, s in sorted(queries.items())))
+        write_atomically(
+            self.ids / "image_query_ids.txt", _lines(f"{i},{s:.8f}" for i, s in sorted(queries.items()))
+        )
         text_ids = sorted(planned.text_id for planned in self.plan.objects)
         write_atomically(self.ids / "text_query_ids.txt", _lines(text_ids))
         distractors = sorted(
@@ -199,4 +206,3 @@ class Layout:
                 member.size = len(photograph.jpeg)
                 tar.addfile(member, io.BytesIO(photograph.jpeg))
         partial.replace(path)
-

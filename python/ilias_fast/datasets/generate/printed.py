@@ -43,7 +43,12 @@ def book(a: Attributes) -> tuple[Image, Mask]:
     rgb[:] = main
     style = int(rng.integers(3))
     if style == 0:
-        _paste(rgb, pattern(a.pattern, h - 20, w - 60, 26, (main, mix(main, p.ink, 0.18), mix(main, p.paper, 0.2))), 46, 10)
+        _paste(
+            rgb,
+            pattern(a.pattern, h - 20, w - 60, 26, (main, mix(main, p.ink, 0.18), mix(main, p.paper, 0.2))),
+            46,
+            10,
+        )
     top = 40 if rng.random() < 0.6 else 356
     picture_y = 146 if top == 40 else 40
     picture_h, picture_w = 288, 270
@@ -51,7 +56,11 @@ def book(a: Attributes) -> tuple[Image, Mask]:
     _paste(rgb, a.illustration(picture_h, picture_w), 63, picture_y)
     ink = p.paper if sum(main) < 430 else p.ink
     if style:
-        rectangle(rgb, (58, top - 12, 338, top + 94), mix(main, p.ink, 0.25) if ink == p.paper else mix(main, p.paper, 0.4))
+        rectangle(
+            rgb,
+            (58, top - 12, 338, top + 94),
+            mix(main, p.ink, 0.25) if ink == p.paper else mix(main, p.paper, 0.4),
+        )
     font = int(rng.integers(3))
     text(rgb, a.title[0], (198, top + 18), 250, ink, font=font, weight=1.5, height=36)
     text(rgb, a.title[1], (198, top + 62), 250, ink, font=font, weight=1.5, height=36)
@@ -82,10 +91,30 @@ def card(a: Attributes) -> tuple[Image, Mask]:
     main, second, third = p.three
     rgb = np.empty((h, w, 3), np.uint8)
     rgb[:] = mix(second, p.paper, 0.1)
-    _paste(rgb, pattern(a.pattern, h - 36, w - 36, 22, (mix(main, p.paper, 0.35), mix(main, p.paper, 0.22), mix(main, p.paper, 0.5))), 18, 18)
+    _paste(
+        rgb,
+        pattern(
+            a.pattern,
+            h - 36,
+            w - 36,
+            22,
+            (mix(main, p.paper, 0.35), mix(main, p.paper, 0.22), mix(main, p.paper, 0.5)),
+        ),
+        18,
+        18,
+    )
     rectangle(rgb, (18, 18, w - 18, h - 18), p.ink, 3)
     rectangle(rgb, (28, 28, w - 28, 70), p.paper)
-    text(rgb, f"{a.title[0].title()} {a.title[1].title()}", (150, 48), 220, p.ink, font=int(rng.integers(3)), weight=1.3, height=22)
+    text(
+        rgb,
+        f"{a.title[0].title()} {a.title[1].title()}",
+        (150, 48),
+        220,
+        p.ink,
+        font=int(rng.integers(3)),
+        weight=1.3,
+        height=22,
+    )
     text(rgb, str(a.number), (w - 68, 48), 56, mix(main, p.ink, 0.3), weight=1.8, height=24)
     powers, frame = (336, 80) if rng.random() < 0.6 else (84, 222)
     rectangle(rgb, (30, frame, w - 31, frame + 221), p.ink)
@@ -99,11 +128,19 @@ def card(a: Attributes) -> tuple[Image, Mask]:
         y = powers + 18 + 50 * row
         token = make_motif(list(MOTIFS)[int(rng.integers(len(MOTIFS)))], rng)
         for i in range(int(rng.integers(1, 4))):
-            draw_motif(rgb, token, (46 + 18 * i, y), 9, ((main, second, third)[(i + row) % 3], p.paper, p.ink))
+            draw_motif(
+                rgb, token, (46 + 18 * i, y), 9, ((main, second, third)[(i + row) % 3], p.paper, p.ink)
+            )
         name = a.print(8)[row * 3 : row * 3 + 2]
         text(rgb, " ".join(name).title(), (190, y), 140, p.ink, weight=1.3, height=17)
         text(rgb, str(int(rng.integers(1, 13)) * 10), (w - 58, y), 40, p.ink, weight=1.6, height=19)
-        paragraph(rgb, a.print(26)[row * 9 + 8 : row * 9 + 17], (44, y + 12, w - 44, y + 34), 1, mix(p.ink, p.paper, 0.2))
+        paragraph(
+            rgb,
+            a.print(26)[row * 9 + 8 : row * 9 + 17],
+            (44, y + 12, w - 44, y + 34),
+            1,
+            mix(p.ink, p.paper, 0.2),
+        )
     rarity, pitch = make_motif(list(MOTIFS)[int(rng.integers(len(MOTIFS)))], rng), float(rng.uniform(22, 34))
     for i in range(int(rng.integers(1, 6))):
         draw_motif(rgb, rarity, (52 + pitch * i, 466), 11, (third, p.paper, p.ink))
@@ -122,21 +159,37 @@ def stamp(a: Attributes) -> tuple[Image, Mask]:
     rectangle(rgb, (36, 36, w - 36, h - 36), mix(main, p.ink, 0.2))
     _paste(rgb, a.illustration(h - 136, w - 84), 42, 42)
     text(rgb, str(a.number), (82, h - 64), 70, p.paper, font=1, weight=1.8, height=40)
-    text(rgb, f"{a.title[0]} {a.title[1]}", (w / 2 + 40, h - 72), w - 190, p.paper, font=int(rng.integers(3)), weight=1.4, height=24)
+    text(
+        rgb,
+        f"{a.title[0]} {a.title[1]}",
+        (w / 2 + 40, h - 72),
+        w - 190,
+        p.paper,
+        font=int(rng.integers(3)),
+        weight=1.4,
+        height=24,
+    )
     text(rgb, " ".join(a.print(5)), (w / 2 + 40, h - 48), w - 210, mix(p.paper, main, 0.2), font=3, height=12)
     corner = (w - 86.0, 86.0)
     disc(rgb, corner, 40, p.paper)
     draw_motif(rgb, a.emblem(), corner, 32, (second, third, p.ink), mirrored=a.mirrored)
     mark = np.array([rng.uniform(0.25, 0.75) * w, rng.uniform(0.3, 0.7) * h])
     soot = mix(p.ink, (60, 60, 60), 0.5)
-    reach, lines, swing, turns = rng.uniform(44, 70), int(rng.integers(2, 7)), rng.uniform(2, 9), rng.uniform(6, 26)
+    reach, lines, swing, turns = (
+        rng.uniform(44, 70),
+        int(rng.integers(2, 7)),
+        rng.uniform(2, 9),
+        rng.uniform(6, 26),
+    )
     for share in (1.0, rng.uniform(0.8, 0.94), rng.uniform(0.4, 0.7)):
         ring(rgb, mark, reach * share, soot, 2)
     for i in range(lines):
         t = np.linspace(0, 1, 40)
         level = mark[1] + reach * (1.2 * (i + 0.5) / lines - 0.6)
         stroke(rgb, np.stack([mark[0] + reach + 150 * t, level + swing * np.sin(turns * t)], axis=1), soot, 2)
-    text(rgb, str(1900 + int(rng.integers(100))), mark, reach * 0.7, soot, font=int(rng.integers(3)), height=14)
+    text(
+        rgb, str(1900 + int(rng.integers(100))), mark, reach * 0.7, soot, font=int(rng.integers(3)), height=14
+    )
     alpha = np.full((h, w), 255, np.uint8)
     pitch = float(rng.uniform(22, 34))
     for x in np.linspace(0, w, round(w / pitch) + 1):
@@ -157,9 +210,13 @@ def sign(a: Attributes) -> tuple[Image, Mask]:
     if kind == 0:
         outline = ellipse_points((w / 2, h / 2), (250, 250), n=90)
     elif kind == 2:
-        outline = np.array([(10, 10), (w - 10, 10), (w - 10, h * 0.62), (w / 2, h - 8), (10, h * 0.62)], np.float64)
+        outline = np.array(
+            [(10, 10), (w - 10, 10), (w - 10, h * 0.62), (w / 2, h - 8), (10, h * 0.62)], np.float64
+        )
     elif kind == 1:
-        outline = np.array([(70, 8), (w - 70, 8), (w - 8, h / 2), (w - 70, h - 8), (70, h - 8), (8, h / 2)], np.float64)
+        outline = np.array(
+            [(70, 8), (w - 70, 8), (w - 8, h / 2), (w - 70, h - 8), (70, h - 8), (8, h / 2)], np.float64
+        )
     else:
         outline = np.array([(8, 8), (w - 8, 8), (w - 8, h - 8), (8, h - 8)], np.float64)
     centre = np.array([w / 2, h * (0.46 if kind == 2 else 0.5)])
@@ -172,21 +229,56 @@ def sign(a: Attributes) -> tuple[Image, Mask]:
         box, lines = (w / 2 + 78, h / 2 - 24), (250, 56)
     else:
         y = h * 0.29
-        draw_motif(rgb, a.emblem(), (w / 2, y), h * (0.19 if kind != 1 else 0.17), (light, second, p.ink), mirrored=a.mirrored)
+        draw_motif(
+            rgb,
+            a.emblem(),
+            (w / 2, y),
+            h * (0.19 if kind != 1 else 0.17),
+            (light, second, p.ink),
+            mirrored=a.mirrored,
+        )
         box, lines = (w / 2, h * (0.62 if kind != 2 else 0.57)), (w * 0.6, 42)
     font = int(rng.integers(3))
-    text(rgb, a.title[0], (box[0], box[1] - lines[1] * 0.7), lines[0], light, font=font, weight=1.7, height=lines[1])
-    text(rgb, a.title[1], (box[0], box[1] + lines[1] * 0.7), lines[0], light, font=font, weight=1.7, height=lines[1])
+    text(
+        rgb,
+        a.title[0],
+        (box[0], box[1] - lines[1] * 0.7),
+        lines[0],
+        light,
+        font=font,
+        weight=1.7,
+        height=lines[1],
+    )
+    text(
+        rgb,
+        a.title[1],
+        (box[0], box[1] + lines[1] * 0.7),
+        lines[0],
+        light,
+        font=font,
+        weight=1.7,
+        height=lines[1],
+    )
     strip = box[1] + lines[1] * 1.25 + 24
     rectangle(rgb, (box[0] - lines[0] * 0.42, strip - 16, box[0] + lines[0] * 0.42, strip + 16), third)
-    text(rgb, f"{a.number} m  {' '.join(a.print(2))}", (box[0], strip), lines[0] * 0.75, p.ink, weight=1.3, height=20)
+    text(
+        rgb,
+        f"{a.number} m  {' '.join(a.print(2))}",
+        (box[0], strip),
+        lines[0] * 0.75,
+        p.ink,
+        weight=1.3,
+        height=20,
+    )
     for _ in range(int(rng.integers(1, 4))):
         bolt = centre + (rng.choice([-1, 1]) * w * 0.34, rng.uniform(-0.12, 0.12) * h)
         disc(rgb, bolt, 9, (120, 122, 126))
         stroke(rgb, [bolt - (5, 3), bolt + (5, 3)], (60, 60, 64), 2)
     for _ in range(int(rng.integers(3, 8))):
         spot = centre + rng.uniform(-0.4, 0.4, 2) * (w, h)
-        blob = ellipse_points(spot, rng.uniform(4, 13, 2), rng.uniform(0, 3), 12) + rng.uniform(-2, 2, (12, 2))
+        blob = ellipse_points(spot, rng.uniform(4, 13, 2), rng.uniform(0, 3), 12) + rng.uniform(
+            -2, 2, (12, 2)
+        )
         shape(rgb, blob, (138, 84, 52))
     alpha = np.zeros((h, w), np.uint8)
     shape(alpha, outline, 255)
@@ -197,7 +289,9 @@ def painting(a: Attributes) -> tuple[Image, Mask]:
     """Picture in a carved frame with a painterly surface, a small signature and a brass plate."""
     rng, p = a.rng(), a.colours
     h, w = (512, 420) if rng.random() < 0.4 else (400, 512)
-    wood = ((122, 84, 46), (190, 150, 70), (54, 40, 34), (150, 152, 150), (176, 120, 70))[int(rng.integers(5))]
+    wood = ((122, 84, 46), (190, 150, 70), (54, 40, 34), (150, 152, 150), (176, 120, 70))[
+        int(rng.integers(5))
+    ]
     rgb = np.empty((h, w, 3), np.uint8)
     rgb[:] = wood
     width = int(rng.integers(44, 58))
@@ -208,8 +302,16 @@ def painting(a: Attributes) -> tuple[Image, Mask]:
         rectangle(profile, (inset, inset, w - 1 - inset, h - 1 - inset), level)
     step, bead = float(rng.uniform(18, 60)), float(rng.uniform(4, 9))
     carving = make_motif(list(MOTIFS)[int(rng.integers(len(MOTIFS)))], rng) if rng.random() < 0.5 else None
-    along = [((x, y), 0.0) for x in np.arange(width / 2, w - width / 3, step) for y in (width * 0.42, h - width * 0.42)]
-    along += [((x, y), 1.57) for y in np.arange(width / 2, h - width / 3, step) for x in (width * 0.42, w - width * 0.42)]
+    along = [
+        ((x, y), 0.0)
+        for x in np.arange(width / 2, w - width / 3, step)
+        for y in (width * 0.42, h - width * 0.42)
+    ]
+    along += [
+        ((x, y), 1.57)
+        for y in np.arange(width / 2, h - width / 3, step)
+        for x in (width * 0.42, w - width * 0.42)
+    ]
     for place, turn in along:
         if carving is None:
             disc(profile, place, bead, 80)
@@ -220,7 +322,12 @@ def painting(a: Attributes) -> tuple[Image, Mask]:
     rectangle(rgb, (width - 4, width - 4, w - width + 3, h - width + 3), mix(p.paper, wood, 0.2))
     art = a.illustration(h - 2 * inner, w - 2 * inner)
     strokes = fractal(np.random.default_rng(a.art), *art.shape[:2], 7, 2, 2.0)
-    art = shade(art, np.clip(1 + 0.25 * strokes + 0.35 * (relief(strokes * 255, 0.002, 1.2) - 1), 0.6, 1.4).astype(np.float32))
+    art = shade(
+        art,
+        np.clip(1 + 0.25 * strokes + 0.35 * (relief(strokes * 255, 0.002, 1.2) - 1), 0.6, 1.4).astype(
+            np.float32
+        ),
+    )
     text(art, a.title[1].title(), (art.shape[1] - 46, art.shape[0] - 14), 70, p.ink, font=4, height=16)
     _paste(rgb, art, inner, inner)
     rectangle(rgb, (w / 2 - 64, h - width + 8, w / 2 + 64, h - 8), (206, 172, 92))
@@ -273,12 +380,27 @@ def cassette(a: Attributes) -> tuple[Image, Mask]:
     shell = (p.ink, mix(p.paper, p.ink, 0.12), mix(main, p.ink, 0.45))[int(rng.integers(3))]
     rgb = np.empty((h, w, 3), np.uint8)
     rgb[:] = shell
-    label = pattern(a.pattern, 200, 440, float(rng.uniform(24, 40)), (mix(main, p.paper, 0.15), main, mix(second, p.paper, 0.2)))
+    label = pattern(
+        a.pattern,
+        200,
+        440,
+        float(rng.uniform(24, 40)),
+        (mix(main, p.paper, 0.15), main, mix(second, p.paper, 0.2)),
+    )
     label[:74] = p.paper
     for i in range(3):
         label[80 + 9 * i : 85 + 9 * i] = (second, third, p.ink)[i]
     label[186:] = third
-    text(label, f"{a.title[0].title()} {a.title[1].title()}", (244, 28), 320, p.ink, font=4, weight=1.3, height=32)
+    text(
+        label,
+        f"{a.title[0].title()} {a.title[1].title()}",
+        (244, 28),
+        320,
+        p.ink,
+        font=4,
+        weight=1.3,
+        height=32,
+    )
     stroke(label, [(70, 48), (430, 48)], mix(p.paper, p.ink, 0.4), 1)
     text(label, " ".join(a.print(7)), (250, 60), 330, mix(p.ink, p.paper, 0.2), font=3, height=12)
     text(label, "AB"[a.number % 2], (40, 38), 40, second, weight=2.0, height=40)
@@ -303,7 +425,12 @@ def cassette(a: Attributes) -> tuple[Image, Mask]:
     for x, y in ((18, 18), (w - 18, 18), (18, h - 18), (w - 18, h - 18), (w / 2, 270)):
         disc(rgb, (x, y), 8, (150, 150, 152))
         t = rng.uniform(0, 3)
-        stroke(rgb, [(x - 6 * np.cos(t), y - 6 * np.sin(t)), (x + 6 * np.cos(t), y + 6 * np.sin(t))], (60, 60, 60), 2)
+        stroke(
+            rgb,
+            [(x - 6 * np.cos(t), y - 6 * np.sin(t)), (x + 6 * np.cos(t), y + 6 * np.sin(t))],
+            (60, 60, 60),
+            2,
+        )
     for x in (150, 200, w - 200, w - 150):
         disc(rgb, (x, 300), 9, (24, 24, 26))
     return finish(rgb, rounded_mask(h, w, (1, 1, w - 2, h - 2), 16), gloss=0.16, bevel=0.008)

@@ -53,7 +53,9 @@ def small_print(rng: np.random.Generator, n: int) -> list[str]:
     """Filler words for paragraphs, with some numbers among them."""
     indices = rng.integers(len(_SMALL), size=n)
     numbers = rng.integers(10, 990, size=n)
-    return [str(number) if number % 6 == 0 else _SMALL[int(i)] for i, number in zip(indices, numbers, strict=True)]
+    return [
+        str(number) if number % 6 == 0 else _SMALL[int(i)] for i, number in zip(indices, numbers, strict=True)
+    ]
 
 
 def instance_name(number: int, seed: int, digits: int) -> str:
