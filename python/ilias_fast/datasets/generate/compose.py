@@ -1,14 +1,13 @@
-"""Putting sprites into scenes: the view of an object, its patch of pixels, its shadow, what of it stays visible."""
+"""Putting sprites into scenes: the view of an object, its pixels, its shadow, small things around it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ilias_fast.datasets.generate.drawing import Colour, Image, Mask, cv, ellipse_points, mix
+from ilias_fast.datasets.generate.drawing import Colour, Image, Mask, Point, cv, ellipse_points, mix
 from ilias_fast.datasets.generate.motifs import Motif, draw_motif, make_motif
 from ilias_fast.datasets.generate.palettes import METALS, PALETTES
 from ilias_fast.datasets.generate.sprites import Sprite
@@ -27,11 +26,11 @@ class View:
     tilt_y: float = 0.0
 
 
-def view_matrix(sprite: Sprite, view: View, centre: Sequence[float], scale: float) -> NDArray[np.float64]:
+def view_matrix(sprite: Sprite, view: View, centre: Point, scale: float) -> NDArray[np.float64]:
     """Homography [3, 3] from sprite pixels to image pixels.
 
-    The sprite is a plane seen by a pinhole camera three half-diagonals away, its middle at `centre`, one sprite
-    pixel about `scale` image pixels.
+    The sprite is a plane seen by a pinhole camera three half-diagonals away, its middle at `centre`, one
+    sprite pixel about `scale` image pixels.
     """
     width, height = sprite.size
     half = np.hypot(width, height) / 2
@@ -194,7 +193,7 @@ def scatter_bits(
         size, angle = rng.uniform(*radius), rng.uniform(0, 2 * np.pi)
         y, x = min(height - 1, int(centre[1])), min(width - 1, int(centre[0]))
         r, g, b = (int(channel * 0.45) for channel in image[y, x])
-        draw_motif(image, motif, centre + (2, 3), size, ((r, g, b),) * 3, angle=angle)
+        draw_motif(image, motif, centre + np.array([2.0, 3.0]), size, ((r, g, b),) * 3, angle=angle)
         draw_motif(
             image, motif, centre, size, (main, mix(main, palette.paper, 0.6), palette.ink), angle=angle
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,15 +17,17 @@ from numpy.typing import ArrayLike, NDArray
 from ilias_fast._extras import require
 
 __all__ = [
+    "PATTERNS",
     "Colour",
     "Image",
-    "PATTERNS",
     "Mask",
+    "Point",
     "cv",
     "disc",
     "ellipse_points",
     "fractal",
     "gradient",
+    "lay",
     "mix",
     "paragraph",
     "pattern",
@@ -42,6 +45,8 @@ __all__ = [
 Colour = tuple[int, int, int]
 Image = NDArray[np.uint8]
 Mask = NDArray[np.uint8]
+Point = Sequence[float] | NDArray[Any]
+"""x, y."""
 
 _SUBPIXEL = 4  # fractional bits of the coordinates given to OpenCV
 
@@ -74,13 +79,13 @@ def stroke(
     cv().polylines(image, [_fixed(points)], closed, colour, max(1, width), cv().LINE_AA, _SUBPIXEL)
 
 
-def disc(image: Image, centre: Sequence[float], radius: float, colour: Colour | int) -> None:
+def disc(image: Image, centre: Point, radius: float, colour: Colour | int) -> None:
     """Fill a circle."""
     x, y = _fixed(centre).tolist()
     cv().circle(image, (x, y), round(radius * (1 << _SUBPIXEL)), colour, -1, cv().LINE_AA, _SUBPIXEL)
 
 
-def ring(image: Image, centre: Sequence[float], radius: float, colour: Colour | int, width: int = 2) -> None:
+def ring(image: Image, centre: Point, radius: float, colour: Colour | int, width: int = 2) -> None:
     """Draw a circle's outline."""
     x, y = _fixed(centre).tolist()
     cv().circle(
@@ -95,8 +100,8 @@ def rectangle(image: Image, box: Sequence[float], colour: Colour | int, width: i
 
 
 def ellipse_points(
-    centre: Sequence[float],
-    radii: Sequence[float],
+    centre: Point,
+    radii: Point,
     angle: float = 0.0,
     n: int = 28,
     start: float = 0.0,
@@ -133,7 +138,7 @@ _FONTS = ("DUPLEX", "TRIPLEX", "COMPLEX", "SIMPLEX", "SCRIPT_COMPLEX")
 def text(
     image: Image,
     words: str,
-    centre: Sequence[float],
+    centre: Point,
     width: float,
     colour: Colour | int,
     *,
@@ -141,7 +146,7 @@ def text(
     weight: float = 1.0,
     height: float = 1e9,
 ) -> float:
-    """Write one line centred at a point, as large as `width` x `height` allows; return its height in pixels."""
+    """Write one line centred at a point, as large as `width` x `height` allows; return its height."""
     face = getattr(cv(), f"FONT_HERSHEY_{_FONTS[font % len(_FONTS)]}")
     (w0, h0), _ = cv().getTextSize(words, face, 1.0, 1)
     scale = min(width / max(w0, 1), height / max(h0, 1))
@@ -157,7 +162,7 @@ def text(
 def text_on_circle(
     image: Image,
     words: str,
-    centre: Sequence[float],
+    centre: Point,
     radius: float,
     size: float,
     colour: int,
@@ -202,6 +207,12 @@ def paragraph(image: Image, words: Sequence[str], box: Sequence[float], lines: i
                 font=3,
                 height=pitch * 0.62,
             )
+
+
+def lay(image: Image, part: Image, x: float, y: float) -> None:
+    """Copy a smaller picture into an image, its upper left corner at x, y; it must fit."""
+    height, width = part.shape[:2]
+    image[int(y) : int(y) + height, int(x) : int(x) + width] = part
 
 
 def gradient(height: int, width: int, top: Colour, bottom: Colour, angle: float = np.pi / 2) -> Image:

@@ -1,4 +1,4 @@
-"""Things of no family that lie around in the photographs: cushion, biscuit, ball, toy block, present, notebook.
+"""Things of no family that lie around: cushion, biscuit, ball, toy block, present, notebook.
 
 They keep the clutter varied, so that an object's relatives (which confuse a matcher) are only part of it.
 """

@@ -1,7 +1,8 @@
-"""Files of a benchmark in the official ILIAS layout, written so that an interruption loses little and confuses nobody.
+"""Files of a benchmark in the official ILIAS layout, written so that an interruption loses little.
 
-Every file is written under a temporary name and renamed. `ilias_demo.json` holds the parameters from the start and
-says at the end that all is there: a benchmark without it, or with other parameters, is never taken for this one.
+Every file is written under a temporary name and renamed. `ilias_demo.json` holds the parameters from the
+start and says at the end that all is there: a benchmark without it, or with other parameters, is never
+taken for this one.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Layout:
         """Make the directory ready to be filled, keeping what an earlier run of these parameters finished.
 
         Raises:
-            ParameterError: The path is not a directory, holds something else, or a benchmark of other parameters.
+            ParameterError: The path is a file, or holds something else or a benchmark of other parameters.
         """
         root = self.root
         if root.exists() and not root.is_dir():
@@ -81,8 +82,8 @@ class Layout:
             found = next((entry for entry in root.iterdir() if entry.name != f".{_MARKER}.part"), None)
             if found is not None:
                 raise ParameterError(
-                    f"root: expected an empty directory or a benchmark generated before, found {found.name} in "
-                    f"{root}; choose another directory (nothing in it was touched)"
+                    f"root: expected an empty directory or a benchmark generated before, found {found.name} "
+                    f"in {root}; choose another directory (nothing in it was touched)"
                 )
             self._mark(complete=False)
             return
@@ -91,12 +92,12 @@ class Layout:
         same = there.get("generator") == _VERSION and there.get("parameters") == wanted["parameters"]
         if not same and not overwrite:
             raise ParameterError(
-                f"root: {root} holds a benchmark of other parameters ({self._difference(there)}); choose another "
-                f"directory, or pass overwrite to replace it"
+                f"root: {root} holds a benchmark of other parameters ({self._difference(there)}); choose "
+                f"another directory, or pass overwrite to replace it"
             )
         complete = there.get("complete") is True
         if overwrite or (not complete and there.get("libraries") != wanted["libraries"]):
-            # Another version of the libraries may draw other pixels: half a benchmark of each would be neither.
+            # Other versions of the libraries may draw other pixels: half a benchmark of each is neither.
             for name in _OURS:
                 path = root / name
                 if path.is_dir():

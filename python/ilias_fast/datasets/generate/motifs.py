@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ilias_fast.datasets.generate.drawing import Colour, Image, ellipse_points, shape
+from ilias_fast.datasets.generate.drawing import Colour, Image, Point, ellipse_points, shape
 
 __all__ = ["MOTIFS", "Motif", "draw_motif", "make_motif"]
 
@@ -136,7 +136,7 @@ def _moon(rng: np.random.Generator) -> Motif:
     for _ in range(int(rng.integers(4, 7))):
         x, y, r = rng.uniform(-0.1, 0.85), rng.uniform(-0.7, 0.7), rng.uniform(0.07, 0.2)
         points, _role = _polar(np.tile([r, r * 0.4], 4), 1)
-        layers.append((points + (x, y), 1))
+        layers.append((points + np.array([x, y]), 1))
     return layers
 
 
@@ -148,7 +148,13 @@ def _heart(rng: np.random.Generator) -> Motif:
     layers = [_layer(curve, 0), _layer(curve * 0.8, 2), _layer(curve * 0.72, 0)]
     for _ in range(int(rng.integers(4, 9))):
         layers.append(
-            _round(rng.uniform(-0.4, 0.4), rng.uniform(-0.4, 0.25), *(rng.uniform(0.05, 0.12, 2)), 1)
+            _round(
+                rng.uniform(-0.4, 0.4),
+                rng.uniform(-0.4, 0.25),
+                rng.uniform(0.05, 0.12),
+                rng.uniform(0.05, 0.12),
+                1,
+            )
         )
     return layers
 
@@ -172,7 +178,13 @@ def _mushroom(rng: np.random.Generator) -> Motif:
     ]
     for _ in range(int(rng.integers(4, 8))):
         layers.append(
-            _round(rng.uniform(-0.6, 0.6), rng.uniform(-0.55, -0.1), *(rng.uniform(0.07, 0.15, 2)), 1)
+            _round(
+                rng.uniform(-0.6, 0.6),
+                rng.uniform(-0.55, -0.1),
+                rng.uniform(0.07, 0.15),
+                rng.uniform(0.07, 0.15),
+                1,
+            )
         )
     return layers
 
@@ -319,7 +331,7 @@ def make_motif(name: str, rng: np.random.Generator) -> Motif:
 def draw_motif(
     image: Image,
     motif: Motif,
-    centre: Sequence[float],
+    centre: Point,
     radius: float,
     colours: Sequence[Colour | int],
     *,

@@ -1,6 +1,7 @@
 """Which images a benchmark has: objects, their queries and positives, and the kinds of distractors.
 
-The plan costs nothing to make and is a pure function of the parameters; pictures are drawn from it in any order.
+The plan costs nothing to make and is a pure function of the parameters; pictures are drawn from it in any
+order.
 """
 
 from __future__ import annotations

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ilias_fast.datasets.generate import words
 from ilias_fast.datasets.generate.drawing import (
     PATTERNS,
     Colour,
@@ -31,7 +33,6 @@ from ilias_fast.datasets.generate.drawing import (
     text,
 )
 from ilias_fast.datasets.generate.palettes import PALETTES
-from ilias_fast.datasets.generate import words
 
 __all__ = ["SCENES", "Scene", "busy_scene", "plain_scene"]
 
@@ -73,7 +74,7 @@ def _wood(rng: np.random.Generator, h: int, w: int) -> Scene:
     edges = np.linspace(0, side, n + 1) + np.append(rng.uniform(-6, 6, n), 0)
     factor = np.ones((side, length), np.float32)
     segments = []
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in pairwise(edges):
         i, j = max(0, int(a)), int(b)
         grain = fractal(rng, max(2, j - i), length, 18, 3, 9.0)
         rings = np.sin(grain * rng.uniform(14, 26)) * 0.07
@@ -262,7 +263,7 @@ def _gravel(rng: np.random.Generator, h: int, w: int) -> Scene:
             base, (246, 240, 228) if rng.random() < 0.5 else (60, 54, 50), float(rng.uniform(0, 0.6))
         )
         outline = ellipse_points((0, 0), (r, r * rng.uniform(0.6, 1)), rng.uniform(0, 3), 11)
-        shape(image, outline + (at[0] + 2, at[1] + 3), mix(base, (10, 8, 6), 0.8))
+        shape(image, outline + np.add(at, (2, 3)), mix(base, (10, 8, 6), 0.8))
         shape(image, outline + at, colour)
         shape(image, outline * 0.55 + (at[0] - r * 0.2, at[1] - r * 0.2), mix(colour, (255, 255, 255), 0.18))
         if r > 14:
@@ -306,10 +307,10 @@ def _meadow(rng: np.random.Generator, h: int, w: int) -> Scene:
     image[int(horizon) + 12 :] = ground[int(horizon) + 12 :]
     segments = [(w * f, horizon / 2) for f in (0.25, 0.75)]
     for _ in range(int(rng.integers(60, 140))):
-        x, y = rng.uniform(0, w), rng.uniform(horizon + 14, h)
-        size = 6 + 30 * (y - horizon) / h
-        tip = (x + rng.uniform(-0.5, 0.5) * size, y - size)
-        stroke(image, [(x, y), tip], _tone(rng, (60, 96, 36), (140, 160, 70)), 2)
+        left, low = rng.uniform(0, w), rng.uniform(horizon + 14, h)
+        size = 6 + 30 * (low - horizon) / h
+        tip = (left + rng.uniform(-0.5, 0.5) * size, low - size)
+        stroke(image, [(left, low), tip], _tone(rng, (60, 96, 36), (140, 160, 70)), 2)
         if rng.random() < 0.3:
             disc(image, tip, size * 0.16, _any_colour(rng))
             segments.append(tip)
