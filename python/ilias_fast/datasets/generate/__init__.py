@@ -1,8 +1,9 @@
 """The demo benchmark: an instance retrieval data set in the official ILIAS layout, drawn from a seed.
 
-Objects of fifteen families are drawn with distinctive detail. Queries show one on clean ground; positives show it
-among clutter, small or large, turned, tilted, partly hidden, in any light; distractors show other objects of the
-same families, clutter alone, and near-duplicates that differ in two details. Nothing is downloaded.
+Objects of fifteen families are drawn with distinctive detail. Queries show one on clean ground; positives
+show it among clutter, small or large, turned, tilted, partly hidden, in any light; distractors show other
+objects of the same families, clutter alone, and near-duplicates that differ in two details. Nothing is
+downloaded.
 """
 
 from __future__ import annotations
@@ -69,9 +70,10 @@ def generate(
 ) -> GeneratedSummary:
     """Generate the demo benchmark in the official ILIAS layout.
 
-    The files are a function of `objects`, `images`, `seed` and `near_duplicates` (and of the versions of NumPy and
-    OpenCV), the same for any number of threads. Called again with the same parameters, a complete benchmark is
-    reused and an interrupted one is completed: finished tars are kept, the core images are kept once all are there.
+    The files are a function of `objects`, `images`, `seed` and `near_duplicates` (and of the versions of
+    NumPy and OpenCV), the same for any number of threads. Called again with the same parameters, a complete
+    benchmark is reused and an interrupted one is completed: finished tars are kept, the core images are
+    kept once all are there.
 
     Args:
         root: Directory to fill: absent, empty, or holding a benchmark generated before.
@@ -104,20 +106,11 @@ def generate(
             raise
         where = cause.filename or root
         raise StorageError(
-            f"cannot write the benchmark: {cause.strerror or cause} ({where}); what is finished is kept, run it again "
-            f"to go on",
-            cause.errno,
-            where,
-        ) from cause
-    return GeneratedSummary(
-        root=layout.root,
-        objects=len(plan.objects),
-        image_queries=sum(planned.queries for planned in plan.objects),
-        positives=sum(planned.positives for planned in plan.objects),
-        distractors=plan.distractors,
-        near_duplicates=plan.near_duplicates,
-        reused=reused,
-    )
+            f"cannot write the benchmark: {cause.strerror or cause} ({where}); what is finished is kept, run
+            it " f"again to go on", cause.errno, where, ) from cause return GeneratedSummary(
+            root=layout.root, objects=len(plan.objects), image_queries=sum(planned.queries for planned in
+            plan.objects), positives=sum(planned.positives for planned in plan.objects),
+            distractors=plan.distractors, near_duplicates=plan.near_duplicates, reused=reused, )
 
 
 def _workers(threads: int | None) -> int:
@@ -155,7 +148,9 @@ def _fill(layout: Layout, plan: Plan, workers: int, progress: Progress) -> bool:
                     nonlocal done
                     members = plan.shard_members(shard)
                     for number, photograph in zip(
-                        members, _in_order(pool, studio.photograph_distractor, members, 4 * workers), strict=True
+                        members,
+                        _in_order(pool, studio.photograph_distractor, members, 4 * workers),
+                        strict=True,
                     ):
                         yield number, photograph
                         done += 1
@@ -185,7 +180,9 @@ def _write_core(
     layout.write_ids(queries, positives, [family.taxonomy for family in FAMILIES])
 
 
-def _in_order(pool: ThreadPoolExecutor, work: Callable[[_T], _R], items: Iterable[_T], ahead: int) -> Iterator[_R]:
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[_T], _R], items: Iterable[_T], ahead: int
+) -> Iterator[_R]:
     """Results of `work` in the order of the items, at most `ahead` of them under way."""
     waiting: deque[Future[_R]] = deque()
     for item in items:

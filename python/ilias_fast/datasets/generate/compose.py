@@ -1,14 +1,13 @@
-"""Putting sprites into scenes: the view of an object, its patch of pixels, its shadow, what of it stays visible."""
+"""Putting sprites into scenes: the view of an object, its pixels, its shadow, small things around it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ilias_fast.datasets.generate.drawing import Colour, Image, Mask, cv, ellipse_points, mix
+from ilias_fast.datasets.generate.drawing import Colour, Image, Mask, Point, cv, ellipse_points, mix
 from ilias_fast.datasets.generate.motifs import Motif, draw_motif, make_motif
 from ilias_fast.datasets.generate.palettes import METALS, PALETTES
 from ilias_fast.datasets.generate.sprites import Sprite
@@ -27,11 +26,11 @@ class View:
     tilt_y: float = 0.0
 
 
-def view_matrix(sprite: Sprite, view: View, centre: Sequence[float], scale: float) -> NDArray[np.float64]:
+def view_matrix(sprite: Sprite, view: View, centre: Point, scale: float) -> NDArray[np.float64]:
     """Homography [3, 3] from sprite pixels to image pixels.
 
-    The sprite is a plane seen by a pinhole camera three half-diagonals away, its middle at `centre`, one sprite
-    pixel about `scale` image pixels.
+    The sprite is a plane seen by a pinhole camera three half-diagonals away, its middle at `centre`, one
+    sprite pixel about `scale` image pixels.
     """
     width, height = sprite.size
     half = np.hypot(width, height) / 2
@@ -94,11 +93,15 @@ def render(sprite: Sprite, matrix: NDArray[np.float64], width: int, height: int,
     k = int(np.clip(np.floor(np.log2(1 / max(across, 1e-6)) + 0.25), 0, len(sprite.levels) - 1))
     shift = np.array([[1, 0, -x0 - 0.5], [0, 1, -y0 - 0.5], [0, 0, 1]])
     grow = np.array([[2.0**k, 0, 2.0 ** (k - 1)], [0, 2.0**k, 2.0 ** (k - 1)], [0, 0, 1]])
-    rgba = cv().warpPerspective(sprite.levels[k], shift @ matrix @ grow, (x1 - x0, y1 - y0), flags=cv().INTER_LINEAR)
+    rgba = cv().warpPerspective(
+        sprite.levels[k], shift @ matrix @ grow, (x1 - x0, y1 - y0), flags=cv().INTER_LINEAR
+    )
     return Patch(rgba, x0, y0)
 
 
-def paste(image: Image, patch: Patch, *, shadow: float = 0.45, reach: int = 4, offset: tuple[int, int] = (2, 3)) -> None:
+def paste(
+    image: Image, patch: Patch, *, shadow: float = 0.45, reach: int = 4, offset: tuple[int, int] = (2, 3)
+) -> None:
     """Lay a patch over the image, darkening the ground around it first."""
     view = image[patch.window]
     alpha = patch.coverage
@@ -124,14 +127,51 @@ def _box(x0: float, y0: float, x1: float, y1: float) -> NDArray[np.float64]:
 
 
 _BITS: tuple[Motif, ...] = (
-    [(_box(-1, -0.12, 0.7, 0.12), 0), (_box(-1, -0.04, 0.7, 0.04), 1), (np.array([(0.7, -0.12), (1, 0), (0.7, 0.12)]), 1), (_box(-1, -0.12, -0.85, 0.12), 2)],
-    [(_round(0, 0, 0.6, 0.6), 0), (_round(0, 0, 0.45, 0.45), 1), *((_round(x, y, 0.09, 0.09), 2) for x in (-0.15, 0.15) for y in (-0.15, 0.15))],
-    [(_box(-0.9, -0.45, 0.9, 0.45), 0), *((_round(x, y, 0.16, 0.16), 1) for x in (-0.65, -0.22, 0.22, 0.65) for y in (-0.22, 0.22))],
-    [(_box(-0.5, -0.5, 0.5, 0.5), 0), *((_round(x, y, 0.1, 0.1), 2) for x, y in ((-0.27, -0.27), (0.27, 0.27), (0, 0), (-0.27, 0.27), (0.27, -0.27)))],
-    [(ellipse_points((0, 0), (0.62, 0.62), n=18) * np.tile([[1.0], [0.88]], (9, 1)), 0), (_round(0, 0, 0.44, 0.44), 1), (_round(-0.08, -0.08, 0.2, 0.2), 0)],
-    [(np.array([(-1, -0.4), (-0.5, 0), (-1, 0.4)]), 1), (np.array([(1, -0.4), (0.5, 0), (1, 0.4)]), 1), (_round(0, 0, 0.58, 0.4), 0), (_box(-0.2, -0.38, -0.08, 0.38), 2), (_box(0.08, -0.38, 0.2, 0.38), 2)],
-    [(_box(-0.8, -0.55, 0.8, 0.55), 0), (_box(-0.6, -0.35, 0.3, -0.25), 2), (_box(-0.6, -0.1, 0.5, 0.0), 2), (_box(-0.6, 0.15, 0.1, 0.25), 2)],
-    [(_round(0, 0, 0.55, 0.55), 2), (_round(-0.04, -0.04, 0.5, 0.5), 0), (_round(-0.18, -0.2, 0.16, 0.12), 1)],
+    [
+        (_box(-1, -0.12, 0.7, 0.12), 0),
+        (_box(-1, -0.04, 0.7, 0.04), 1),
+        (np.array([(0.7, -0.12), (1, 0), (0.7, 0.12)]), 1),
+        (_box(-1, -0.12, -0.85, 0.12), 2),
+    ],
+    [
+        (_round(0, 0, 0.6, 0.6), 0),
+        (_round(0, 0, 0.45, 0.45), 1),
+        *((_round(x, y, 0.09, 0.09), 2) for x in (-0.15, 0.15) for y in (-0.15, 0.15)),
+    ],
+    [
+        (_box(-0.9, -0.45, 0.9, 0.45), 0),
+        *((_round(x, y, 0.16, 0.16), 1) for x in (-0.65, -0.22, 0.22, 0.65) for y in (-0.22, 0.22)),
+    ],
+    [
+        (_box(-0.5, -0.5, 0.5, 0.5), 0),
+        *(
+            (_round(x, y, 0.1, 0.1), 2)
+            for x, y in ((-0.27, -0.27), (0.27, 0.27), (0, 0), (-0.27, 0.27), (0.27, -0.27))
+        ),
+    ],
+    [
+        (ellipse_points((0, 0), (0.62, 0.62), n=18) * np.tile([[1.0], [0.88]], (9, 1)), 0),
+        (_round(0, 0, 0.44, 0.44), 1),
+        (_round(-0.08, -0.08, 0.2, 0.2), 0),
+    ],
+    [
+        (np.array([(-1, -0.4), (-0.5, 0), (-1, 0.4)]), 1),
+        (np.array([(1, -0.4), (0.5, 0), (1, 0.4)]), 1),
+        (_round(0, 0, 0.58, 0.4), 0),
+        (_box(-0.2, -0.38, -0.08, 0.38), 2),
+        (_box(0.08, -0.38, 0.2, 0.38), 2),
+    ],
+    [
+        (_box(-0.8, -0.55, 0.8, 0.55), 0),
+        (_box(-0.6, -0.35, 0.3, -0.25), 2),
+        (_box(-0.6, -0.1, 0.5, 0.0), 2),
+        (_box(-0.6, 0.15, 0.1, 0.25), 2),
+    ],
+    [
+        (_round(0, 0, 0.55, 0.55), 2),
+        (_round(-0.04, -0.04, 0.5, 0.5), 0),
+        (_round(-0.18, -0.2, 0.16, 0.12), 1),
+    ],
 )
 """Pencil, button, brick, die, bottle cap, sweet, paper slip, ball."""
 
@@ -153,6 +193,8 @@ def scatter_bits(
         size, angle = rng.uniform(*radius), rng.uniform(0, 2 * np.pi)
         y, x = min(height - 1, int(centre[1])), min(width - 1, int(centre[0]))
         r, g, b = (int(channel * 0.45) for channel in image[y, x])
-        draw_motif(image, motif, centre + (2, 3), size, ((r, g, b),) * 3, angle=angle)
-        draw_motif(image, motif, centre, size, (main, mix(main, palette.paper, 0.6), palette.ink), angle=angle)
+        draw_motif(image, motif, centre + np.array([2.0, 3.0]), size, ((r, g, b),) * 3, angle=angle)
+        draw_motif(
+            image, motif, centre, size, (main, mix(main, palette.paper, 0.6), palette.ink), angle=angle
+        )
     return centres

@@ -61,7 +61,12 @@ def expose(image: Image, rng: np.random.Generator, strength: float) -> Image:
         kernel = np.zeros((size, size), np.uint8)
         middle, reach = (size - 1) / 2, rng.uniform(0, np.pi)
         ends = middle + np.outer((-middle, middle), (np.cos(reach), np.sin(reach)))
-        cv().line(kernel, tuple(np.rint(ends[0]).astype(int).tolist()), tuple(np.rint(ends[1]).astype(int).tolist()), 1)
+        cv().line(
+            kernel,
+            tuple(np.rint(ends[0]).astype(int).tolist()),
+            tuple(np.rint(ends[1]).astype(int).tolist()),
+            1,
+        )
         image = cv().filter2D(image, -1, kernel.astype(np.float32) / np.float32(kernel.sum()))
     level = rng.uniform(0.5, 1.5 + 7 * strength**2)
     height, width = image.shape[:2]
@@ -72,5 +77,7 @@ def expose(image: Image, rng: np.random.Generator, strength: float) -> Image:
 
 def encode(image: Image, quality: int) -> bytes:
     """JPEG bytes of an RGB image."""
-    _, data = cv().imencode(".jpg", cv().cvtColor(image, cv().COLOR_RGB2BGR), [cv().IMWRITE_JPEG_QUALITY, quality])
+    _, data = cv().imencode(
+        ".jpg", cv().cvtColor(image, cv().COLOR_RGB2BGR), [cv().IMWRITE_JPEG_QUALITY, quality]
+    )
     return bytes(data)

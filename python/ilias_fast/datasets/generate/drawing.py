@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,15 +17,17 @@ from numpy.typing import ArrayLike, NDArray
 from ilias_fast._extras import require
 
 __all__ = [
+    "PATTERNS",
     "Colour",
     "Image",
-    "PATTERNS",
     "Mask",
+    "Point",
     "cv",
     "disc",
     "ellipse_points",
     "fractal",
     "gradient",
+    "lay",
     "mix",
     "paragraph",
     "pattern",
@@ -42,6 +45,8 @@ __all__ = [
 Colour = tuple[int, int, int]
 Image = NDArray[np.uint8]
 Mask = NDArray[np.uint8]
+Point = Sequence[float] | NDArray[Any]
+"""x, y."""
 
 _SUBPIXEL = 4  # fractional bits of the coordinates given to OpenCV
 
@@ -67,21 +72,25 @@ def shape(image: Image, points: ArrayLike, colour: Colour | int) -> None:
     cv().fillPoly(image, [_fixed(points)], colour, cv().LINE_AA, _SUBPIXEL)
 
 
-def stroke(image: Image, points: ArrayLike, colour: Colour | int, width: int = 1, closed: bool = False) -> None:
+def stroke(
+    image: Image, points: ArrayLike, colour: Colour | int, width: int = 1, closed: bool = False
+) -> None:
     """Draw a line through [n, 2] points."""
     cv().polylines(image, [_fixed(points)], closed, colour, max(1, width), cv().LINE_AA, _SUBPIXEL)
 
 
-def disc(image: Image, centre: Sequence[float], radius: float, colour: Colour | int) -> None:
+def disc(image: Image, centre: Point, radius: float, colour: Colour | int) -> None:
     """Fill a circle."""
     x, y = _fixed(centre).tolist()
     cv().circle(image, (x, y), round(radius * (1 << _SUBPIXEL)), colour, -1, cv().LINE_AA, _SUBPIXEL)
 
 
-def ring(image: Image, centre: Sequence[float], radius: float, colour: Colour | int, width: int = 2) -> None:
+def ring(image: Image, centre: Point, radius: float, colour: Colour | int, width: int = 2) -> None:
     """Draw a circle's outline."""
     x, y = _fixed(centre).tolist()
-    cv().circle(image, (x, y), round(radius * (1 << _SUBPIXEL)), colour, max(1, width), cv().LINE_AA, _SUBPIXEL)
+    cv().circle(
+        image, (x, y), round(radius * (1 << _SUBPIXEL)), colour, max(1, width), cv().LINE_AA, _SUBPIXEL
+    )
 
 
 def rectangle(image: Image, box: Sequence[float], colour: Colour | int, width: int = -1) -> None:
@@ -91,7 +100,12 @@ def rectangle(image: Image, box: Sequence[float], colour: Colour | int, width: i
 
 
 def ellipse_points(
-    centre: Sequence[float], radii: Sequence[float], angle: float = 0.0, n: int = 28, start: float = 0.0, stop: float = 1.0
+    centre: Point,
+    radii: Point,
+    angle: float = 0.0,
+    n: int = 28,
+    start: float = 0.0,
+    stop: float = 1.0,
 ) -> NDArray[np.float64]:
     """Corners [n, 2] of an ellipse, or of the arc from `start` to `stop` turns."""
     t = np.linspace(2 * np.pi * start, 2 * np.pi * stop, n, endpoint=stop - start < 1.0)
@@ -103,7 +117,12 @@ def ellipse_points(
 def rounded_mask(height: int, width: int, box: Sequence[float], radius: float) -> Mask:
     """Coverage 0..255 of a rectangle with rounded corners."""
     x0, y0, x1, y1 = box
-    corners = [(x1 - radius, y1 - radius), (x0 + radius, y1 - radius), (x0 + radius, y0 + radius), (x1 - radius, y0 + radius)]
+    corners = [
+        (x1 - radius, y1 - radius),
+        (x0 + radius, y1 - radius),
+        (x0 + radius, y0 + radius),
+        (x1 - radius, y0 + radius),
+    ]
     points = [
         ellipse_points(corner, (radius, radius), n=10, start=quarter / 4, stop=quarter / 4 + 0.25)
         for quarter, corner in enumerate(corners)
@@ -119,7 +138,7 @@ _FONTS = ("DUPLEX", "TRIPLEX", "COMPLEX", "SIMPLEX", "SCRIPT_COMPLEX")
 def text(
     image: Image,
     words: str,
-    centre: Sequence[float],
+    centre: Point,
     width: float,
     colour: Colour | int,
     *,
@@ -127,7 +146,7 @@ def text(
     weight: float = 1.0,
     height: float = 1e9,
 ) -> float:
-    """Write one line centred at a point, as large as `width` x `height` allows; return its height in pixels."""
+    """Write one line centred at a point, as large as `width` x `height` allows; return its height."""
     face = getattr(cv(), f"FONT_HERSHEY_{_FONTS[font % len(_FONTS)]}")
     (w0, h0), _ = cv().getTextSize(words, face, 1.0, 1)
     scale = min(width / max(w0, 1), height / max(h0, 1))
@@ -141,7 +160,14 @@ def text(
 
 
 def text_on_circle(
-    image: Image, words: str, centre: Sequence[float], radius: float, size: float, colour: int, *, below: bool = False
+    image: Image,
+    words: str,
+    centre: Point,
+    radius: float,
+    size: float,
+    colour: int,
+    *,
+    below: bool = False,
 ) -> None:
     """Write letters along a circle on a single-channel image, over the top or (`below`) under the bottom."""
     step = size * 0.95 / radius
@@ -172,7 +198,21 @@ def paragraph(image: Image, words: Sequence[str], box: Sequence[float], lines: i
     for i in range(lines):
         line = " ".join(words[i * per_line : (i + 1) * per_line])
         if line:
-            text(image, line, ((x0 + x1) / 2, y0 + pitch * (i + 0.5)), x1 - x0, colour, font=3, height=pitch * 0.62)
+            text(
+                image,
+                line,
+                ((x0 + x1) / 2, y0 + pitch * (i + 0.5)),
+                x1 - x0,
+                colour,
+                font=3,
+                height=pitch * 0.62,
+            )
+
+
+def lay(image: Image, part: Image, x: float, y: float) -> None:
+    """Copy a smaller picture into an image, its upper left corner at x, y; it must fit."""
+    height, width = part.shape[:2]
+    image[int(y) : int(y) + height, int(x) : int(x) + width] = part
 
 
 def gradient(height: int, width: int, top: Colour, bottom: Colour, angle: float = np.pi / 2) -> Image:
@@ -219,7 +259,18 @@ def relief(height: NDArray[np.float32] | Mask, depth: float, blur: float = 1.0) 
     return factor
 
 
-PATTERNS = ("stripes", "diagonals", "dots", "checks", "zigzags", "triangles", "scales", "diamonds", "gingham", "rings")
+PATTERNS = (
+    "stripes",
+    "diagonals",
+    "dots",
+    "checks",
+    "zigzags",
+    "triangles",
+    "scales",
+    "diamonds",
+    "gingham",
+    "rings",
+)
 
 
 def pattern(kind: str, height: int, width: int, cell: float, colours: Sequence[Colour]) -> Image:
@@ -258,6 +309,3 @@ def pattern(kind: str, height: int, width: int, cell: float, colours: Sequence[C
     table = np.asarray([colours[i % len(colours)] for i in range(3)], np.uint8)
     drawn: Image = cv().GaussianBlur(table[labels.astype(np.intp) % 3], (3, 3), 0)
     return drawn
-
-
-

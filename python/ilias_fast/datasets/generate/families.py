@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ilias_fast.datasets.generate import printed, solid
+from ilias_fast.datasets.generate import goods, printed, solid, vessels
 from ilias_fast.datasets.generate.sprites import Attributes, Family, Sprite, random_attributes, vary
 
 __all__ = ["FAMILIES", "draw_sprite", "near_duplicate", "new_attributes"]
@@ -19,109 +19,145 @@ def _colours(a: Attributes) -> str:
     return f"{names[2]}, {names[3]} and {names[4]}"
 
 
-def _article(noun: str) -> str:
+def _an(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
-
-_ALL = ("title", "motif", "art", "pattern", "palette", "mirror")
 
 FAMILIES: tuple[Family, ...] = (
     Family(
         "book",
         ("media", "book", "other"),
         printed.book,
-        lambda a: f"A hardcover book titled {_name(a)} in {_colours(a)}, with {a.theme} on its cover and a round seal showing {_article(a.motif)}.",
+        lambda a: (
+            f"A hardcover book titled {_name(a)} in {_colours(a)}, "
+            f"with {a.theme} on its cover and a round seal showing {_an(a.motif)}."
+        ),
         ("title", "motif", "art", "palette", "mirror"),
     ),
     Family(
         "trading card",
         ("toy", "trading", "card"),
         printed.card,
-        lambda a: f"A collectible trading card named {_name(a)}, number {a.number}, with a picture of {a.theme}, {_article(a.motif)} icon and a {a.colours.names[3]} border.",
+        lambda a: (
+            f"A collectible trading card named {_name(a)}, number {a.number}, with a picture of "
+            f"{a.theme}, {_an(a.motif)} icon and {_an(a.colours.names[3])} border."
+        ),
         ("title", "motif", "art", "palette", "mirror"),
     ),
     Family(
         "stamp",
         ("media", "stamp", "other"),
         printed.stamp,
-        lambda a: f"A postage stamp of value {a.number} inscribed {_name(a)}, showing {a.theme} in {_colours(a)} with {_article(a.motif)} in the upper right corner.",
+        lambda a: (
+            f"A postage stamp of value {a.number} inscribed {_name(a)}, showing {a.theme} "
+            f"in {_colours(a)}, with {_an(a.motif)} in the upper right corner."
+        ),
         ("title", "motif", "art", "palette", "mirror"),
     ),
     Family(
         "sign",
         ("landmark", "sign", "other"),
-        printed.sign,
-        lambda a: f"A {a.colours.names[2]} enamel street sign reading {_name(a)} with {_article(a.motif)} above or beside the text and a {a.colours.names[4]} strip saying {a.number} m.",
+        goods.sign,
+        lambda a: (
+            f"{_an(a.colours.names[2]).capitalize()} enamel street sign reading {_name(a)} with "
+            f"{_an(a.motif)} and {_an(a.colours.names[4])} strip saying {a.number} m."
+        ),
         ("title", "motif", "palette", "mirror"),
     ),
     Family(
         "painting",
         ("art", "painting", "other"),
         printed.painting,
-        lambda a: f"A framed painting of {a.theme} in {_colours(a)}, with a brass plate that reads {_name(a)}.",
+        lambda a: (
+            f"A framed painting of {a.theme} in {_colours(a)}, with a brass plate that reads {_name(a)}."
+        ),
         ("art", "palette", "mirror", "layout"),
     ),
     Family(
         "chocolate bar",
         ("product", "food", "bar"),
-        printed.bar,
-        lambda a: f"A chocolate bar in a {a.colours.names[2]} wrapper with the brand {_name(a)}, a small picture of {a.theme}, {_article(a.motif)} seal and a strip of {a.pattern}.",
-        _ALL,
+        goods.bar,
+        lambda a: (
+            f"A chocolate bar in {_an(a.colours.names[2])} wrapper with the brand {_name(a)}, "
+            f"a small picture of {a.theme}, {_an(a.motif)} seal and a strip of {a.pattern}."
+        ),
+        ("title", "motif", "art", "pattern", "palette", "mirror"),
     ),
     Family(
         "cassette",
         ("technology", "multimedia", "audio"),
-        printed.cassette,
-        lambda a: f"An audio cassette with a handwritten label {_name(a)}, {_article(a.motif)} on either side of the reels and {a.pattern} in {a.colours.names[2]} and {a.colours.names[3]}.",
+        goods.cassette,
+        lambda a: (
+            f"An audio cassette with a handwritten label {_name(a)}, {_an(a.motif)} on either side of "
+            f"the reels and {a.pattern} in {a.colours.names[2]} and {a.colours.names[3]}."
+        ),
         ("title", "motif", "pattern", "palette"),
     ),
     Family(
         "mug",
         ("household", "tableware", "cup"),
-        solid.mug,
-        lambda a: f"A ceramic mug with the words {_name(a)}, bands of {a.pattern} in {a.colours.names[3]} and {a.colours.names[4]}, and a print of {a.theme} or {_article(a.motif)}.",
-        _ALL,
+        vessels.mug,
+        lambda a: (
+            f"A ceramic mug with the words {_name(a)}, bands of {a.pattern} in {a.colours.names[3]} and "
+            f"{a.colours.names[4]}, and a print of {a.theme} or {_an(a.motif)}."
+        ),
+        ("title", "motif", "art", "pattern", "palette", "mirror"),
     ),
     Family(
         "plate",
         ("household", "tableware", "plate"),
-        solid.plate,
-        lambda a: f"A round decorative plate in {_colours(a)} whose rim repeats {_article(a.motif)} motif.",
+        vessels.plate,
+        lambda a: f"A round decorative plate in {_colours(a)} whose rim repeats {_an(a.motif)} motif.",
         ("motif", "art", "palette", "layout"),
     ),
     Family(
         "can",
-        ("product", "drink", "beer"),
-        solid.can,
-        lambda a: f"A {a.colours.names[2]} drink can of the brand {_name(a)} with a band showing {a.theme}, {_article(a.motif)} emblem and {a.pattern} at the top and bottom.",
-        _ALL,
+        ("product", "drink", "other"),
+        vessels.can,
+        lambda a: (
+            f"{_an(a.colours.names[2]).capitalize()} drink can of the brand {_name(a)} with a band showing "
+            f"{a.theme}, {_an(a.motif)} emblem and {a.pattern} at the top and bottom."
+        ),
+        ("title", "motif", "art", "pattern", "palette", "mirror"),
     ),
     Family(
         "coin",
         ("toy", "trading", "coin"),
         solid.coin,
-        lambda a: f"A {solid.metal(a)} commemorative coin with {_article(a.motif)} in relief, the lettering {_name(a)} and the number {1000 + a.number}.",
+        lambda a: (
+            f"A {solid.metal(a)} commemorative coin with {_an(a.motif)} in relief, "
+            f"the lettering {_name(a)} and the number {1000 + a.number}."
+        ),
         ("title", "motif", "art", "mirror"),
     ),
     Family(
         "pin",
         ("fashion", "accessory", "pin"),
         solid.pin,
-        lambda a: f"An enamel pin in {_colours(a)} with {_article(a.motif)} on {a.theme} and a ribbon that says {_name(a)}.",
+        lambda a: (
+            f"An enamel pin in {_colours(a)} with {_an(a.motif)} on {a.theme} "
+            f"and a ribbon that says {_name(a)}."
+        ),
         ("title", "motif", "art", "palette"),
     ),
     Family(
         "circuit board",
         ("technology", "gadget", "other"),
         solid.board,
-        lambda a: f"A circuit board marked {a.title[0].title()}-{a.number} with chips, golden contacts and the logo of {_article(a.motif)}.",
+        lambda a: (
+            f"A circuit board marked {a.title[0].title()}-{a.number} with chips, golden contacts "
+            f"and the logo of {_an(a.motif)}."
+        ),
         ("title", "motif", "layout"),
     ),
     Family(
         "toy van",
-        ("toy", "vehicle", "car"),
+        ("toy", "vehicle", "other"),
         solid.van,
-        lambda a: f"A {a.colours.names[2]} toy delivery van of {_name(a)} with {a.theme} on its side, {_article(a.motif)} logo and {a.colours.names[4]} wheels.",
+        lambda a: (
+            f"{_an(a.colours.names[2]).capitalize()} toy delivery van of {_name(a)} with {a.theme} on its "
+            f"side, {_an(a.motif)} logo and {a.colours.names[4]} wheels."
+        ),
         ("title", "motif", "art", "palette", "mirror"),
     ),
     Family(

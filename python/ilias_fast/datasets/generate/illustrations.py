@@ -26,7 +26,9 @@ __all__ = ["THEMES", "illustrate"]
 _Draw = Callable[[Image, np.random.Generator, Palette], None]
 
 
-def _ground(image: Image, rng: np.random.Generator, palette: Palette, base: float, rough: float, colour: Colour) -> None:
+def _ground(
+    image: Image, rng: np.random.Generator, palette: Palette, base: float, rough: float, colour: Colour
+) -> None:
     height, width = image.shape[:2]
     x = np.linspace(0, 1, 40)
     y = sum(rng.uniform(0.3, 1) * np.sin(2 * np.pi * (f * x + rng.random())) / f for f in (1, 2, 3.5, 6))
@@ -35,16 +37,36 @@ def _ground(image: Image, rng: np.random.Generator, palette: Palette, base: floa
     stroke(image, ridge, mix(colour, palette.ink, 0.35), max(1, width // 160))
 
 
-def _scatter(image: Image, rng: np.random.Generator, palette: Palette, names: list[str], n: int, box: tuple[float, float, float, float], size: tuple[float, float]) -> None:
+def _scatter(
+    image: Image,
+    rng: np.random.Generator,
+    palette: Palette,
+    names: list[str],
+    n: int,
+    box: tuple[float, float, float, float],
+    size: tuple[float, float],
+) -> None:
     height, width = image.shape[:2]
     a, b, c = palette.three
-    choices = [(a, b, palette.ink), (b, c, palette.ink), (c, a, palette.paper), (palette.paper, a, palette.ink)]
+    choices = [
+        (a, b, palette.ink),
+        (b, c, palette.ink),
+        (c, a, palette.paper),
+        (palette.paper, a, palette.ink),
+    ]
     motifs = [make_motif(name, rng) for name in names]
     for _ in range(n):
         centre = (width * rng.uniform(box[0], box[2]), height * rng.uniform(box[1], box[3]))
         radius = min(height, width) * rng.uniform(*size)
         colours = choices[int(rng.integers(len(choices)))]
-        draw_motif(image, motifs[int(rng.integers(len(motifs)))], centre, radius, colours, angle=rng.uniform(-0.3, 0.3))
+        draw_motif(
+            image,
+            motifs[int(rng.integers(len(motifs)))],
+            centre,
+            radius,
+            colours,
+            angle=rng.uniform(-0.3, 0.3),
+        )
 
 
 def _landscape(image: Image, rng: np.random.Generator, palette: Palette) -> None:
@@ -56,7 +78,11 @@ def _landscape(image: Image, rng: np.random.Generator, palette: Palette) -> None
     disc(image, sun, radius * 1.5, mix(b, palette.paper, 0.5))
     disc(image, sun, radius, b)
     for _ in range(int(rng.integers(2, 5))):
-        x, y, r = width * rng.random(), height * rng.uniform(0.06, 0.4), min(height, width) * rng.uniform(0.04, 0.07)
+        x, y, r = (
+            width * rng.random(),
+            height * rng.uniform(0.06, 0.4),
+            min(height, width) * rng.uniform(0.04, 0.07),
+        )
         for dx in (-1.3, 0.0, 1.2):
             disc(image, (x + dx * r, y), r * rng.uniform(0.7, 1.1), palette.paper)
     layers = int(rng.integers(3, 5))
@@ -65,7 +91,9 @@ def _landscape(image: Image, rng: np.random.Generator, palette: Palette) -> None
         base = 0.42 + 0.5 * i / layers
         _ground(image, rng, palette, base, 0.05 + 0.03 * (i == 0), tones[i % 4])
         names = ["tree"] if rng.random() < 0.6 else ["tree", "house"]
-        _scatter(image, rng, palette, names, int(rng.integers(2, 6)), (0.03, base, 0.97, base + 0.12), (0.05, 0.1))
+        _scatter(
+            image, rng, palette, names, int(rng.integers(2, 6)), (0.03, base, 0.97, base + 0.12), (0.05, 0.1)
+        )
     for _ in range(int(rng.integers(0, 6))):
         x, y, r = width * rng.random(), height * rng.uniform(0.05, 0.35), width * 0.025
         stroke(image, [(x - r, y - r * 0.5), (x, y), (x + r, y - r * 0.6)], palette.ink, 2)
@@ -75,8 +103,15 @@ def _skyline(image: Image, rng: np.random.Generator, palette: Palette) -> None:
     height, width = image.shape[:2]
     night = rng.random() < 0.5
     a, b, c = palette.three
-    image[:] = gradient(height, width, palette.ink if night else mix(c, palette.paper, 0.3), mix(a, palette.paper, 0.3))
-    disc(image, (width * rng.uniform(0.15, 0.85), height * rng.uniform(0.12, 0.3)), min(height, width) * 0.1, mix(b, palette.paper, 0.4))
+    image[:] = gradient(
+        height, width, palette.ink if night else mix(c, palette.paper, 0.3), mix(a, palette.paper, 0.3)
+    )
+    disc(
+        image,
+        (width * rng.uniform(0.15, 0.85), height * rng.uniform(0.12, 0.3)),
+        min(height, width) * 0.1,
+        mix(b, palette.paper, 0.4),
+    )
     for depth in range(3):
         tone = [mix(a, palette.ink, 0.35), mix(c, palette.ink, 0.25), mix(palette.ink, a, 0.2)][depth]
         x = -width * rng.uniform(0, 0.08)
@@ -97,7 +132,9 @@ def _skyline(image: Image, rng: np.random.Generator, palette: Palette) -> None:
                     wx = x + w * (0.12 + 0.8 * column / columns)
                     wy = top + (height - top) * (0.05 + row / rows)
                     colour = b if lit[row, column] else mix(body, palette.ink, 0.5)
-                    rectangle(image, (wx, wy, wx + w * 0.45 / columns, wy + (height - top) * 0.5 / rows), colour)
+                    rectangle(
+                        image, (wx, wy, wx + w * 0.45 / columns, wy + (height - top) * 0.5 / rows), colour
+                    )
             x += w * rng.uniform(0.95, 1.25)
 
 
@@ -136,7 +173,16 @@ def _collage(image: Image, rng: np.random.Generator, palette: Palette) -> None:
                 motif = make_motif(list(MOTIFS)[int(rng.integers(len(MOTIFS)))], rng)
                 draw_motif(image, motif, centre, cell * 0.42, (fore, third, back))
             else:
-                shape(image, [(x + cell / 2, y), (x + cell, y + cell / 2), (x + cell / 2, y + cell), (x, y + cell / 2)], fore)
+                shape(
+                    image,
+                    [
+                        (x + cell / 2, y),
+                        (x + cell, y + cell / 2),
+                        (x + cell / 2, y + cell),
+                        (x, y + cell / 2),
+                    ],
+                    fore,
+                )
                 rectangle(image, (x + cell * 0.38, y + cell * 0.38, x + cell * 0.62, y + cell * 0.62), third)
 
 
@@ -157,11 +203,33 @@ def _botanical(image: Image, rng: np.random.Generator, palette: Palette) -> None
         for i in range(2, 12, int(rng.integers(2, 4))):
             side = 1 if i % 4 < 2 else -1
             place = stem[i] + (side * unit * 0.06, 0)
-            draw_motif(image, leaf, place, unit * rng.uniform(0.06, 0.1), (green, mix(green, palette.paper, 0.4), palette.ink), angle=-side * 1.0)
+            draw_motif(
+                image,
+                leaf,
+                place,
+                unit * rng.uniform(0.06, 0.1),
+                (green, mix(green, palette.paper, 0.4), palette.ink),
+                angle=-side * 1.0,
+            )
         bloom = make_motif("flower" if rng.random() < 0.7 else "sun", rng)
         first, second = (a, b) if rng.random() < 0.5 else (b, a)
-        draw_motif(image, bloom, stem[-1], unit * rng.uniform(0.1, 0.17), (first, second, palette.ink), angle=rng.uniform(0, 6))
-    _scatter(image, rng, palette, ["butterfly", "bird"], int(rng.integers(1, 4)), (0.1, 0.08, 0.9, 0.4), (0.05, 0.09))
+        draw_motif(
+            image,
+            bloom,
+            stem[-1],
+            unit * rng.uniform(0.1, 0.17),
+            (first, second, palette.ink),
+            angle=rng.uniform(0, 6),
+        )
+    _scatter(
+        image,
+        rng,
+        palette,
+        ["butterfly", "bird"],
+        int(rng.integers(1, 4)),
+        (0.1, 0.08, 0.9, 0.4),
+        (0.05, 0.09),
+    )
 
 
 def _underwater(image: Image, rng: np.random.Generator, palette: Palette) -> None:
@@ -180,9 +248,23 @@ def _underwater(image: Image, rng: np.random.Generator, palette: Palette) -> Non
         weed = np.stack([x + unit * 0.03 * np.sin(t * rng.uniform(6, 12)), height - h * t], axis=1)
         stroke(image, weed, mix(a if rng.random() < 0.5 else b, palette.ink, 0.3), max(3, int(unit * 0.025)))
     _scatter(image, rng, palette, ["fish"], int(rng.integers(5, 9)), (0.1, 0.2, 0.9, 0.85), (0.07, 0.15))
-    _scatter(image, rng, palette, ["star", "mushroom"], int(rng.integers(2, 5)), (0.05, 0.88, 0.95, 0.97), (0.04, 0.08))
+    _scatter(
+        image,
+        rng,
+        palette,
+        ["star", "mushroom"],
+        int(rng.integers(2, 5)),
+        (0.05, 0.88, 0.95, 0.97),
+        (0.04, 0.08),
+    )
     for _ in range(int(rng.integers(8, 18))):
-        ring(image, (width * rng.random(), height * rng.uniform(0.1, 0.9)), unit * rng.uniform(0.008, 0.025), palette.paper, 2)
+        ring(
+            image,
+            (width * rng.random(), height * rng.uniform(0.1, 0.9)),
+            unit * rng.uniform(0.008, 0.025),
+            palette.paper,
+            2,
+        )
 
 
 def _space(image: Image, rng: np.random.Generator, palette: Palette) -> None:
@@ -191,7 +273,12 @@ def _space(image: Image, rng: np.random.Generator, palette: Palette) -> None:
     unit = min(height, width)
     image[:] = gradient(height, width, palette.ink, mix(palette.ink, a, 0.45), rng.uniform(0.5, 2.5))
     for _ in range(int(rng.integers(40, 80))):
-        disc(image, (width * rng.random(), height * rng.random()), unit * rng.uniform(0.003, 0.009), palette.paper)
+        disc(
+            image,
+            (width * rng.random(), height * rng.random()),
+            unit * rng.uniform(0.003, 0.009),
+            palette.paper,
+        )
     for _ in range(int(rng.integers(3, 5))):
         centre = np.array([width * rng.uniform(0.1, 0.9), height * rng.uniform(0.1, 0.9)])
         r = unit * rng.uniform(0.08, 0.2)
@@ -203,8 +290,22 @@ def _space(image: Image, rng: np.random.Generator, palette: Palette) -> None:
             disc(image, crater, r * rng.uniform(0.06, 0.2), mix(colour, palette.paper, 0.4))
         if rng.random() < 0.6:
             tilt = rng.uniform(-0.6, 0.6)
-            stroke(image, ellipse_points(centre, (r * 1.7, r * 0.4), tilt, 50), palette.paper, max(2, int(unit * 0.012)), closed=True)
-    _scatter(image, rng, palette, ["rocket", "star", "moon"], int(rng.integers(3, 6)), (0.12, 0.12, 0.88, 0.88), (0.06, 0.14))
+            stroke(
+                image,
+                ellipse_points(centre, (r * 1.7, r * 0.4), tilt, 50),
+                palette.paper,
+                max(2, int(unit * 0.012)),
+                closed=True,
+            )
+    _scatter(
+        image,
+        rng,
+        palette,
+        ["rocket", "star", "moon"],
+        int(rng.integers(3, 6)),
+        (0.12, 0.12, 0.88, 0.88),
+        (0.06, 0.14),
+    )
 
 
 def _parade(image: Image, rng: np.random.Generator, palette: Palette) -> None:
@@ -217,15 +318,37 @@ def _parade(image: Image, rng: np.random.Generator, palette: Palette) -> None:
     for i in range(n):
         t0, t1 = 2 * np.pi * i / n, 2 * np.pi * (i + 0.5) / n
         reach = (height + width) * 1.0
-        shape(image, [hub, (hub[0] + reach * np.cos(t0), hub[1] + reach * np.sin(t0)), (hub[0] + reach * np.cos(t1), hub[1] + reach * np.sin(t1))], mix(b, palette.paper, 0.3))
+        shape(
+            image,
+            [
+                hub,
+                (hub[0] + reach * np.cos(t0), hub[1] + reach * np.sin(t0)),
+                (hub[0] + reach * np.cos(t1), hub[1] + reach * np.sin(t1)),
+            ],
+            mix(b, palette.paper, 0.3),
+        )
     name = list(MOTIFS)[int(rng.integers(len(MOTIFS)))]
-    draw_motif(image, make_motif(name, rng), hub, unit * 0.36, (a, palette.paper, palette.ink), angle=rng.uniform(-0.15, 0.15))
+    draw_motif(
+        image,
+        make_motif(name, rng),
+        hub,
+        unit * 0.36,
+        (a, palette.paper, palette.ink),
+        angle=rng.uniform(-0.15, 0.15),
+    )
     others = [list(MOTIFS)[int(i)] for i in rng.permutation(len(MOTIFS))[:4]]
     for i in range(int(rng.integers(8, 13))):
         t = i * 2.4 + rng.random()
         r = unit * rng.uniform(0.42, 0.62)
         centre = (hub[0] + r * np.cos(t) * width / unit * 0.8, hub[1] + r * np.sin(t) * height / unit * 0.8)
-        draw_motif(image, make_motif(others[i % 4], rng), centre, unit * rng.uniform(0.05, 0.1), (c, palette.paper, palette.ink), angle=rng.uniform(-0.5, 0.5))
+        draw_motif(
+            image,
+            make_motif(others[i % 4], rng),
+            centre,
+            unit * rng.uniform(0.05, 0.1),
+            (c, palette.paper, palette.ink),
+            angle=rng.uniform(-0.5, 0.5),
+        )
 
 
 THEMES: dict[str, _Draw] = {
@@ -239,7 +362,9 @@ THEMES: dict[str, _Draw] = {
 }
 
 
-def illustrate(theme: str, seed: int, palette: Palette, height: int, width: int, *, mirrored: bool = False) -> Image:
+def illustrate(
+    theme: str, seed: int, palette: Palette, height: int, width: int, *, mirrored: bool = False
+) -> Image:
     """Draw the picture of a theme and seed, at the size asked for, optionally as its mirror image."""
     image = np.zeros((max(2, height), max(2, width), 3), np.uint8)
     THEMES[theme](image, np.random.default_rng(seed), palette)

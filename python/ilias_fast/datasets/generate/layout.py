@@ -1,7 +1,8 @@
-"""Files of a benchmark in the official ILIAS layout, written so that an interruption loses little and confuses nobody.
+"""Files of a benchmark in the official ILIAS layout, written so that an interruption loses little.
 
-Every file is written under a temporary name and renamed. `ilias_demo.json` holds the parameters from the start and
-says at the end that all is there: a benchmark without it, or with other parameters, is never taken for this one.
+Every file is written under a temporary name and renamed. `ilias_demo.json` holds the parameters from the
+start and says at the end that all is there: a benchmark without it, or with other parameters, is never
+taken for this one.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Layout:
         """Make the directory ready to be filled, keeping what an earlier run of these parameters finished.
 
         Raises:
-            ParameterError: The path is not a directory, holds something else, or a benchmark of other parameters.
+            ParameterError: The path is a file, or holds something else or a benchmark of other parameters.
         """
         root = self.root
         if root.exists() and not root.is_dir():
@@ -81,8 +82,8 @@ class Layout:
             found = next((entry for entry in root.iterdir() if entry.name != f".{_MARKER}.part"), None)
             if found is not None:
                 raise ParameterError(
-                    f"root: expected an empty directory or a benchmark generated before, found {found.name} in "
-                    f"{root}; choose another directory (nothing in it was touched)"
+                    f"root: expected an empty directory or a benchmark generated before, found {found.name} "
+                    f"in {root}; choose another directory (nothing in it was touched)"
                 )
             self._mark(complete=False)
             return
@@ -91,12 +92,12 @@ class Layout:
         same = there.get("generator") == _VERSION and there.get("parameters") == wanted["parameters"]
         if not same and not overwrite:
             raise ParameterError(
-                f"root: {root} holds a benchmark of other parameters ({self._difference(there)}); choose another "
-                f"directory, or pass overwrite to replace it"
+                f"root: {root} holds a benchmark of other parameters ({self._difference(there)}); choose "
+                f"another directory, or pass overwrite to replace it"
             )
         complete = there.get("complete") is True
         if overwrite or (not complete and there.get("libraries") != wanted["libraries"]):
-            # Another version of the libraries may draw other pixels: half a benchmark of each would be neither.
+            # Other versions of the libraries may draw other pixels: half a benchmark of each is neither.
             for name in _OURS:
                 path = root / name
                 if path.is_dir():
@@ -111,7 +112,9 @@ class Layout:
         except ValueError:
             there = None
         if not isinstance(there, dict):
-            raise ParameterError(f"root: {marker} is damaged, so what {self.root} holds is unknown; remove it first")
+            raise ParameterError(
+                f"root: {marker} is damaged, so what {self.root} holds is unknown; remove it first"
+            )
         return there
 
     def _difference(self, there: dict[str, Any]) -> str:
@@ -163,13 +166,18 @@ class Layout:
         write_atomically(self.core / planned.text_id, _lines([text]))
 
     def write_ids(
-        self, queries: dict[str, float], positives: dict[str, tuple[float, int]], families: list[tuple[str, str, str]]
+        self,
+        queries: dict[str, float],
+        positives: dict[str, tuple[float, int]],
+        families: list[tuple[str, str, str]],
     ) -> None:
         """Write the four id files (ids in Python string order) and the taxonomy."""
         self.ids.mkdir(exist_ok=True)
         taxonomy = json.dumps(self.plan.taxonomy(families), indent=1) + "\n"
         write_atomically(self.root / "taxonomy.json", taxonomy.encode())
-        write_atomically(self.ids / "image_query_ids.txt", _lines(f"{i},{s:.8f}" for i, s in sorted(queries.items())))
+        write_atomically(
+            self.ids / "image_query_ids.txt", _lines(f"{i},{s:.8f}" for i, s in sorted(queries.items()))
+        )
         text_ids = sorted(planned.text_id for planned in self.plan.objects)
         write_atomically(self.ids / "text_query_ids.txt", _lines(text_ids))
         distractors = sorted(
@@ -199,4 +207,3 @@ class Layout:
                 member.size = len(photograph.jpeg)
                 tar.addfile(member, io.BytesIO(photograph.jpeg))
         partial.replace(path)
-

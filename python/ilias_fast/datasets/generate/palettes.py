@@ -1,6 +1,7 @@
 """Colours that go together, and the words the descriptions use for them.
 
-A palette has five roles: paper (light), ink (dark), and three colours between which a design's parts are split.
+A palette has five roles: paper (light), ink (dark), and three colours between which a design's parts are
+split.
 """
 
 from __future__ import annotations

@@ -20,12 +20,14 @@ from ilias_fast.datasets.generate.compose import (
 from ilias_fast.datasets.generate.distortions import encode, expose, illuminate
 from ilias_fast.datasets.generate.drawing import Image, Mask
 from ilias_fast.datasets.generate.families import FAMILIES, draw_sprite, new_attributes
+from ilias_fast.datasets.generate.knickknacks import knickknack
 from ilias_fast.datasets.generate.scenes import Scene, busy_scene, plain_scene
 from ilias_fast.datasets.generate.sprites import Sprite
 
 __all__ = ["ClutterPool", "Photograph", "cluttered_photograph", "query_photograph"]
 
 LONGER_SIDE = 500
+_RELATIVES = 0.3  # of the clutter is of the families the query objects are of
 _SHORTER_SIDES = (333, 375, 375, 400, 500)
 
 
@@ -68,8 +70,12 @@ class ClutterPool:
         sprite = self._sprites[index]
         if sprite is None:
             own = np.random.default_rng([self._seed, index])
-            family = FAMILIES[int(own.integers(len(FAMILIES)))]
-            sprite = self._sprites[index] = draw_sprite(family, new_attributes(own), longest=256)
+            if own.random() < _RELATIVES:
+                family = FAMILIES[int(own.integers(len(FAMILIES)))]
+                sprite = draw_sprite(family, new_attributes(own), longest=256)
+            else:
+                sprite = knickknack(own)
+            self._sprites[index] = sprite
         return sprite
 
 
@@ -115,7 +121,13 @@ def _put(image: Image, sprite: Sprite, matrix: NDArray[np.float64], rng: np.rand
     reach = _shadow_reach(max(box[2] - box[0], box[3] - box[1]))
     patch = render(sprite, matrix, width, height, 2 * reach)
     if patch is not None:
-        paste(image, patch, shadow=float(rng.uniform(0.3, 0.6)), reach=reach, offset=(reach // 2 + 1, reach // 2 + 2))
+        paste(
+            image,
+            patch,
+            shadow=float(rng.uniform(0.3, 0.6)),
+            reach=reach,
+            offset=(reach // 2 + 1, reach // 2 + 2),
+        )
     return patch
 
 
@@ -134,7 +146,12 @@ def query_photograph(rng: np.random.Generator, sprite: Sprite) -> Photograph:
     width, height = _image_size(rng, tall)
     image = plain_scene(rng, height, width).image
     x0, y0, x1, y1 = bounds(project(view_matrix(sprite, view, (0, 0), 1.0), sprite.outline))
-    largest = min(0.94 * width / (x1 - x0), 0.94 * height / (y1 - y0)) ** 2 * (x1 - x0) * (y1 - y0) / (width * height)
+    largest = (
+        min(0.94 * width / (x1 - x0), 0.94 * height / (y1 - y0)) ** 2
+        * (x1 - x0)
+        * (y1 - y0)
+        / (width * height)
+    )
     matrix = _placed(rng, sprite, view, width, height, min(float(rng.uniform(0.35, 0.68)), largest), 0.0)
     patch = _put(image, sprite, matrix, rng)
     mask = np.zeros((height, width), np.uint8)
@@ -144,11 +161,13 @@ def query_photograph(rng: np.random.Generator, sprite: Sprite) -> Photograph:
     return Photograph(encode(image, int(rng.integers(86, 96))), width, height, _visible_box(mask), 0)
 
 
-def _strew(scene: Scene, rng: np.random.Generator, pool: ClutterPool, number: int) -> list[NDArray[np.float64]]:
+def _strew(
+    scene: Scene, rng: np.random.Generator, pool: ClutterPool, number: int
+) -> list[NDArray[np.float64]]:
     """Lay `number` things on a scene; return their centres."""
     image = scene.image
     height, width = image.shape[:2]
-    sprites = min(int(rng.integers(3, 13)), number)
+    sprites = min(int(rng.integers(2, 12)), number)
     bits = scatter_bits(image, rng, number - sprites)
     centres = []
     for _ in range(sprites):
@@ -161,7 +180,12 @@ def _strew(scene: Scene, rng: np.random.Generator, pool: ClutterPool, number: in
 
 
 def _occlude(
-    image: Image, mask: Mask, rng: np.random.Generator, pool: ClutterPool, box: tuple[int, int, int, int], most: float
+    image: Image,
+    mask: Mask,
+    rng: np.random.Generator,
+    pool: ClutterPool,
+    box: tuple[int, int, int, int],
+    most: float,
 ) -> list[NDArray[np.float64]]:
     """Lay one to three things over the rim of the object, hiding at most the share `most` of it."""
     height, width = image.shape[:2]
@@ -191,7 +215,7 @@ def _occlude(
 def _share(rng: np.random.Generator) -> float:
     """Share of the image an object takes: 5% to 90%, most of them small, as in ILIAS."""
     low, high = np.log(0.055), np.log(0.88)
-    return float(np.exp(low + (high - low) * rng.random() ** 1.25))
+    return float(np.exp(low + (high - low) * rng.random() ** 1.1))
 
 
 def cluttered_photograph(rng: np.random.Generator, pool: ClutterPool, sprite: Sprite | None) -> Photograph:
@@ -220,7 +244,7 @@ def cluttered_photograph(rng: np.random.Generator, pool: ClutterPool, sprite: Sp
         if box is not None and rng.random() < 0.5:
             segments += _occlude(image, mask, rng, pool, box, 0.35)
             box = _visible_box(mask)
-    strength = float(rng.beta(2.0, 2.0))
+    strength = float(rng.beta(1.6, 2.4))
     image = expose(illuminate(image, rng, strength), rng, strength)
     outside = [not _inside(centre, box) for centre in segments]
     return Photograph(encode(image, int(rng.integers(40, 96))), width, height, box, sum(outside))

@@ -1,6 +1,7 @@
 """Which images a benchmark has: objects, their queries and positives, and the kinds of distractors.
 
-The plan costs nothing to make and is a pure function of the parameters; pictures are drawn from it in any order.
+The plan costs nothing to make and is a pure function of the parameters; pictures are drawn from it in any
+order.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def _whole(name: str, value: SupportsIndex, low: int, high: int) -> int:
     return number
 
 
-def check_parameters(objects: int | None, images: int | None, seed: int, near_duplicates: float) -> Parameters:
+def check_parameters(
+    objects: int | None, images: int | None, seed: int, near_duplicates: float
+) -> Parameters:
     """Fill in what was left open and refuse what cannot be generated.
 
     Raises:
@@ -75,7 +78,9 @@ def check_parameters(objects: int | None, images: int | None, seed: int, near_du
     try:
         share = float(near_duplicates)
     except (TypeError, ValueError):
-        raise ParameterError(f"near_duplicates: expected a number from 0 to 1, found {near_duplicates!r}") from None
+        raise ParameterError(
+            f"near_duplicates: expected a number from 0 to 1, found {near_duplicates!r}"
+        ) from None
     if not 0 <= share <= 1:
         raise ParameterError(f"near_duplicates: expected a share from 0 to 1, found {near_duplicates!r}")
     return Parameters(objects, images, _whole("seed", seed, 0, 2**63 - 1), share)
@@ -202,7 +207,9 @@ class Plan:
 
     def taxonomy(self, paths: list[tuple[str, str, str]]) -> dict[str, dict[str, dict[str, list[str]]]]:
         """Instances by coarse, mid and fine category; `paths` is the category of each family."""
-        tree: dict[str, dict[str, dict[str, list[str]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+        tree: dict[str, dict[str, dict[str, list[str]]]] = defaultdict(
+            lambda: defaultdict(lambda: defaultdict(list))
+        )
         for planned in sorted(self.objects, key=lambda o: (paths[o.family], o.name)):
             coarse, mid, fine = paths[planned.family]
             tree[coarse][mid][fine].append(planned.name)

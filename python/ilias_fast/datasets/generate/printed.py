@@ -1,4 +1,4 @@
-"""Flat printed things: book, trading card, stamp, street sign, framed painting, chocolate bar, cassette."""
+"""Printed pictures: book, trading card, stamp, framed painting."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import numpy as np
 from ilias_fast.datasets.generate.drawing import (
     Image,
     Mask,
-    cv,
     disc,
-    ellipse_points,
     fractal,
+    lay,
     mix,
     paragraph,
     pattern,
@@ -19,19 +18,13 @@ from ilias_fast.datasets.generate.drawing import (
     ring,
     rounded_mask,
     shade,
-    shape,
     stroke,
     text,
 )
-from ilias_fast.datasets.generate.motifs import draw_motif
+from ilias_fast.datasets.generate.motifs import MOTIFS, draw_motif, make_motif
 from ilias_fast.datasets.generate.sprites import Attributes, finish
 
-__all__ = ["bar", "book", "card", "cassette", "painting", "sign", "stamp"]
-
-
-def _paste(image: Image, part: Image, x: float, y: float) -> None:
-    height, width = part.shape[:2]
-    image[int(y) : int(y) + height, int(x) : int(x) + width] = part
+__all__ = ["book", "card", "painting", "stamp"]
 
 
 def book(a: Attributes) -> tuple[Image, Mask]:
@@ -43,15 +36,24 @@ def book(a: Attributes) -> tuple[Image, Mask]:
     rgb[:] = main
     style = int(rng.integers(3))
     if style == 0:
-        _paste(rgb, pattern(a.pattern, h - 20, w - 60, 26, (main, mix(main, p.ink, 0.18), mix(main, p.paper, 0.2))), 46, 10)
+        lay(
+            rgb,
+            pattern(a.pattern, h - 20, w - 60, 26, (main, mix(main, p.ink, 0.18), mix(main, p.paper, 0.2))),
+            46,
+            10,
+        )
     top = 40 if rng.random() < 0.6 else 356
     picture_y = 146 if top == 40 else 40
     picture_h, picture_w = 288, 270
     rectangle(rgb, (58, picture_y - 6, 62 + picture_w + 4, picture_y + picture_h + 6), p.paper)
-    _paste(rgb, a.illustration(picture_h, picture_w), 63, picture_y)
+    lay(rgb, a.illustration(picture_h, picture_w), 63, picture_y)
     ink = p.paper if sum(main) < 430 else p.ink
     if style:
-        rectangle(rgb, (58, top - 12, 338, top + 94), mix(main, p.ink, 0.25) if ink == p.paper else mix(main, p.paper, 0.4))
+        rectangle(
+            rgb,
+            (58, top - 12, 338, top + 94),
+            mix(main, p.ink, 0.25) if ink == p.paper else mix(main, p.paper, 0.4),
+        )
     font = int(rng.integers(3))
     text(rgb, a.title[0], (198, top + 18), 250, ink, font=font, weight=1.5, height=36)
     text(rgb, a.title[1], (198, top + 62), 250, ink, font=font, weight=1.5, height=36)
@@ -82,30 +84,59 @@ def card(a: Attributes) -> tuple[Image, Mask]:
     main, second, third = p.three
     rgb = np.empty((h, w, 3), np.uint8)
     rgb[:] = mix(second, p.paper, 0.1)
-    _paste(rgb, pattern(a.pattern, h - 36, w - 36, 22, (mix(main, p.paper, 0.35), mix(main, p.paper, 0.22), mix(main, p.paper, 0.5))), 18, 18)
+    lay(
+        rgb,
+        pattern(
+            a.pattern,
+            h - 36,
+            w - 36,
+            22,
+            (mix(main, p.paper, 0.35), mix(main, p.paper, 0.22), mix(main, p.paper, 0.5)),
+        ),
+        18,
+        18,
+    )
     rectangle(rgb, (18, 18, w - 18, h - 18), p.ink, 3)
     rectangle(rgb, (28, 28, w - 28, 70), p.paper)
-    text(rgb, f"{a.title[0].title()} {a.title[1].title()}", (150, 48), 220, p.ink, font=int(rng.integers(3)), weight=1.3, height=22)
+    text(
+        rgb,
+        f"{a.title[0].title()} {a.title[1].title()}",
+        (150, 48),
+        220,
+        p.ink,
+        font=int(rng.integers(3)),
+        weight=1.3,
+        height=22,
+    )
     text(rgb, str(a.number), (w - 68, 48), 56, mix(main, p.ink, 0.3), weight=1.8, height=24)
-    rectangle(rgb, (30, 80, w - 31, 301), p.ink)
-    _paste(rgb, a.illustration(212, w - 70), 35, 85)
-    icon = (float(rng.choice([62, w - 62])), 300.0)
+    powers, frame = (336, 80) if rng.random() < 0.6 else (84, 222)
+    rectangle(rgb, (30, frame, w - 31, frame + 221), p.ink)
+    lay(rgb, a.illustration(212, w - 70), 35, frame + 5)
+    icon = (float(rng.uniform(60, w - 60)), frame + float(rng.choice([214, 20])))
     disc(rgb, icon, 40, p.ink)
     disc(rgb, icon, 36, third)
     draw_motif(rgb, a.emblem(), icon, 28, (p.paper, main, p.ink))
-    rectangle(rgb, (30, 336, w - 31, 440), mix(p.paper, main, 0.12))
+    rectangle(rgb, (30, powers, w - 31, powers + 104), mix(p.paper, main, 0.12))
     for row in range(2):
-        y = 354 + 50 * row
+        y = powers + 18 + 50 * row
+        token = make_motif(list(MOTIFS)[int(rng.integers(len(MOTIFS)))], rng)
         for i in range(int(rng.integers(1, 4))):
-            disc(rgb, (46 + 18 * i, y), 7, (main, second, third)[(i + row) % 3])
-            ring(rgb, (46 + 18 * i, y), 7, p.ink, 2)
+            draw_motif(
+                rgb, token, (46 + 18 * i, y), 9, ((main, second, third)[(i + row) % 3], p.paper, p.ink)
+            )
         name = a.print(8)[row * 3 : row * 3 + 2]
         text(rgb, " ".join(name).title(), (190, y), 140, p.ink, weight=1.3, height=17)
         text(rgb, str(int(rng.integers(1, 13)) * 10), (w - 58, y), 40, p.ink, weight=1.6, height=19)
-        paragraph(rgb, a.print(26)[row * 9 + 8 : row * 9 + 17], (44, y + 12, w - 44, y + 34), 1, mix(p.ink, p.paper, 0.2))
-    for i in range(5):
-        star = (56 + 26 * i, 466)
-        disc(rgb, star, 9, third if i < int(rng.integers(1, 6)) else mix(p.paper, p.ink, 0.3))
+        paragraph(
+            rgb,
+            a.print(26)[row * 9 + 8 : row * 9 + 17],
+            (44, y + 12, w - 44, y + 34),
+            1,
+            mix(p.ink, p.paper, 0.2),
+        )
+    rarity, pitch = make_motif(list(MOTIFS)[int(rng.integers(len(MOTIFS)))], rng), float(rng.uniform(22, 34))
+    for i in range(int(rng.integers(1, 6))):
+        draw_motif(rgb, rarity, (52 + pitch * i, 466), 11, (third, p.paper, p.ink))
     text(rgb, f"No. {a.number} / 990", (w - 100, 466), 120, p.ink, font=3, height=15)
     return finish(rgb, rounded_mask(h, w, (1, 1, w - 2, h - 2), 18), bevel=0.006, gloss=0.18)
 
@@ -119,24 +150,41 @@ def stamp(a: Attributes) -> tuple[Image, Mask]:
     rgb = np.empty((h, w, 3), np.uint8)
     rgb[:] = mix(p.paper, (255, 255, 255), 0.5)
     rectangle(rgb, (36, 36, w - 36, h - 36), mix(main, p.ink, 0.2))
-    _paste(rgb, a.illustration(h - 136, w - 84), 42, 42)
+    lay(rgb, a.illustration(h - 136, w - 84), 42, 42)
     text(rgb, str(a.number), (82, h - 64), 70, p.paper, font=1, weight=1.8, height=40)
-    text(rgb, f"{a.title[0]} {a.title[1]}", (w / 2 + 40, h - 72), w - 190, p.paper, font=int(rng.integers(3)), weight=1.4, height=24)
+    text(
+        rgb,
+        f"{a.title[0]} {a.title[1]}",
+        (w / 2 + 40, h - 72),
+        w - 190,
+        p.paper,
+        font=int(rng.integers(3)),
+        weight=1.4,
+        height=24,
+    )
     text(rgb, " ".join(a.print(5)), (w / 2 + 40, h - 48), w - 210, mix(p.paper, main, 0.2), font=3, height=12)
     corner = (w - 86.0, 86.0)
     disc(rgb, corner, 40, p.paper)
     draw_motif(rgb, a.emblem(), corner, 32, (second, third, p.ink), mirrored=a.mirrored)
     mark = np.array([rng.uniform(0.25, 0.75) * w, rng.uniform(0.3, 0.7) * h])
     soot = mix(p.ink, (60, 60, 60), 0.5)
-    for radius in (62, 56, 30):
-        ring(rgb, mark, radius, soot, 2)
-    for i in range(5):
-        t = np.linspace(0, 1, 30)
-        wave = np.stack([mark[0] + 64 + 150 * t, mark[1] - 32 + 16 * i + 5 * np.sin(14 * t)], axis=1)
-        stroke(rgb, wave, soot, 2)
-    text(rgb, str(1900 + int(rng.integers(100))), mark, 44, soot, height=14)
+    reach, lines, swing, turns = (
+        rng.uniform(44, 70),
+        int(rng.integers(2, 7)),
+        rng.uniform(2, 9),
+        rng.uniform(6, 26),
+    )
+    for share in (1.0, rng.uniform(0.8, 0.94), rng.uniform(0.4, 0.7)):
+        ring(rgb, mark, reach * share, soot, 2)
+    for i in range(lines):
+        t = np.linspace(0, 1, 40)
+        level = mark[1] + reach * (1.2 * (i + 0.5) / lines - 0.6)
+        stroke(rgb, np.stack([mark[0] + reach + 150 * t, level + swing * np.sin(turns * t)], axis=1), soot, 2)
+    text(
+        rgb, str(1900 + int(rng.integers(100))), mark, reach * 0.7, soot, font=int(rng.integers(3)), height=14
+    )
     alpha = np.full((h, w), 255, np.uint8)
-    pitch = 26.0
+    pitch = float(rng.uniform(22, 34))
     for x in np.linspace(0, w, round(w / pitch) + 1):
         disc(alpha, (x, 0), 8, 0)
         disc(alpha, (x, h), 8, 0)
@@ -146,56 +194,13 @@ def stamp(a: Attributes) -> tuple[Image, Mask]:
     return finish(rgb, alpha, bevel=0.004, gloss=0.06, grain=a.layout)
 
 
-def sign(a: Attributes) -> tuple[Image, Mask]:
-    """Street sign: enamel board of several outlines with rim, emblem, two lines of text and bolts."""
-    rng, p = a.rng(), a.colours
-    main, second, third = p.three
-    kind = int(rng.integers(4))
-    h, w = ((512, 512), (400, 512), (512, 430), (340, 512))[kind]
-    if kind == 0:
-        outline = ellipse_points((w / 2, h / 2), (250, 250), n=90)
-    elif kind == 2:
-        outline = np.array([(10, 10), (w - 10, 10), (w - 10, h * 0.62), (w / 2, h - 8), (10, h * 0.62)], np.float64)
-    elif kind == 1:
-        outline = np.array([(70, 8), (w - 70, 8), (w - 8, h / 2), (w - 70, h - 8), (70, h - 8), (8, h / 2)], np.float64)
-    else:
-        outline = np.array([(8, 8), (w - 8, 8), (w - 8, h - 8), (8, h - 8)], np.float64)
-    centre = np.array([w / 2, h * (0.46 if kind == 2 else 0.5)])
-    rgb = np.zeros((h, w, 3), np.uint8)
-    for share, colour in ((1.0, p.paper), (0.96, main), (0.88, p.paper), (0.865, mix(main, p.ink, 0.1))):
-        shape(rgb, centre + (outline - centre) * share, colour)
-    light = p.paper
-    if kind == 3:
-        draw_motif(rgb, a.emblem(), (104, h / 2), 84, (light, second, p.ink), mirrored=a.mirrored)
-        box, lines = (w / 2 + 78, h / 2 - 24), (250, 56)
-    else:
-        y = h * 0.29
-        draw_motif(rgb, a.emblem(), (w / 2, y), h * (0.19 if kind != 1 else 0.17), (light, second, p.ink), mirrored=a.mirrored)
-        box, lines = (w / 2, h * (0.62 if kind != 2 else 0.57)), (w * 0.6, 42)
-    font = int(rng.integers(3))
-    text(rgb, a.title[0], (box[0], box[1] - lines[1] * 0.7), lines[0], light, font=font, weight=1.7, height=lines[1])
-    text(rgb, a.title[1], (box[0], box[1] + lines[1] * 0.7), lines[0], light, font=font, weight=1.7, height=lines[1])
-    strip = box[1] + lines[1] * 1.25 + 24
-    rectangle(rgb, (box[0] - lines[0] * 0.42, strip - 16, box[0] + lines[0] * 0.42, strip + 16), third)
-    text(rgb, f"{a.number} m  {' '.join(a.print(2))}", (box[0], strip), lines[0] * 0.75, p.ink, weight=1.3, height=20)
-    for _ in range(int(rng.integers(1, 4))):
-        bolt = centre + (rng.choice([-1, 1]) * w * 0.34, rng.uniform(-0.12, 0.12) * h)
-        disc(rgb, bolt, 9, (120, 122, 126))
-        stroke(rgb, [bolt - (5, 3), bolt + (5, 3)], (60, 60, 64), 2)
-    for _ in range(int(rng.integers(3, 8))):
-        spot = centre + rng.uniform(-0.4, 0.4, 2) * (w, h)
-        blob = ellipse_points(spot, rng.uniform(4, 13, 2), rng.uniform(0, 3), 12) + rng.uniform(-2, 2, (12, 2))
-        shape(rgb, blob, (138, 84, 52))
-    alpha = np.zeros((h, w), np.uint8)
-    shape(alpha, outline, 255)
-    return finish(rgb, alpha, gloss=0.25)
-
-
 def painting(a: Attributes) -> tuple[Image, Mask]:
     """Picture in a carved frame with a painterly surface, a small signature and a brass plate."""
     rng, p = a.rng(), a.colours
     h, w = (512, 420) if rng.random() < 0.4 else (400, 512)
-    wood = ((122, 84, 46), (190, 150, 70), (54, 40, 34), (150, 152, 150), (176, 120, 70))[int(rng.integers(5))]
+    wood = ((122, 84, 46), (190, 150, 70), (54, 40, 34), (150, 152, 150), (176, 120, 70))[
+        int(rng.integers(5))
+    ]
     rgb = np.empty((h, w, 3), np.uint8)
     rgb[:] = wood
     width = int(rng.integers(44, 58))
@@ -204,100 +209,37 @@ def painting(a: Attributes) -> tuple[Image, Mask]:
     for i, level in enumerate((60, 150, 255, 170, 90)):
         inset = i * width // 6
         rectangle(profile, (inset, inset, w - 1 - inset, h - 1 - inset), level)
-    step = float(rng.uniform(22, 34))
-    for x in np.arange(width / 2, w - width / 3, step):
-        for y in (width * 0.42, h - width * 0.42):
-            disc(profile, (x, y), 7, 80)
-    for y in np.arange(width / 2, h - width / 3, step):
-        for x in (width * 0.42, w - width * 0.42):
-            disc(profile, (x, y), 7, 80)
+    step, bead = float(rng.uniform(18, 60)), float(rng.uniform(4, 9))
+    carving = make_motif(list(MOTIFS)[int(rng.integers(len(MOTIFS)))], rng) if rng.random() < 0.5 else None
+    along = [
+        ((x, y), 0.0)
+        for x in np.arange(width / 2, w - width / 3, step)
+        for y in (width * 0.42, h - width * 0.42)
+    ]
+    along += [
+        ((x, y), 1.57)
+        for y in np.arange(width / 2, h - width / 3, step)
+        for x in (width * 0.42, w - width * 0.42)
+    ]
+    for place, turn in along:
+        if carving is None:
+            disc(profile, place, bead, 80)
+        else:
+            draw_motif(profile, carving, place, bead * 2, (80, 200, 40), angle=turn)
     rgb = shade(rgb, relief(profile, 0.006, 1.6))
     inner = width + 6
     rectangle(rgb, (width - 4, width - 4, w - width + 3, h - width + 3), mix(p.paper, wood, 0.2))
     art = a.illustration(h - 2 * inner, w - 2 * inner)
-    strokes = fractal(np.random.default_rng(a.art), *art.shape[:2], 7, 2, 2.0)
-    art = shade(art, np.clip(1 + 0.25 * strokes + 0.35 * (relief(strokes * 255, 0.002, 1.2) - 1), 0.6, 1.4).astype(np.float32))
+    strokes = fractal(np.random.default_rng(a.art), art.shape[0], art.shape[1], 7, 2, 2.0)
+    art = shade(
+        art,
+        np.clip(1 + 0.25 * strokes + 0.35 * (relief(strokes * 255, 0.002, 1.2) - 1), 0.6, 1.4).astype(
+            np.float32
+        ),
+    )
     text(art, a.title[1].title(), (art.shape[1] - 46, art.shape[0] - 14), 70, p.ink, font=4, height=16)
-    _paste(rgb, art, inner, inner)
+    lay(rgb, art, inner, inner)
     rectangle(rgb, (w / 2 - 64, h - width + 8, w / 2 + 64, h - 8), (206, 172, 92))
     text(rgb, f"{a.title[0]} {a.title[1]}", (w / 2, h - width / 2 - 5), 110, (60, 40, 12), height=13)
     text(rgb, f"{1400 + a.number}", (w / 2, h - width / 2 + 11), 60, (60, 40, 12), height=10)
     return finish(rgb, np.full((h, w), 255, np.uint8), bevel=0.006, gloss=0.1)
-
-
-def bar(a: Attributes) -> tuple[Image, Mask]:
-    """Chocolate bar in a foil wrapper with crimped ends."""
-    h, w = 236, 512
-    rng, p = a.rng(), a.colours
-    main, second, third = p.three
-    rgb = np.empty((h, w, 3), np.uint8)
-    rgb[:] = main
-    _paste(rgb, pattern(a.pattern, 64, w, float(rng.uniform(20, 30)), (second, third, p.paper)), 0, h - 74)
-    flip = rng.random() < 0.5
-    picture = a.illustration(148, 132)
-    px = 46 if flip else w - 46 - 132
-    rectangle(rgb, (px - 4, 12, px + 135, 167), p.paper)
-    _paste(rgb, picture, px, 16)
-    cx = 318 if flip else 194
-    ink = p.paper if sum(main) < 430 else p.ink
-    text(rgb, a.title[0], (cx + 3, 51), 240, mix(main, p.ink, 0.6), font=1, weight=2.2, height=44)
-    text(rgb, a.title[0], (cx, 48), 240, ink, font=1, weight=2.2, height=44)
-    text(rgb, a.title[1].lower(), (cx, 96), 200, third, font=4, weight=2.2, height=34)
-    text(rgb, " ".join(a.print(5)), (cx, 132), 220, ink, font=3, height=13)
-    seal = (w * (0.9 if flip else 0.12), 150.0)
-    disc(rgb, seal, 38, p.paper)
-    draw_motif(rgb, a.emblem(), seal, 32, (main, second, p.ink), mirrored=a.mirrored)
-    text(rgb, f"{a.number} g", (w / 2, h - 18), 60, p.ink, height=16, weight=1.5)
-    height = np.zeros((h, w), np.float32)
-    for x in (*range(4, 30, 6), *range(w - 30, w - 2, 6)):
-        height[:, x : x + 3] = 120
-    height += 70 * fractal(rng, h, w, 60, 3, 0.7)
-    rgb = shade(rgb, relief(height, 0.004, 1.4))
-    alpha = np.zeros((h, w), np.uint8)
-    teeth = np.arange(6, h - 6, 12.0)
-    left = [(6 if i % 2 else 0, y) for i, y in enumerate(teeth)]
-    right = [(w - 7 if i % 2 else w - 1, y) for i, y in enumerate(teeth[::-1])]
-    shape(alpha, [*left, (30, h - 5), (w - 30, h - 5), *right, (w - 30, 5), (30, 5)], 255)
-    return finish(rgb, alpha, gloss=0.2)
-
-
-def cassette(a: Attributes) -> tuple[Image, Mask]:
-    """Audio cassette: shell, printed label with emblem and handwriting, reels, screws."""
-    h, w = 330, 512
-    rng, p = a.rng(), a.colours
-    main, second, third = p.three
-    shell = (p.ink, mix(p.paper, p.ink, 0.12), mix(main, p.ink, 0.45))[int(rng.integers(3))]
-    rgb = np.empty((h, w, 3), np.uint8)
-    rgb[:] = shell
-    label = pattern(a.pattern, 200, 440, float(rng.uniform(24, 40)), (mix(main, p.paper, 0.15), main, mix(second, p.paper, 0.2)))
-    label[:74] = p.paper
-    for i in range(3):
-        label[80 + 9 * i : 85 + 9 * i] = (second, third, p.ink)[i]
-    label[186:] = third
-    text(label, f"{a.title[0].title()} {a.title[1].title()}", (244, 28), 320, p.ink, font=4, weight=1.3, height=32)
-    stroke(label, [(70, 48), (430, 48)], mix(p.paper, p.ink, 0.4), 1)
-    text(label, " ".join(a.print(7)), (250, 60), 330, mix(p.ink, p.paper, 0.2), font=3, height=12)
-    text(label, "AB"[a.number % 2], (40, 38), 40, second, weight=2.0, height=40)
-    _paste(rgb, label, 36, 28)
-    hub_y = 152
-    rectangle(rgb, (136, hub_y - 36, w - 136, hub_y + 36), p.ink)
-    rectangle(rgb, (214, hub_y - 24, w - 214, hub_y + 24), mix(shell, (90, 60, 40), 0.6))
-    disc(rgb, (214, hub_y), float(rng.uniform(24, 40)), (58, 40, 32))
-    for x in (180, w - 180):
-        disc(rgb, (x, hub_y), 30, p.paper)
-        disc(rgb, (x, hub_y), 22, p.ink)
-        for i in range(6):
-            t = 2 * np.pi * i / 6 + rng.random()
-            disc(rgb, (x + 20 * np.cos(t), hub_y + 20 * np.sin(t)), 5, p.paper)
-    for x in (88, w - 88):
-        disc(rgb, (x, 158), 36, p.paper)
-        draw_motif(rgb, a.emblem(), (x, 158), 30, (main, second, p.ink), mirrored=a.mirrored ^ (x > 100))
-    text(rgb, f"C-{a.number}", (w / 2, 222), 80, p.ink, weight=1.6, height=14)
-    shape(rgb, [(110, h), (130, 250), (w - 130, 250), (w - 110, h)], mix(shell, p.paper, 0.15))
-    for x, y in ((18, 18), (w - 18, 18), (18, h - 18), (w - 18, h - 18), (w / 2, 270)):
-        disc(rgb, (x, y), 8, (150, 150, 152))
-        t = rng.uniform(0, 3)
-        stroke(rgb, [(x - 6 * np.cos(t), y - 6 * np.sin(t)), (x + 6 * np.cos(t), y + 6 * np.sin(t))], (60, 60, 60), 2)
-    for x in (150, 200, w - 200, w - 150):
-        disc(rgb, (x, 300), 9, (24, 24, 26))
-    return finish(rgb, rounded_mask(h, w, (1, 1, w - 2, h - 2), 16), gloss=0.16, bevel=0.008)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ilias_fast.datasets.generate import words
 from ilias_fast.datasets.generate.drawing import (
     PATTERNS,
     Colour,
@@ -31,7 +33,6 @@ from ilias_fast.datasets.generate.drawing import (
     text,
 )
 from ilias_fast.datasets.generate.palettes import PALETTES
-from ilias_fast.datasets.generate import words
 
 __all__ = ["SCENES", "Scene", "busy_scene", "plain_scene"]
 
@@ -73,7 +74,7 @@ def _wood(rng: np.random.Generator, h: int, w: int) -> Scene:
     edges = np.linspace(0, side, n + 1) + np.append(rng.uniform(-6, 6, n), 0)
     factor = np.ones((side, length), np.float32)
     segments = []
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in pairwise(edges):
         i, j = max(0, int(a)), int(b)
         grain = fractal(rng, max(2, j - i), length, 18, 3, 9.0)
         rings = np.sin(grain * rng.uniform(14, 26)) * 0.07
@@ -115,10 +116,16 @@ def _foliage(rng: np.random.Generator, h: int, w: int) -> Scene:
     xs, ys = rng.uniform(-20, w + 20, n), rng.uniform(-20, h + 20, n)
     sizes, turns, tints = rng.uniform(18, 46, n), rng.uniform(0, 2 * np.pi, n), rng.uniform(-0.4, 0.45, n)
     t = np.linspace(0, np.pi, 7)
-    blade = np.concatenate([np.stack([np.cos(t), 0.34 * np.sin(t)], 1), np.stack([-np.cos(t), -0.34 * np.sin(t)], 1)])
+    blade = np.concatenate(
+        [np.stack([np.cos(t), 0.34 * np.sin(t)], 1), np.stack([-np.cos(t), -0.34 * np.sin(t)], 1)]
+    )
     for i in range(n):
         c, s = np.cos(turns[i]) * sizes[i], np.sin(turns[i]) * sizes[i]
-        colour = mix(lush, (16, 30, 16), -tints[i]) if tints[i] < 0 else mix(lush, (214, 226, 140), tints[i] * i / n)
+        colour = (
+            mix(lush, (16, 30, 16), -tints[i])
+            if tints[i] < 0
+            else mix(lush, (214, 226, 140), tints[i] * i / n)
+        )
         centre = np.array([xs[i], ys[i]])
         shape(image, blade @ np.array([[c, s], [-s, c]]) + centre, colour)
         rib = np.array([c, s])
@@ -140,7 +147,9 @@ def _tiles(rng: np.random.Generator, h: int, w: int) -> Scene:
         for column in range(-1, int(w / size) + 2):
             x = column * size + offset[0] - size + (size / 2 if brick and row % 2 else 0)
             y = row * size + offset[1] - size
-            colour = mix(mix(base, other, float((row + column) % 2)), (255, 255, 255), float(rng.uniform(0, 0.14)))
+            colour = mix(
+                mix(base, other, float((row + column) % 2)), (255, 255, 255), float(rng.uniform(0, 0.14))
+            )
             rectangle(image, (x + 2, y + 2, x + size - 2, y + size - 2), colour)
             segments.append((x + size / 2, y + size / 2))
     grey = cv().cvtColor(image, cv().COLOR_RGB2GRAY)
@@ -178,12 +187,20 @@ def _facade(rng: np.random.Generator, h: int, w: int) -> Scene:
             rectangle(image, (x - 4, y - 4, x + ww + 4, y + wh + 4), frame)
             rectangle(image, (x, y, x + ww, y + wh), glass)
             if rng.random() < 0.5:
-                rectangle(image, (x, y, x + ww * rng.uniform(0.2, 0.5), y + wh), mix(_any_colour(rng), glass, 0.4))
+                rectangle(
+                    image, (x, y, x + ww * rng.uniform(0.2, 0.5), y + wh), mix(_any_colour(rng), glass, 0.4)
+                )
             rectangle(image, (x + ww / 2 - 2, y, x + ww / 2 + 2, y + wh), frame)
             rectangle(image, (x, y + wh * 0.4, x + ww, y + wh * 0.4 + 3), frame)
             rectangle(image, (x - 8, y + wh + 4, x + ww + 8, y + wh + 10), mix(frame, (60, 60, 60), 0.25))
             if awning:
-                strip = pattern("stripes", max(6, int(dh * 0.14)), max(8, int(ww + 12)), ww / 5, (_any_colour(rng), (246, 244, 238), (246, 244, 238)))
+                strip = pattern(
+                    "stripes",
+                    max(6, int(dh * 0.14)),
+                    max(8, int(ww + 12)),
+                    ww / 5,
+                    (_any_colour(rng), (246, 244, 238), (246, 244, 238)),
+                )
                 top, left = int(y) - 8, int(x) - 6
                 view = image[max(0, top) : top + strip.shape[0], max(0, left) : left + strip.shape[1]]
                 view[:] = strip[: view.shape[0], : view.shape[1]]
@@ -206,11 +223,22 @@ def _shelf(rng: np.random.Generator, h: int, w: int) -> Scene:
             rectangle(image, (x, floor - tall, x + thick, floor), colour)
             rectangle(image, (x, floor - tall, x + 2, floor), mix(colour, (0, 0, 0), 0.45))
             for share in (0.12, 0.86):
-                rectangle(image, (x + 3, floor - tall * share, x + thick - 2, floor - tall * share + 4), mix(colour, (250, 240, 200), 0.7))
+                rectangle(
+                    image,
+                    (x + 3, floor - tall * share, x + thick - 2, floor - tall * share + 4),
+                    mix(colour, (250, 240, 200), 0.7),
+                )
             if thick > 22:
                 label = np.zeros((int(thick * 0.5), int(tall * 0.6), 3), np.uint8)
                 label[:] = colour
-                text(label, " ".join(words.title(rng)), (label.shape[1] / 2, label.shape[0] / 2), label.shape[1] * 0.95, mix(colour, (255, 250, 230), 0.8), height=label.shape[0] * 0.6)
+                text(
+                    label,
+                    " ".join(words.title(rng)),
+                    (label.shape[1] / 2, label.shape[0] / 2),
+                    label.shape[1] * 0.95,
+                    mix(colour, (255, 250, 230), 0.8),
+                    height=label.shape[0] * 0.6,
+                )
                 turned = np.ascontiguousarray(label[::-1].transpose(1, 0, 2)[:, ::-1])
                 y0, x0 = int(floor - tall * 0.78), int(x + thick * 0.25)
                 if x0 >= 0 and y0 >= 0:
@@ -231,9 +259,11 @@ def _gravel(rng: np.random.Generator, h: int, w: int) -> Scene:
     for i in range(n):
         at = (rng.uniform(0, w), rng.uniform(0, h))
         r = rng.uniform(6, 16) if i < n * 0.9 else rng.uniform(16, 30)
-        colour = mix(base, (246, 240, 228) if rng.random() < 0.5 else (60, 54, 50), float(rng.uniform(0, 0.6)))
+        colour = mix(
+            base, (246, 240, 228) if rng.random() < 0.5 else (60, 54, 50), float(rng.uniform(0, 0.6))
+        )
         outline = ellipse_points((0, 0), (r, r * rng.uniform(0.6, 1)), rng.uniform(0, 3), 11)
-        shape(image, outline + (at[0] + 2, at[1] + 3), mix(base, (10, 8, 6), 0.8))
+        shape(image, outline + np.add(at, (2, 3)), mix(base, (10, 8, 6), 0.8))
         shape(image, outline + at, colour)
         shape(image, outline * 0.55 + (at[0] - r * 0.2, at[1] - r * 0.2), mix(colour, (255, 255, 255), 0.18))
         if r > 14:
@@ -249,11 +279,16 @@ def _bricks(rng: np.random.Generator, h: int, w: int) -> Scene:
     for row in range(int(h / bh) + 2):
         for column in range(-1, int(w / bw) + 2):
             x, y = column * bw + (bw / 2 if row % 2 else 0), row * bh - bh / 2
-            colour = mix(base, (240, 220, 190) if rng.random() < 0.5 else (50, 30, 26), float(rng.uniform(0, 0.35)))
+            colour = mix(
+                base, (240, 220, 190) if rng.random() < 0.5 else (50, 30, 26), float(rng.uniform(0, 0.35))
+            )
             rectangle(image, (x + 2, y + 2, x + bw - 2, y + bh - 2), colour)
     grey = cv().cvtColor(image, cv().COLOR_RGB2GRAY)
     factor = relief(grey, 0.0015, 1.0) * (1 + 0.5 * fractal(rng, h, w, 12, 4))
-    return _scene(shade(image, factor), [(x, y) for x in np.arange(bw, w, 2 * bw) for y in np.arange(bh, h, 3 * bh)][:20])
+    return _scene(
+        shade(image, factor),
+        [(x, y) for x in np.arange(bw, w, 2 * bw) for y in np.arange(bh, h, 3 * bh)][:20],
+    )
 
 
 def _meadow(rng: np.random.Generator, h: int, w: int) -> Scene:
@@ -265,14 +300,17 @@ def _meadow(rng: np.random.Generator, h: int, w: int) -> Scene:
         x = np.linspace(0, w, 30)
         y = horizon - 18 + 14 * k + 16 * np.sin(x / w * rng.uniform(4, 9) + rng.uniform(0, 6))
         shape(image, [*np.stack([x, y], 1), (w, h), (0, h)], mix((110, 140, 150), (70, 110, 50), k / 2))
-    ground = shade(_filled(h, w, _tone(rng, (84, 120, 52), (128, 128, 60), (168, 148, 98))), 1 + 0.8 * fractal(rng, h, w, 16, 4))
+    ground = shade(
+        _filled(h, w, _tone(rng, (84, 120, 52), (128, 128, 60), (168, 148, 98))),
+        1 + 0.8 * fractal(rng, h, w, 16, 4),
+    )
     image[int(horizon) + 12 :] = ground[int(horizon) + 12 :]
     segments = [(w * f, horizon / 2) for f in (0.25, 0.75)]
     for _ in range(int(rng.integers(60, 140))):
-        x, y = rng.uniform(0, w), rng.uniform(horizon + 14, h)
-        size = 6 + 30 * (y - horizon) / h
-        tip = (x + rng.uniform(-0.5, 0.5) * size, y - size)
-        stroke(image, [(x, y), tip], _tone(rng, (60, 96, 36), (140, 160, 70)), 2)
+        left, low = rng.uniform(0, w), rng.uniform(horizon + 14, h)
+        size = 6 + 30 * (low - horizon) / h
+        tip = (left + rng.uniform(-0.5, 0.5) * size, low - size)
+        stroke(image, [(left, low), tip], _tone(rng, (60, 96, 36), (140, 160, 70)), 2)
         if rng.random() < 0.3:
             disc(image, tip, size * 0.16, _any_colour(rng))
             segments.append(tip)

@@ -1,9 +1,8 @@
-"""Things with a body: mug, plate, can, coin, pin badge, circuit board, toy van, quilt."""
+"""Things with a body: coin, pin badge, circuit board, toy van, quilt."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ilias_fast.datasets.generate.drawing import (
     PATTERNS,
@@ -11,7 +10,6 @@ from ilias_fast.datasets.generate.drawing import (
     Mask,
     cv,
     disc,
-    ellipse_points,
     fractal,
     mix,
     paragraph,
@@ -26,154 +24,11 @@ from ilias_fast.datasets.generate.drawing import (
     text,
     text_on_circle,
 )
-from ilias_fast.datasets.generate.motifs import draw_motif
+from ilias_fast.datasets.generate.motifs import MOTIFS, draw_motif, make_motif
 from ilias_fast.datasets.generate.palettes import METALS
 from ilias_fast.datasets.generate.sprites import Attributes, finish
 
-__all__ = ["board", "can", "coin", "metal", "mug", "pin", "plate", "quilt", "van"]
-
-
-def _cylinder(flat: Image, width: int, sag: float) -> Image:
-    """Wrap the middle of a flat print around an upright cylinder seen from slightly above."""
-    height = flat.shape[0]
-    u = (np.arange(width, dtype=np.float32) + 0.5) / width * 2 - 1
-    x = (np.arcsin(u) / np.pi + 0.5) * flat.shape[1]
-    y = np.arange(height, dtype=np.float32)[:, None] - sag * np.sqrt(np.maximum(0, 1 - u * u))[None, :] + sag
-    wrapped: Image = cv().remap(
-        flat, np.broadcast_to(x, (height, width)).astype(np.float32), y.astype(np.float32), cv().INTER_LINEAR, borderMode=cv().BORDER_REPLICATE
-    )
-    return wrapped
-
-
-def _roundness(width: int) -> NDArray[np.float32]:
-    """Brightness [W] across a glossy cylinder lit from the left."""
-    u = np.linspace(-1, 1, width, dtype=np.float32)
-    body = 0.45 + 0.62 * np.sqrt(np.maximum(0, 1 - (u + 0.25) ** 2 / 1.6))
-    return (body + 0.35 * np.exp(-((u + 0.45) ** 2) / 0.012)).astype(np.float32)
-
-
-def mug(a: Attributes) -> tuple[Image, Mask]:
-    """Mug with handle, a band of pattern, the picture and a slogan."""
-    h, w, body = 440, 512, 372
-    rng, p = a.rng(), a.colours
-    main, second, third = p.three
-    glaze = (p.paper, mix(main, p.paper, 0.15), mix(p.ink, main, 0.3))[int(rng.integers(3))]
-    ink = p.paper if sum(glaze) < 380 else p.ink
-    flat = np.empty((400, 560, 3), np.uint8)
-    flat[:] = glaze
-    flat[30:74] = pattern(a.pattern, 44, 560, 44, (second, third, p.paper))
-    flat[352:384] = pattern(a.pattern, 32, 560, 32, (third, second, p.paper))
-    if rng.random() < 0.55:
-        rectangle(flat, (156, 96, 404, 284), ink)
-        flat[100:281, 160:401] = a.illustration(181, 241)
-    else:
-        draw_motif(flat, a.emblem(), (280, 188), 88, (main if glaze != main else third, third, ink), mirrored=a.mirrored)
-        for x in (120, 440):
-            draw_motif(flat, a.emblem(), (x, 200), 48, (second, main, ink), mirrored=a.mirrored)
-    text(flat, f"{a.title[0]} {a.title[1]}", (280, 318), 250, ink, font=int(rng.integers(3)), weight=1.7, height=30)
-    wrapped = shade(_cylinder(flat, body, 26), np.broadcast_to(_roundness(body), (400, body)).astype(np.float32))
-    rgb = np.zeros((h, w, 3), np.uint8)
-    alpha = np.zeros((h, w), np.uint8)
-    handle = ellipse_points((body - 6, 220), (118, 118), n=60)
-    tone = mix(glaze, p.ink, 0.25)
-    stroke(alpha, handle, 255, 40, closed=True)
-    stroke(rgb, handle, tone, 40, closed=True)
-    stroke(rgb, handle - 5, mix(glaze, (255, 255, 255), 0.25), 12, closed=True)
-    side = np.zeros((h, w), np.uint8)
-    rim, foot = ellipse_points((body / 2, 34), (body / 2 - 1, 30), n=60), ellipse_points((body / 2, 400), (body / 2 - 8, 30), n=60)
-    shape(side, [(0, 34), (body - 1, 34), (body - 9, 400), (8, 400)], 255)
-    shape(side, rim, 255)
-    shape(side, foot, 255)
-    rgb[:, :body][side[:, :body] > 0] = cv().copyMakeBorder(wrapped, 20, 20, 0, 0, cv().BORDER_REPLICATE)[:h][side[:, :body] > 0]
-    np.maximum(alpha, side, out=alpha)
-    shape(rgb, rim, mix(glaze, (255, 255, 255), 0.45))
-    shape(rgb, ellipse_points((body / 2, 36), (body / 2 - 10, 23), n=60), mix(glaze, p.ink, 0.55))
-    shape(rgb, ellipse_points((body / 2, 42), (body / 2 - 24, 15), n=60), (86, 54, 34))
-    return finish(rgb, alpha, bevel=0.006, gloss=0.08)
-
-
-def plate(a: Attributes) -> tuple[Image, Mask]:
-    """Plate with a painted rim and a picture or emblem in the middle."""
-    n = 512
-    rng, p = a.rng(), a.colours
-    main, second, third = p.three
-    c = (n / 2, n / 2)
-    rgb = np.empty((n, n, 3), np.uint8)
-    rgb[:] = mix(p.paper, (255, 255, 255), 0.4)
-    disc(rgb, c, 252, main if rng.random() < 0.5 else mix(p.paper, (255, 255, 255), 0.3))
-    ring(rgb, c, 244, second, 6)
-    emblem = a.emblem()
-    count = int(rng.integers(9, 16))
-    for i in range(count):
-        t = 2 * np.pi * i / count
-        place = (n / 2 + 208 * np.cos(t), n / 2 + 208 * np.sin(t))
-        draw_motif(rgb, emblem, place, 30, (second, third, p.ink), angle=-t - np.pi / 2, mirrored=a.mirrored)
-        t += np.pi / count
-        disc(rgb, (n / 2 + 214 * np.cos(t), n / 2 + 214 * np.sin(t)), 8, third)
-    for radius, colour, width in ((170, p.ink, 3), (162, third, 7)):
-        ring(rgb, c, radius, colour, width)
-    well = a.illustration(320, 320) if rng.random() < 0.6 else pattern(a.pattern, 320, 320, 32, (p.paper, mix(main, p.paper, 0.4), mix(second, p.paper, 0.4)))
-    mask = np.zeros((320, 320), np.uint8)
-    disc(mask, (160, 160), 154, 255)
-    cv().copyTo(well, mask, rgb[96:416, 96:416])
-    if not rng.random() < 0.4:
-        disc(rgb, c, 66, p.paper)
-        ring(rgb, c, 66, p.ink, 3)
-        draw_motif(rgb, emblem, c, 52, (main, third, p.ink), mirrored=a.mirrored)
-    height = np.zeros((n, n), np.uint8)
-    for radius, level in ((252, 120), (236, 255), (176, 170), (160, 90)):
-        disc(height, c, radius, level)
-    rgb = shade(rgb, relief(height, 0.0035, 4.0))
-    alpha = np.zeros((n, n), np.uint8)
-    disc(alpha, c, 253, 255)
-    return finish(rgb, alpha, gloss=0.16, bevel=0.006)
-
-
-def can(a: Attributes) -> tuple[Image, Mask]:
-    """Drink can: brand, picture, emblem, small print and bar code on a cylinder with metal ends."""
-    h, w = 512, 272
-    rng, p = a.rng(), a.colours
-    main, second, third = p.three
-    flat = np.empty((430, 420, 3), np.uint8)
-    flat[:] = main
-    band = int(rng.integers(40, 80))
-    flat[:band] = pattern(a.pattern, band, 420, 30, (second, mix(second, p.paper, 0.4), third))
-    flat[-band:] = pattern(a.pattern, band, 420, 30, (third, second, p.paper))
-    picture = a.illustration(150, 420)
-    y = 236 if rng.random() < 0.6 else 86
-    flat[y : y + 150] = picture
-    for edge in (y - 5, y + 150):
-        flat[edge : edge + 5] = p.paper
-    base = 158 if y > 200 else 318
-    ink = p.paper if sum(main) < 430 else p.ink
-    font = int(rng.integers(3))
-    text(flat, a.title[0], (210, base - 28), 190, ink, font=font, weight=2.0, height=40)
-    text(flat, a.title[1], (210, base + 24), 170, ink, font=4 if rng.random() < 0.4 else font, weight=1.8, height=34)
-    shape(flat, ellipse_points((210, y + 75), (62, 56), n=40), p.paper)
-    draw_motif(flat, a.emblem(), (210, y + 75), 46, (main, third, p.ink), mirrored=a.mirrored)
-    text(flat, f"{a.number} ml", (210, 412 - band), 60, ink, height=15, weight=1.4)
-    paragraph(flat, a.print(18), (66, base - 40, 116, base + 40), 6, ink)
-    bars = np.cumsum(rng.integers(2, 6, 12))
-    rectangle(flat, (310, base - 34, 312 + int(bars[-1]), base + 34), (250, 250, 250))
-    for x in bars[:-1]:
-        rectangle(flat, (310 + int(x), base - 30, 311 + int(x), base + 28), (20, 20, 20))
-    wrapped = shade(_cylinder(flat, w, 16), np.broadcast_to(_roundness(w), (430, w)).astype(np.float32))
-    rgb = np.zeros((h, w, 3), np.uint8)
-    metal = np.clip(_roundness(w) * 190, 0, 255).astype(np.uint8)
-    rgb[:] = metal[None, :, None]
-    rgb[40:470] = wrapped
-    neck = [(0, 62), (16, 34), (w - 17, 34), (w - 1, 62), (w - 1, 452), (w - 20, 486), (19, 486), (0, 452)]
-    alpha = np.zeros((h, w), np.uint8)
-    shape(alpha, neck, 255)
-    top, base_ring = ellipse_points((w / 2, 34), (w / 2 - 16, 18), n=50), ellipse_points((w / 2, 486), (w / 2 - 20, 16), n=50)
-    shape(alpha, top, 255)
-    shape(alpha, base_ring, 255)
-    shape(rgb, top, (206, 210, 214))
-    shape(rgb, ellipse_points((w / 2, 36), (w / 2 - 26, 13), n=50), (150, 154, 160))
-    shape(rgb, ellipse_points((w / 2, 38), (26, 7), n=30), (214, 218, 222))
-    shape(rgb, ellipse_points((w / 2 + 8, 38), (8, 3), n=20), (90, 92, 96))
-    stroke(rgb, [(4, 60), (w / 2, 70), (w - 5, 60)], (160, 162, 166), 2)
-    return finish(rgb, alpha, bevel=0.004, gloss=0.06)
+__all__ = ["board", "coin", "metal", "pin", "quilt", "van"]
 
 
 def coin(a: Attributes) -> tuple[Image, Mask]:
@@ -184,22 +39,34 @@ def coin(a: Attributes) -> tuple[Image, Mask]:
     height = np.zeros((n, n), np.uint8)
     disc(height, c, 252, 190)
     disc(height, c, 236, 90)
-    beads = int(rng.integers(40, 72))
+    beads, rim = int(rng.integers(24, 72)), make_motif(tuple(MOTIFS)[int(rng.integers(len(MOTIFS)))], rng)
+    beaded = rng.random() < 0.4
     for i in range(beads):
         t = 2 * np.pi * i / beads
-        disc(height, (n / 2 + 226 * np.cos(t), n / 2 + 226 * np.sin(t)), 6, 200)
+        place = (n / 2 + 226 * np.cos(t), n / 2 + 226 * np.sin(t))
+        if beaded:
+            disc(height, place, 6, 200)
+        elif beads < 48:
+            draw_motif(height, rim, place, 13, (200, 120, 60), angle=-t - np.pi / 2)
     text_on_circle(height, f"{a.title[0]} {a.title[1]}", c, 192, 32, 220)
     text_on_circle(height, str(1000 + a.number), c, 192, 36, 220, below=True)
-    ring(height, c, 160, 190, 4)
+    ring(height, c, 160, 190, int(rng.integers(2, 9)))
     picture = cv().cvtColor(a.illustration(300, 300), cv().COLOR_RGB2GRAY)
     mask = np.zeros((300, 300), np.uint8)
     disc(mask, (150, 150), 150, 255)
-    field = cv().addWeighted(picture, 0.35, picture, 0.0, 60.0)
+    field = cv().addWeighted(picture, 0.7, picture, 0.0, 30.0)
     cv().copyTo(field, mask, height[106:406, 106:406])
     draw_motif(height, a.emblem(), c, 112, (235, 150, 60), mirrored=a.mirrored)
     for i in range(int(rng.integers(3, 7))):
         t = rng.uniform(0, 2 * np.pi)
-        draw_motif(height, a.emblem(), (n / 2 + 136 * np.cos(t), n / 2 + 136 * np.sin(t)), 20, (200, 120, 60), angle=i)
+        draw_motif(
+            height,
+            a.emblem(),
+            (n / 2 + 136 * np.cos(t), n / 2 + 136 * np.sin(t)),
+            20,
+            (200, 120, 60),
+            angle=i,
+        )
     light = relief(height, 0.0062, 1.5)
     polish = 0.5 + 0.4 * fractal(rng, n, n, 220, 3) + 0.14 * (height.astype(np.float32) / 255 - 0.5)
     share = np.clip(polish + (light - 1) * 0.55, 0, 1)[..., None]
@@ -239,9 +106,15 @@ def pin(a: Attributes) -> tuple[Image, Mask]:
     spokes = int(rng.integers(8, 15))
     for i in range(spokes):
         first, last = 2 * np.pi * i / spokes, 2 * np.pi * (i + 0.5) / spokes
-        wedge = [c, c + 190 * np.array([np.cos(first), np.sin(first)]), c + 190 * np.array([np.cos(last), np.sin(last)])]
+        wedge = [
+            c,
+            c + 190 * np.array([np.cos(first), np.sin(first)]),
+            c + 190 * np.array([np.cos(last), np.sin(last)]),
+        ]
         shape(rgb, wedge, mix(main, second, 0.55))
-        disc(rgb, c + 182 * np.array([np.cos(first + 0.12), np.sin(first + 0.12)]), 9, (third, p.paper)[i % 2])
+        disc(
+            rgb, c + 182 * np.array([np.cos(first + 0.12), np.sin(first + 0.12)]), 9, (third, p.paper)[i % 2]
+        )
     picture = a.illustration(270, 270)
     mask = np.zeros((270, 270), np.uint8)
     disc(mask, (135, 135), 132, 255)
@@ -295,7 +168,15 @@ def board(a: Attributes) -> tuple[Image, Mask]:
         else:
             rectangle(rgb, (x, y, x + 10, y + 22), (200, 200, 204))
             rectangle(rgb, (x, y + 5, x + 10, y + 17), (46, 42, 40))
-        text(rgb, f"{'RCLQ'[int(rng.integers(4))]}{int(rng.integers(99))}", (x + 12, y + 31), 20, silk, font=3, height=8)
+        text(
+            rgb,
+            f"{'RCLQ'[int(rng.integers(4))]}{int(rng.integers(99))}",
+            (x + 12, y + 31),
+            20,
+            silk,
+            font=3,
+            height=8,
+        )
     slots = [(60, 56), (300, 50), (70, 216), (292, 226), (190, 130)]
     for i in rng.permutation(len(slots))[:4]:
         x, y = slots[int(i)]
@@ -306,7 +187,13 @@ def board(a: Attributes) -> tuple[Image, Mask]:
         rectangle(rgb, (x, y, x + cw, y + ch), (30, 30, 34))
         rectangle(rgb, (x, y, x + cw, y + ch), (66, 66, 72), 2)
         disc(rgb, (x + 11, y + 11), 4, (90, 90, 96))
-        paragraph(rgb, [a.title[int(i) % 2], f"X{a.number * 7}", *a.print(12)[int(i) : int(i) + 2]], (x + 10, y + 18, x + cw - 10, y + ch - 8), 3, (190, 192, 196))
+        paragraph(
+            rgb,
+            [a.title[int(i) % 2], f"X{a.number * 7}", *a.print(12)[int(i) : int(i) + 2]],
+            (x + 10, y + 18, x + cw - 10, y + ch - 8),
+            3,
+            (190, 192, 196),
+        )
     for _ in range(int(rng.integers(3, 6))):
         at = (rng.uniform(50, w - 50), rng.uniform(50, h - 50))
         disc(rgb, at, 21, (24, 26, 32))
@@ -324,7 +211,9 @@ def board(a: Attributes) -> tuple[Image, Mask]:
             disc(rgb, (x, y), 14, gold)
             disc(rgb, (x, y), 8, (18, 18, 20))
     grey = cv().cvtColor(rgb, cv().COLOR_RGB2GRAY)
-    return finish(shade(rgb, relief(grey, 0.0015, 1.0)), rounded_mask(h, w, (1, 1, w - 2, h - 2), 12), gloss=0.14)
+    return finish(
+        shade(rgb, relief(grey, 0.0015, 1.0)), rounded_mask(h, w, (1, 1, w - 2, h - 2), 12), gloss=0.14
+    )
 
 
 def van(a: Attributes) -> tuple[Image, Mask]:
@@ -351,7 +240,15 @@ def van(a: Attributes) -> tuple[Image, Mask]:
     disc(rgb, (296, 112), 48, p.ink)
     disc(rgb, (296, 112), 44, third)
     draw_motif(rgb, a.emblem(), (296, 112), 36, (p.paper, main, p.ink), mirrored=a.mirrored)
-    text(rgb, f"tel {a.number}-{a.number * 3 % 997}  {' '.join(a.print(3))}", (170, 204), 270, p.ink, weight=1.2, height=17)
+    text(
+        rgb,
+        f"tel {a.number}-{a.number * 3 % 997}  {' '.join(a.print(3))}",
+        (170, 204),
+        270,
+        p.ink,
+        weight=1.2,
+        height=17,
+    )
     shape(rgb, [(362, 56), (388, 56), (426, 128), (362, 128)], (150, 196, 214))
     shape(rgb, [(366, 60), (380, 60), (396, 124), (380, 124)], (206, 232, 240))
     stroke(rgb, [(354, 44), (354, 244), (444, 244), (446, 132)], mix(main, p.ink, 0.5), 2)
@@ -390,14 +287,26 @@ def quilt(a: Attributes) -> tuple[Image, Mask]:
             kind = rng.random()
             if kind < 0.4:
                 rectangle(rgb, (x, y, x + size, y + size), first)
-                draw_motif(rgb, emblem, (x + size / 2, y + size / 2), size * 0.4, (second, third, ground[int(order[3])]), angle=float(rng.integers(4)) * np.pi / 2, mirrored=a.mirrored)
+                draw_motif(
+                    rgb,
+                    emblem,
+                    (x + size / 2, y + size / 2),
+                    size * 0.4,
+                    (second, third, ground[int(order[3])]),
+                    angle=float(rng.integers(4)) * np.pi / 2,
+                    mirrored=a.mirrored,
+                )
             else:
                 name = PATTERNS[(own + int(rng.integers(3))) % len(PATTERNS)]
-                rgb[y : y + size, x : x + size] = pattern(name, size, size, size / float(rng.integers(3, 6)), (first, second, third))
+                rgb[y : y + size, x : x + size] = pattern(
+                    name, size, size, size / float(rng.integers(3, 6)), (first, second, third)
+                )
             for k in range(3, size - 3, 10):
                 for u, v in ((x + k, y + 4), (x + k, y + size - 5), (x + 4, y + k), (x + size - 5, y + k)):
                     horizontal = v in (y + 4, y + size - 5)
-                    rectangle(rgb, (u, v, u + (4 if horizontal else 0), v + (0 if horizontal else 4)), p.paper)
+                    rectangle(
+                        rgb, (u, v, u + (4 if horizontal else 0), v + (0 if horizontal else 4)), p.paper
+                    )
     weave = pattern("checks", h, w, 3, ((235, 235, 235), (255, 255, 255), (245, 245, 245)))[..., 0]
     rgb = shade(rgb, (weave.astype(np.float32) / 250) * (1 + 0.16 * fractal(rng, h, w, 120, 3)))
     alpha = np.zeros((h, w), np.uint8)

@@ -67,7 +67,7 @@ class Family:
     draw: Callable[[Attributes], tuple[Image, Mask]]
     describe: Callable[[Attributes], str]
     details: tuple[str, ...]
-    """Details by which a near-duplicate may differ: some of title, motif, art, pattern, palette, mirror, layout."""
+    """What near-duplicates may change: some of title, motif, art, pattern, palette, mirror, layout."""
 
 
 def random_attributes(rng: np.random.Generator) -> Attributes:
@@ -151,8 +151,8 @@ def _outline(opaque: NDArray[np.bool_]) -> NDArray[np.float64]:
     right = opaque.shape[1] - opaque[rows, ::-1].argmax(axis=1)
     corners = [(x, y) for x in (left, right) for y in (rows, rows + 1)]
     points = np.concatenate([np.stack(corner, axis=1) for corner in corners])
-    hull = cv().convexHull(points.astype(np.float32))
-    return hull[:, 0, :].astype(np.float64)
+    hull: NDArray[np.float64] = cv().convexHull(points.astype(np.float32))[:, 0, :].astype(np.float64)
+    return hull
 
 
 def finish(
@@ -160,7 +160,7 @@ def finish(
 ) -> tuple[Image, Mask]:
     """Make a flat drawing look like a thing: a lit rim, light falling off from the upper left, paper grain.
 
-    `bevel` is the strength of the rim, `gloss` the share of light on the bright side, `grain` a noise seed or 0.
+    `bevel` is the strength of the rim, `gloss` the share of light on the bright side, `grain` a seed or 0.
     """
     height, width = alpha.shape
     factor = relief(alpha, bevel, blur=3.0)
