@@ -130,6 +130,15 @@ def test_unreadable_image_is_a_placeholder(tmp_path: Path, rng: np.random.Genera
     assert broken in page.words
 
 
+def test_the_same_data_give_the_same_page(tmp_path: Path, rng: np.random.Generator) -> None:
+    data = make_data(rng)
+    broken = data.queries[0].positives[0]
+    data = dataclasses.replace(data, image=lambda id_: b"?" if id_ == broken else picture(id_))
+    first, second = (write_report(tmp_path / name, data).read_bytes() for name in ("a.html", "b.html"))
+    assert first == second
+    assert b"not an image file of a known format" in first
+
+
 def test_image_formats() -> None:
     buffer = io.BytesIO()
     Image.new("RGBA", (300, 200), (255, 0, 0, 0)).save(buffer, "PNG")

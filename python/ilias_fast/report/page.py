@@ -95,6 +95,7 @@ class Page:
     overview: Rows
     queries: list[QueryRow]
     with_categories: bool
+    with_junk: bool
     scatters: list[tuple[MethodRow, Scatter]]
     breakdowns: list[Breakdown]
     subcategories: Table | None
@@ -137,7 +138,7 @@ def build_page(data: ReportData, options: ReportOptions, pictures: Pictures) -> 
         )
         for q, query in enumerate(data.queries)
     ]
-    with_subcategories = _table("Mid-level categories", data.methods, [m.subcategories for m in data.methods])
+    subcategories = _table("Mid-level categories", data.methods, [m.subcategories for m in data.methods])
     return Page(
         title=data.title,
         metric=_metric(data.k),
@@ -156,9 +157,10 @@ def build_page(data: ReportData, options: ReportOptions, pictures: Pictures) -> 
         ),
         queries=query_rows,
         with_categories=any(query.category for query in data.queries),
+        with_junk=any(query.junk for query in data.queries),
         scatters=_scatters(data, methods, base, others),
         breakdowns=_breakdowns(data),
-        subcategories=with_subcategories if with_subcategories.rows else None,
+        subcategories=subcategories if subcategories.rows else None,
         strips=strips,
         categories=sorted({strip.category for strip in strips if strip.category}),
         counts={

@@ -135,7 +135,10 @@ def _load(image: ImageLoader, id_: str, side: int, quality: int) -> Thumbnail:
         IndexError,
         pil_image.DecompressionBombError,
     ) as cause:
-        return Thumbnail(None, (4, 3), f"{type(cause).__name__}: {cause}")
+        # Pillow names its own buffer there, not the image.
+        unknown = isinstance(cause, pil_image.UnidentifiedImageError)
+        text = "not an image file of a known format" if unknown else f"{type(cause).__name__}: {cause}"
+        return Thumbnail(None, (4, 3), text)
 
 
 def _rgb(array: np.ndarray) -> np.ndarray:
