@@ -92,7 +92,11 @@ def test_chamfer_of_identical_and_opposite_codes(cpu_level: str) -> None:
         ),
         (lambda: chamfer(np.zeros((2, 4), np.uint8), np.zeros((2, 8), np.uint8), [0, 2]), ShapeError, "8"),
         (lambda: chamfer(np.zeros((2, 4), np.uint8), np.zeros((2, 4), np.uint8), [0, 3]), ShapeError, "3"),
-        (lambda: chamfer(np.zeros((2, 4), np.uint8), np.zeros((2, 4), np.uint8), [1, 2]), ParameterError, "1"),
+        (
+            lambda: chamfer(np.zeros((2, 4), np.uint8), np.zeros((2, 4), np.uint8), [1, 2]),
+            ParameterError,
+            "1",
+        ),
         (
             lambda: chamfer(np.zeros((2, 4), np.uint8), np.zeros((2, 4), np.uint8), [0, 2, 1, 2]),
             ParameterError,
@@ -103,7 +107,11 @@ def test_chamfer_of_identical_and_opposite_codes(cpu_level: str) -> None:
             ParameterError,
             "decrease",
         ),
-        (lambda: chamfer(np.zeros((2, 4), np.uint8), np.zeros((2, 4), np.uint8), []), (ShapeError, DtypeError), "off"),
+        (
+            lambda: chamfer(np.zeros((2, 4), np.uint8), np.zeros((2, 4), np.uint8), []),
+            (ShapeError, DtypeError),
+            "off",
+        ),
         (
             lambda: chamfer(np.zeros((2, 4), np.uint8), np.zeros((2, 4), np.uint8), [0, 2], threads=0),
             ParameterError,
@@ -175,7 +183,9 @@ def test_verification_finds_the_true_map(
     assert found >= least * 40
 
 
-@pytest.mark.parametrize(("count", "threshold", "most"), [(20, 12, 5), (100, 12, 6.5), (300, 12, 8.5), (100, 4, 5)])
+@pytest.mark.parametrize(
+    ("count", "threshold", "most"), [(20, 12, 5), (100, 12, 6.5), (300, 12, 8.5), (100, 4, 5)]
+)
 def test_random_pairs_reach_few_inliers(
     rng: np.random.Generator, count: int, threshold: float, most: float
 ) -> None:

@@ -50,7 +50,10 @@ def chamfer(
 
 
 def inliers(
-    model: NDArray[np.float64], query_xy: NDArray[np.float32], database_xy: NDArray[np.float32], threshold: float
+    model: NDArray[np.float64],
+    query_xy: NDArray[np.float32],
+    database_xy: NDArray[np.float32],
+    threshold: float,
 ) -> NDArray[np.bool_]:
     """Which correspondences a model explains."""
     mapped = query_xy.astype(np.float64) @ model[:, :2].T + model[:, 2]

@@ -97,7 +97,9 @@ class SpatialOptions:
         )
         _expect(_whole(self.min_inliers, 0), "min_inliers", "a whole number from 0", self.min_inliers)
         _expect(self.score in ("significance", "inliers"), "score", "'significance' or 'inliers'", self.score)
-        _expect(_number(self.ratio) and 0 < self.ratio <= 1, "ratio", "a number above 0, at most 1", self.ratio)
+        _expect(
+            _number(self.ratio) and 0 < self.ratio <= 1, "ratio", "a number above 0, at most 1", self.ratio
+        )
         for name in ("geometry", "mutual"):
             _expect(isinstance(getattr(self, name), bool), name, "True or False", getattr(self, name))
         _check_descriptors(self.query_descriptors, self.database_descriptors)
@@ -109,7 +111,15 @@ class SpatialOptions:
     def core_fields(self) -> tuple[int, float, bool, float, int, str, bool]:
         """Return the fields in the order the core takes them."""
         distance = min(self.max_distance, 2**31)
-        return (distance, self.ratio, self.mutual, self.threshold, self.min_inliers, self.score, self.geometry)
+        return (
+            distance,
+            self.ratio,
+            self.mutual,
+            self.threshold,
+            self.min_inliers,
+            self.score,
+            self.geometry,
+        )
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,9 @@ def _within(run: Run, shortlist: int) -> NDArray[np.bool_]:
     return np.asarray(rank < shortlist)
 
 
-def _options(method: Method, options: ChamferOptions | SpatialOptions | None) -> ChamferOptions | SpatialOptions:
+def _options(
+    method: Method, options: ChamferOptions | SpatialOptions | None
+) -> ChamferOptions | SpatialOptions:
     kinds: dict[str, type[ChamferOptions] | type[SpatialOptions]] = {
         "chamfer": ChamferOptions,
         "spatial": SpatialOptions,
@@ -75,7 +77,9 @@ def _options(method: Method, options: ChamferOptions | SpatialOptions | None) ->
     if options is None:
         return kind()
     if not isinstance(options, kind):
-        raise ParameterError(f"options: expected {kind.__name__} for {method!r}, found {type(options).__name__}")
+        raise ParameterError(
+            f"options: expected {kind.__name__} for {method!r}, found {type(options).__name__}"
+        )
     return options
 
 
