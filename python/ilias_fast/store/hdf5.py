@@ -36,6 +36,7 @@ __all__ = ["escape_id", "export_hdf5", "import_hdf5", "unescape_id"]
 Progress = Callable[[int, int], object]
 
 _BLOCK_BYTES = 64 << 20
+_MOST_BYTES = 512 << 20
 _CHUNK_CACHE = 32 << 20
 _ESCAPES = re.compile(r"#U([0-9a-f]{4})|\\\\U([0-9a-f]{8})|\\\\([tnr])|(\\\\\\\\)|\\(')")
 
@@ -84,7 +85,7 @@ def import_hdf5(
 
     Every file is one commit. An interrupted import is continued by the same call: files that are in the store
     are skipped, and an import that is complete is only opened. float32 features are rounded to float16 and
-    the provenance says so. Memory: blocks of about 64 MiB, aligned to the chunks of the file.
+    the provenance says so. Memory: blocks of about 64 MiB, of whole chunks if they fit 512 MiB.
 
     Args:
         source: A file, a template with `{idx}` (00000, 00001, ...), or a sequence of files.
@@ -334,7 +335,10 @@ def _copy(file: Path, writer: GlobalWriter, wanted: frozenset[str] | None, unesc
         index, features = _datasets(file, opened)
         rows, dim = features.shape
         chunk = features.chunks[0] if features.chunks else 1
-        step = max(1, _BLOCK_BYTES // (features.dtype.itemsize * dim) // chunk) * chunk
+        row_bytes = features.dtype.itemsize * dim
+        # Whole chunks, so that none is decompressed twice; unless chunks are so tall that memory forbids it.
+        step = max(1, _BLOCK_BYTES // row_bytes // chunk) * chunk
+        step = min(step, max(1, _MOST_BYTES // row_bytes))
         text = index.asstr()
         for start in range(0, rows, step):
             names = text[start : start + step].tolist()
