@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,15 @@ def test_text(root: Path) -> None:
 def test_positives_of_an_unknown_query(root: Path) -> None:
     with pytest.raises(UnknownIdError, match="no query 'a_a_000/query/Q9"):
         load_dataset(root).positives_of("a_a_000/query/Q9.jpg")
+
+
+def test_datasets_can_be_sent_to_other_processes(root: Path) -> None:
+    dataset = load_dataset(root)
+    again = pickle.loads(pickle.dumps(dataset))
+    assert again.positives == dataset.positives
+    assert again.scale == dataset.scale
+    assert list(again.distractors) == DISTRACTORS
+    assert again.category_of == dataset.category_of
 
 
 def test_datasets_are_immutable(root: Path) -> None:

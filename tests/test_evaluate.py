@@ -365,6 +365,10 @@ def test_json(tmp_path: Path) -> None:
     assert content == json.loads(saved().to_json(indent=None))
 
 
+def test_evaluations_can_be_sent_to_other_processes() -> None:
+    assert pickle.loads(pickle.dumps(saved())).to_json() == saved().to_json()
+
+
 def test_official_result_file(tmp_path: Path) -> None:
     saved().save(tmp_path / "report.pkl")
     content = pickle.loads((tmp_path / "report.pkl").read_bytes())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -180,6 +182,14 @@ def test_merging_equals_a_dictionary_of_maxima(lists: dict[str, list[tuple[int, 
     for query, found in lists.items():
         best = {"abcde"[row]: float(max(s for r, s in found if r == row)) for row, _ in found}
         assert dict(zip(run[query].ids, run[query].scores.tolist(), strict=True)) == best
+
+
+def test_runs_can_be_sent_to_other_processes() -> None:
+    run = example()
+    again = pickle.loads(pickle.dumps(run))
+    assert again == run == copy.deepcopy(run)
+    assert again.provenance == run.provenance
+    assert not again.scores.flags.writeable
 
 
 def test_unknown_query() -> None:

@@ -322,6 +322,15 @@ def test_pickles_cannot_change_or_misuse_the_reader(program: bytes, tmp_path: Pa
     assert len(Run.load(tmp_path / "run.pkl")) == 2
 
 
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("character", [0x110000, 0xFFFFFFFF])
+def test_text_in_a_pickle_must_be_unicode(order: str, character: int, tmp_path: Path) -> None:
+    numbers = np.array([ord("a"), ord("b"), character], f"{order}u4")
+    (tmp_path / "run.pkl").write_bytes(pickle.dumps(pickled(db_ids=numbers.view(f"{order}U1"))))
+    with pytest.raises(FileFormatError, match="text that is not Unicode"):
+        Run.load(tmp_path / "run.pkl")
+
+
 @pytest.mark.parametrize("extent", [10**18, 10**9, 2**63, -1])
 @pytest.mark.parametrize("code", ["U0", "S0", "f4"])
 def test_a_pickle_cannot_claim_more_than_it_holds(code: str, extent: int, tmp_path: Path) -> None:

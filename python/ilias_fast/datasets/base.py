@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -69,6 +69,12 @@ class Dataset:
         self._check_annotations()
         if self.taxonomy is not None:
             self._check_taxonomy(self.taxonomy)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        values = [getattr(self, field.name) for field in fields(self)]
+        return Dataset, tuple(
+            dict(value) if isinstance(value, MappingProxyType) else value for value in values
+        )
 
     def __repr__(self) -> str:
         return (

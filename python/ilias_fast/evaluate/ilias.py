@@ -16,7 +16,6 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -108,7 +107,7 @@ def evaluate(
         answered = [name for name, queries in asked.items() if any(query in run for query in queries)]
         names = [task] if task else answered or [name for name, queries in asked.items() if queries]
         tasks = {name: _task(run, name, asked[name], missing, judged) for name in names}
-    return Evaluation(k, official, dataset.name, run.provenance, MappingProxyType(tasks))
+    return Evaluation(k, official, dataset.name, dict(run.provenance), tasks)
 
 
 def _task(run: Run, name: str, queries: Sequence[str], missing: str, judged: _Judged) -> TaskScores:
@@ -248,4 +247,4 @@ def _group_means(bounds: Sequence[float], aps: NDArray[np.float64]) -> Mapping[s
 
 
 def _means(values: Iterable[tuple[str, Sequence[float] | NDArray[np.float64]]]) -> Mapping[str, float]:
-    return MappingProxyType({key: float(np.mean(numbers)) for key, numbers in values if len(numbers)})
+    return {key: float(np.mean(numbers)) for key, numbers in values if len(numbers)}

@@ -232,6 +232,10 @@ class Run:
         entries = self.entries(query_id)
         return RunResult([self.database_ids[row] for row in self.indices[entries]], self.scores[entries])
 
+    def __reduce__(self) -> tuple[object, ...]:
+        arrays = (self.query_ids, self.offsets, self.database_ids, self.indices, self.scores)
+        return Run, (*arrays, dict(self.provenance))
+
     def __repr__(self) -> str:
         return f"Run({len(self)} queries, {len(self.indices)} results, {len(self.database_ids)} database ids)"
 

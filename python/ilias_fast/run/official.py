@@ -197,10 +197,7 @@ def _run(
 
 def _strings(path: Path, name: str, value: object) -> tuple[str, ...]:
     if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "UO":
-        try:
-            value = value.tolist()
-        except ValueError as cause:
-            raise FileFormatError(f"{path}: {name}: not valid Unicode ({cause})") from cause
+        value = value.tolist()
     if not isinstance(value, (list, tuple)):
         raise FileFormatError(f"{path}: {name}: expected a list or vector of strings, found {_kind(value)}")
     for position, text in enumerate(value):

@@ -13,6 +13,7 @@ import math
 import pickle
 import pickletools
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,11 @@ def _assembled(content: object, dtype: object, shape: object, order: str) -> NDA
         if not isinstance(content, (bytes, bytearray)) or len(content) != count * dtype.value.itemsize:
             raise _RefusedError("an array whose shape contradicts its content")
         array = np.frombuffer(content, dtype.value, count) if content else np.empty(count, dtype.value)
+        # NumPy would hand any number to the interpreter as a character, and fail inside it.
+        if dtype.value.kind == "U" and count:
+            characters = np.frombuffer(content, np.dtype(np.uint32).newbyteorder(dtype.value.byteorder))
+            if characters.max() > sys.maxunicode:
+                raise _RefusedError("text that is not Unicode")
     return array.reshape(shape, order="C" if order == "C" else "F")
 
 
