@@ -106,11 +106,20 @@ def generate(
             raise
         where = cause.filename or root
         raise StorageError(
-            f"cannot write the benchmark: {cause.strerror or cause} ({where}); what is finished is kept, run
-            it " f"again to go on", cause.errno, where, ) from cause return GeneratedSummary(
-            root=layout.root, objects=len(plan.objects), image_queries=sum(planned.queries for planned in
-            plan.objects), positives=sum(planned.positives for planned in plan.objects),
-            distractors=plan.distractors, near_duplicates=plan.near_duplicates, reused=reused, )
+            f"cannot write the benchmark: {cause.strerror or cause} ({where}); "
+            f"what is finished is kept, run it again to go on",
+            cause.errno,
+            where,
+        ) from cause
+    return GeneratedSummary(
+        root=layout.root,
+        objects=len(plan.objects),
+        image_queries=sum(planned.queries for planned in plan.objects),
+        positives=sum(planned.positives for planned in plan.objects),
+        distractors=plan.distractors,
+        near_duplicates=plan.near_duplicates,
+        reused=reused,
+    )
 
 
 def _workers(threads: int | None) -> int:

@@ -99,7 +99,7 @@ FAMILIES: tuple[Family, ...] = (
         vessels.mug,
         lambda a: (
             f"A ceramic mug with the words {_name(a)}, bands of {a.pattern} in {a.colours.names[3]} and "
-            f"{a.colours.names[4]}, and a print of {a.theme} or {_an(a.motif)}."
+            f"{a.colours.names[4]}, and a print of {a.theme if vessels.pictured(a) else _an(a.motif)}."
         ),
         ("title", "motif", "art", "pattern", "palette", "mirror"),
     ),

@@ -95,7 +95,7 @@ class Layout:
                 f"root: {root} holds a benchmark of other parameters ({self._difference(there)}); choose "
                 f"another directory, or pass overwrite to replace it"
             )
-        complete = there.get("complete") is True
+        complete = self.has_core() and all(map(self.has_shard, range(self.plan.shards)))
         if overwrite or (not complete and there.get("libraries") != wanted["libraries"]):
             # Other versions of the libraries may draw other pixels: half a benchmark of each is neither.
             for name in _OURS:

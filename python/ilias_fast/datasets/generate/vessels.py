@@ -25,7 +25,7 @@ from ilias_fast.datasets.generate.drawing import (
 from ilias_fast.datasets.generate.motifs import draw_motif
 from ilias_fast.datasets.generate.sprites import Attributes, finish
 
-__all__ = ["can", "mug", "plate"]
+__all__ = ["can", "mug", "pictured", "plate"]
 
 
 def _cylinder(flat: Image, width: int, sag: float) -> Image:
@@ -53,6 +53,11 @@ def _roundness(width: int) -> NDArray[np.float32]:
     return factor
 
 
+def pictured(a: Attributes) -> bool:
+    """Whether a mug shows the picture, or else its emblem."""
+    return a.layout % 100 < 55
+
+
 def mug(a: Attributes) -> tuple[Image, Mask]:
     """Mug with handle, a band of pattern, the picture and a slogan."""
     h, w, body = 440, 512, 372
@@ -64,7 +69,7 @@ def mug(a: Attributes) -> tuple[Image, Mask]:
     flat[:] = glaze
     flat[30:74] = pattern(a.pattern, 44, 560, 44, (second, third, p.paper))
     flat[352:384] = pattern(a.pattern, 32, 560, 32, (third, second, p.paper))
-    if rng.random() < 0.55:
+    if pictured(a):
         rectangle(flat, (156, 96, 404, 284), ink)
         flat[100:281, 160:401] = a.illustration(181, 241)
     else:
