@@ -125,7 +125,9 @@ class _Workplace:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as cause:
-            raise StorageError(f"{path.parent}: cannot create: {cause.strerror}", cause.errno, path.parent) from cause
+            raise StorageError(
+                f"{path.parent}: cannot create: {cause.strerror}", cause.errno, path.parent
+            ) from cause
         return path
 
     @contextmanager
@@ -182,14 +184,18 @@ def run_pipeline(
     with place.stage("adapt"):
         queries, database = _adapt(place, options)
     if not len(queries) or not len(database):
-        raise DatasetError(f"{dataset.root}: none of the {'queries' if len(database) else 'database images'} can be read")
+        raise DatasetError(
+            f"{dataset.root}: none of the {'queries' if len(database) else 'database images'} can be read"
+        )
     judged: list[Judged] = []
 
     def judge(name: str, label: str, run: Run) -> None:
         with place.stage("evaluate"):
             run.save(place.at("runs", f"{name}.json"))
             # An image that could not be read has no result: a query among them counts as zero.
-            evaluation = evaluate(run, dataset, k=options.k, missing="zero", task="image", threads=options.threads)
+            evaluation = evaluate(
+                run, dataset, k=options.k, missing="zero", task="image", threads=options.threads
+            )
             evaluation.save(place.at("evaluations", f"{name}.json"))
         judged.append(Judged(name, label, run, evaluation))
 
@@ -285,9 +291,11 @@ def _check_known(path: Path, names: Sequence[str]) -> None:
     if not exists(path):
         return
     known = frozenset(names)
-    gone = next((name for name in GlobalStore.open(path).ids if name not in known), None) if path.name.endswith(
-        "-raw"
-    ) else next((name for name in LocalStore.open(path).ids if name not in known), None)
+    gone = (
+        next((name for name in GlobalStore.open(path).ids if name not in known), None)
+        if path.name.endswith("-raw")
+        else next((name for name in LocalStore.open(path).ids if name not in known), None)
+    )
     if gone is not None:
         raise IncompatibleStoreError(
             f"{path}: holds {gone!r}, which is not in the dataset; choose another output folder, or remove this one"

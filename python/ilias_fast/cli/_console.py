@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
-__all__ = ["StageProgress", "bar", "errors", "out", "stages"]
+if TYPE_CHECKING:
+    from ilias_fast.evaluate import Evaluation
+
+__all__ = ["StageProgress", "errors", "out", "results_table", "stages"]
 
 out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
@@ -53,9 +60,23 @@ def stages() -> Iterator[StageProgress]:
         yield update
 
 
-@contextmanager
-def bar(stage: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show the progress of one call that reports units done out of a known total."""
-    with stages() as update:
-        update(stage, 0, total)
-        yield lambda done: update(stage, min(done, total), total)
+def results_table(rows: Sequence[tuple[str, Evaluation]]) -> Table:
+    """Return the table of the ILIAS paper: mAP@k and oracle of each run, in percent; best values bold."""
+    entries = [
+        (label, name, scores) for label, evaluation in rows for name, scores in evaluation.tasks.items()
+    ]
+    tasks = {name for _, name, _ in entries}
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("run" if len(rows) > 1 else "")
+    if len(tasks) > 1 or tasks == {"text"}:
+        table.add_column("queries")
+    for title in (f"mAP@{rows[0][1].k}", "oracle", "number"):
+        table.add_column(title, justify="right")
+    best = {name: max(scores.map for _, other, scores in entries if other == name) for name in tasks}
+    for label, name, scores in entries:
+        value = f"{scores.map:.2f}"
+        if len(rows) > 1 and scores.map == best[name]:
+            value = f"[bold]{value}[/]"
+        task = [name] if len(tasks) > 1 or tasks == {"text"} else []
+        table.add_row(escape(label), *task, value, f"{scores.oracle:.2f}", str(len(scores.queries)))
+    return table

@@ -64,7 +64,9 @@ def report_data(
     if len(cuts) != 1:
         raise InputError(f"methods: expected evaluations at one k, found {sorted(cuts) or 'none'}")
     queries = methods[0].evaluation.queries
-    notes = [f"{len(skipped)} images could not be read and were left out: {_some([name for name, _ in skipped])}."]
+    notes = [
+        f"{len(skipped)} images could not be read and were left out: {_some([name for name, _ in skipped])}."
+    ]
     missing = sorted({query for method in methods for query in method.evaluation.missing})
     notes += [f"{len(missing)} queries have no results and count as zero: {_some(missing)}."]
     return ReportData(
@@ -126,13 +128,16 @@ def _groups(
     if not values:
         return []
     of_instance = {
-        instance: [values[positive] for positive in dataset.positives if dataset.instance_of(positive) == instance]
+        instance: [
+            values[positive] for positive in dataset.positives if dataset.instance_of(positive) == instance
+        ]
         for instance in {dataset.instance_of(query) for query in scores.queries}
     }
     listed = []
     for low, high in pairwise(bounds):
         count = sum(
-            any(low <= value < high for value in of_instance[dataset.instance_of(query)]) for query in scores.queries
+            any(low <= value < high for value in of_instance[dataset.instance_of(query)])
+            for query in scores.queries
         )
         listed.append(GroupScore(label(low, high), means.get(f"{low}-{high}"), count))  # type: ignore[operator]
     return listed
@@ -153,7 +158,9 @@ def _categories(
 ) -> list[GroupScore]:
     instances = {dataset.instance_of(query) for query in scores.queries}
     members = [
-        "-".join(dataset.category_of[instance][:depth]) for instance in instances if instance in dataset.category_of
+        "-".join(dataset.category_of[instance][:depth])
+        for instance in instances
+        if instance in dataset.category_of
     ]
     return [GroupScore(name, value, members.count(name)) for name, value in sorted(means.items())]
 
@@ -222,7 +229,12 @@ def matched_pairs(
 
 
 def _pair(
-    queries: LocalStore, database: LocalStore, query: str, name: str, method: str, options: SpatialOptions | None
+    queries: LocalStore,
+    database: LocalStore,
+    query: str,
+    name: str,
+    method: str,
+    options: SpatialOptions | None,
 ) -> MatchedPair:
     found = correspondences(queries, database, query, name, options)
     sizes: list[NDArray[np.float64]] = []

@@ -1,0 +1,80 @@
+"""`ilias-fast evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ilias_fast.cli import _options as options
+from ilias_fast.cli._console import out, results_table
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(help="Runs: .json or .pkl (official formats), .npz.")],
+    dataset: options.Dataset,
+    k: options.Depth = 1000,
+    missing: Annotated[
+        Literal["warn", "zero", "error"],
+        typer.Option(help="Queries a run lacks: leave them out and say so, count them as zero, or stop."),
+    ] = "warn",
+    task: Annotated[
+        Literal["image", "text"] | None,
+        typer.Option(help="Only image or only text queries; else both, apart."),
+    ] = None,
+    official: Annotated[
+        bool, typer.Option("--official", help="Reproduce the official evaluator where it differs.")
+    ] = False,
+    check_ids: Annotated[
+        bool, typer.Option("--check-ids", help="Refuse database ids the dataset lacks.")
+    ] = False,
+    per_query: Annotated[bool, typer.Option("--per-query", help="Print the AP of every query too.")] = False,
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            "--json", help="Write everything as JSON (with one run; .pkl for the official result file)."
+        ),
+    ] = None,
+    threads: options.Threads = None,
+) -> None:
+    """Print mAP@k and the oracle of runs, by the ILIAS protocol."""
+    import warnings
+
+    from rich.markup import escape
+
+    from ilias_fast.datasets import load_dataset
+    from ilias_fast.errors import ParameterError
+    from ilias_fast.evaluate import MissingQueriesWarning
+    from ilias_fast.evaluate import evaluate as judge
+    from ilias_fast.run import Run
+
+    if json is not None and len(runs) > 1:
+        raise ParameterError(f"--json: expected one run, found {len(runs)}")
+    truth = load_dataset(dataset)
+    rows = []
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", MissingQueriesWarning)
+        for path in runs:
+            evaluation = judge(
+                Run.load(path),
+                truth,
+                k=k,
+                official=official,
+                missing=missing,
+                task=task,
+                check_ids=check_ids,
+                threads=threads,
+            )
+            rows.append((path.stem if len(runs) > 1 else "", evaluation))
+            if json is not None:
+                evaluation.save(json)
+    out.print(results_table(rows))
+    for warning in told:
+        out.print(f"[yellow]warning:[/] {escape(str(warning.message))}", soft_wrap=True)
+    if per_query:
+        for _, evaluation in rows:
+            for score in evaluation.per_query():
+                out.print(f"{score.ap:7.2f}  {escape(score.query)}", soft_wrap=True)
