@@ -7,3 +7,4 @@
 pub mod aligned;
 pub mod dot_f16;
 pub mod hamming;
+pub mod prefetch;

@@ -76,7 +76,7 @@ impl Candidates {
         let before = self.threshold;
         self.prune();
         if self.entries.len() > self.k + self.k / 2 + 128 {
-            for entry in self.entries.iter_mut() {
+            for entry in &mut self.entries {
                 entry.settle(&mut score);
             }
             self.entries.select_nth_unstable_by(self.k - 1, Candidate::order);
