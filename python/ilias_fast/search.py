@@ -47,7 +47,7 @@ def is_selected(name: str, selected: Collection[str]) -> bool:
     """
     parts = name.split("/")
     return (
-        id in selected or (len(parts) > 1 and parts[1] in selected) or (len(parts) > 2 and parts[1] == "pos")
+        name in selected or (len(parts) > 1 and parts[1] in selected) or (len(parts) > 2 and parts[1] == "pos")
     )
 
 

@@ -24,7 +24,7 @@ fn rows<'a, T: NumpyElement>(what: &str, array: &'a PyReadonlyArray2<'_, T>) -> 
 }
 
 /// The shards of a store as matrices.
-fn shards<'a, T>(columns: usize, slices: Result<Vec<&'a [T]>>) -> PyResult<Vec<Matrix<'a, T>>> {
+fn shards<T>(columns: usize, slices: Result<Vec<&[T]>>) -> PyResult<Vec<Matrix<'_, T>>> {
     slices
         .and_then(|slices| {
             let shards = slices.into_iter();

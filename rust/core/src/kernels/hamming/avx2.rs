@@ -1,6 +1,6 @@
 //! AVX2: bits counted by looking up nibbles, 4 codes a register.
 
-#![expect(clippy::wildcard_imports, reason = "a level is its intrinsics")]
+#![allow(clippy::wildcard_imports, reason = "a level is its intrinsics")]
 
 use core::arch::x86_64::*;
 
