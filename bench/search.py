@@ -4,9 +4,9 @@
 
 Both search the same float16-rounded vectors (faiss holds them as float32). Before anything is timed, our
 answers for some queries are compared with float64, bit for bit, and the share of queries is counted for
-which faiss has the same set. Times are printed as median [least, largest]; the ratio is taken per round, where
-both ran one after the other, because the speed of a shared machine changes from minute to minute. Beside each
-round stands the speed of a float32 matrix product in NumPy: what the machine gave in that moment.
+which faiss has the same set. Times are printed as median [least, largest]; the ratio is taken per round,
+where both ran one after the other, because the speed of a shared machine changes from minute to minute.
+Beside each round stands a float32 matrix product in NumPy: what the machine gave in that moment.
 """
 
 from __future__ import annotations

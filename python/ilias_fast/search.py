@@ -46,9 +46,9 @@ def is_selected(name: str, selected: Collection[str]) -> bool:
     second "/"-component, or its whole id, is in `selected`.
     """
     parts = name.split("/")
-    return (
-        name in selected or (len(parts) > 1 and parts[1] in selected) or (len(parts) > 2 and parts[1] == "pos")
-    )
+    if name in selected or (len(parts) > 1 and parts[1] in selected):
+        return True
+    return len(parts) > 2 and parts[1] == "pos"
 
 
 class _Sequence:
