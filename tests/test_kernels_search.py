@@ -214,8 +214,9 @@ def test_hamming_equals_the_oracle(data: st.DataObject) -> None:
             np.testing.assert_array_equal(found.distances, expected[0])
 
 
+@pytest.mark.usefixtures("cpu_level")
 @pytest.mark.parametrize("bits", [8, 64, 128, 256, 512, 24])
-def test_hamming_of_many_codes(rng: np.random.Generator, bits: int, cpu_level: str) -> None:
+def test_hamming_of_many_codes(rng: np.random.Generator, bits: int) -> None:
     """More candidates than the buffers hold, all at few distances: ties across the k boundary everywhere."""
     n = 20000
     database = rng.integers(0, 256, (n, bits // 8)).astype(np.uint8)
@@ -252,9 +253,10 @@ def test_empty_inputs(q: int, n: int, d: int) -> None:
     assert found.indices.tolist() == [[0, 1, 2][: min(n, 3)]] * q
 
 
+@pytest.mark.usefixtures("cpu_level")
 @pytest.mark.parametrize("q", [1, 9, 100])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_non_finite_rows_are_named(rng: np.random.Generator, q: int, bad: float, cpu_level: str) -> None:
+def test_non_finite_rows_are_named(rng: np.random.Generator, q: int, bad: float) -> None:
     database = rng.standard_normal((4000, 33)).astype(np.float16)
     queries = rng.standard_normal((q, 33)).astype(np.float32)
     database[[3111, 1234, 3999], [5, 32, 0]] = bad
@@ -312,7 +314,7 @@ def test_progress_counts_rows(rng: np.random.Generator) -> None:
     assert seen == sorted(seen)
 
 
-def test_an_exception_in_progress_stops_the_work(rng: np.random.Generator) -> None:
+def test_an_exception_in_progress_stops_the_work() -> None:
     def progress(_: int) -> None:
         raise RuntimeError("enough")
 

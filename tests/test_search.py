@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,8 +73,9 @@ def check_case(
         np.testing.assert_allclose(run[query].scores, similarities, rtol=0, atol=1e-5)
 
 
+@pytest.mark.usefixtures("cpu_level")
 @pytest.mark.parametrize("name", CASES)
-def test_official_examples(official: dict[str, Any], name: str, tmp_path: Path, cpu_level: str) -> None:
+def test_official_examples(official: dict[str, Any], name: str, tmp_path: Path) -> None:
     parts = [official["queries"], official["positives"], *official["distractors"]]
     stores = [
         store(tmp_path / str(number), part["ids"], np.array(part["features_fp16_as_float"], np.float16))
@@ -107,7 +109,7 @@ def split(path: Path, database: NDArray[np.float16], cuts: Sequence[int]) -> lis
     ids, bounds = names(len(database)), [0, *cuts, len(database)]
     return [
         store(path / str(first), ids[first:end], database[first:end], shard_bytes=1000)
-        for first, end in zip(bounds, bounds[1:], strict=False)
+        for first, end in itertools.pairwise(bounds)
     ]
 
 
@@ -228,7 +230,7 @@ def test_progress_ends_at_the_total(database: NDArray[np.float16], tmp_path: Pat
             3,
             query_expansion=1,
             adapter=adapter,
-            progress=lambda *at: seen.append(at),
+            progress=lambda *at, seen=seen: seen.append(at),
         )
         assert seen[-1] == (800, 800)
         assert seen == sorted(seen)

@@ -1,4 +1,4 @@
-"""Search of stores: exact top-k over one or several databases, alpha query expansion, adaptation, id selection.
+"""Search of stores: exact top-k over several databases, alpha query expansion, adaptation, id selection.
 
 Several databases are searched as one sequence of rows (ILIAS: the positives, then the distractor shards), and
 equal scores are ordered by position in that sequence. Scores are canonical (`ilias_fast.kernels.topk`): how
@@ -39,16 +39,16 @@ class DescriptorAdapter(Protocol):
         ...
 
 
-def is_selected(id: str, selected: Collection[str]) -> bool:
+def is_selected(name: str, selected: Collection[str]) -> bool:
     """Return whether an id survives a selection of distractors.
 
     Positives (`<instance>/pos/<name>`) always do, as in the official search; a distractor does if its
     second "/"-component, or its whole id, is in `selected`.
     """
-    parts = id.split("/")
-    return (
-        id in selected or (len(parts) > 1 and parts[1] in selected) or (len(parts) > 2 and parts[1] == "pos")
-    )
+    parts = name.split("/")
+    if name in selected or (len(parts) > 1 and parts[1] in selected):
+        return True
+    return len(parts) > 2 and parts[1] == "pos"
 
 
 class _Sequence:
@@ -68,7 +68,7 @@ class _Sequence:
         self.masks: list[NDArray[np.bool_] | None] = [None] * len(stores)
         if selected is not None:
             self.masks = [
-                np.fromiter((is_selected(id, selected) for id in store.ids), np.bool_, len(store))
+                np.fromiter((is_selected(name, selected) for name in store.ids), np.bool_, len(store))
                 for store in stores
             ]
 
@@ -81,7 +81,7 @@ class _Sequence:
         for start, part in self._parts(queries, k, progress):
             scores = np.concatenate([best.scores, part.scores], axis=1)
             indices = np.concatenate([best.indices, part.indices + start], axis=1)
-            # Rows of `part` come after those of `best`, and both are in order: a stable sort keeps ties by row.
+            # Rows of `part` come after those of `best`, and both are in order: stable sorting keeps ties so.
             order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
             best = TopK(np.take_along_axis(scores, order, axis=1), np.take_along_axis(indices, order, axis=1))
         return best
@@ -112,8 +112,8 @@ class _Sequence:
         if first is not None and not np.isfinite(wide).all():
             row, column = np.argwhere(~np.isfinite(wide))[0].tolist()
             raise NonFiniteError(
-                f"database: row {first + row}, column {column} is {wide[row, column]}; all values must be finite "
-                f"(drop or repair the row)"
+                f"database: row {first + row}, column {column} is {wide[row, column]}; all values must be "
+                f"finite (drop or repair the row)"
             )
         return _arrays.float32_rows("adapted vectors", self.adapter.apply(wide))
 

@@ -24,7 +24,7 @@ fn rows<'a, T: NumpyElement>(what: &str, array: &'a PyReadonlyArray2<'_, T>) -> 
 }
 
 /// The shards of a store as matrices.
-fn shards<'a, T>(columns: usize, slices: Result<Vec<&'a [T]>>) -> PyResult<Vec<Matrix<'a, T>>> {
+fn shards<T>(columns: usize, slices: Result<Vec<&[T]>>) -> PyResult<Vec<Matrix<'_, T>>> {
     slices
         .and_then(|slices| {
             let shards = slices.into_iter();
@@ -36,13 +36,13 @@ fn shards<'a, T>(columns: usize, slices: Result<Vec<&'a [T]>>) -> PyResult<Vec<M
 }
 
 /// Two result matrices of `queries` rows and `k` columns.
-fn results<'py, T: NumpyElement>(
-    py: Python<'py>,
+fn results<T: NumpyElement>(
+    py: Python<'_>,
     queries: usize,
     k: usize,
     values: Vec<T>,
     indices: Vec<i64>,
-) -> PyResult<Found<'py, T>> {
+) -> PyResult<Found<'_, T>> {
     Ok((
         PyArray1::from_vec(py, values).reshape([queries, k])?,
         PyArray1::from_vec(py, indices).reshape([queries, k])?,
@@ -69,7 +69,7 @@ fn search_vectors<'py, T: Element>(
 /// Exact top-k of float16 rows.
 #[pyfunction]
 #[pyo3(signature = (queries, database, k, selected, threads, progress))]
-#[expect(clippy::needless_pass_by_value, clippy::too_many_arguments, reason = "the signature Python calls")]
+#[expect(clippy::needless_pass_by_value, reason = "the signature Python calls")]
 fn topk<'py>(
     py: Python<'py>,
     queries: PyReadonlyArray2<'py, f32>,
@@ -95,7 +95,7 @@ fn topk<'py>(
 /// Exact top-k of float32 rows (adapted descriptors, which are not rounded to float16).
 #[pyfunction]
 #[pyo3(signature = (queries, database, k, selected, threads, progress))]
-#[expect(clippy::needless_pass_by_value, clippy::too_many_arguments, reason = "the signature Python calls")]
+#[expect(clippy::needless_pass_by_value, reason = "the signature Python calls")]
 fn topk_float32<'py>(
     py: Python<'py>,
     queries: PyReadonlyArray2<'py, f32>,
@@ -121,7 +121,7 @@ fn topk_float32<'py>(
 /// Exact top-k of the rows of a global store, streamed.
 #[pyfunction]
 #[pyo3(signature = (queries, store, k, selected, threads, progress))]
-#[expect(clippy::needless_pass_by_value, clippy::too_many_arguments, reason = "the signature Python calls")]
+#[expect(clippy::needless_pass_by_value, reason = "the signature Python calls")]
 fn topk_store<'py>(
     py: Python<'py>,
     queries: PyReadonlyArray2<'py, f32>,

@@ -9,3 +9,4 @@ pub mod consensus;
 pub mod dot_f16;
 pub mod hamming;
 pub mod nearest;
+pub mod prefetch;

@@ -5,6 +5,8 @@
 //! the answer. Otherwise (about one pair in 10^5 of ordinary data, all pairs of adversarial data) the terms,
 //! which are exact in float64, are summed without error as `math.fsum` does.
 
+#![expect(clippy::float_cmp, reason = "exact comparisons are what this is about")]
+
 use super::database::Element;
 use crate::kernels::dot_f16::Kernels;
 
@@ -65,7 +67,6 @@ pub fn fsum(terms: impl IntoIterator<Item = f64>) -> f64 {
 }
 
 #[cfg(test)]
-#[expect(clippy::float_cmp, reason = "results are exact")]
 mod tests {
     use half::f16;
 

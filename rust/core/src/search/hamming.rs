@@ -133,7 +133,7 @@ struct Group {
 
 /// Codes as planes, 64 at a time.
 struct Planes {
-    planes: Vec<u64>,
+    words: Vec<u64>,
     first: usize,
     rows: usize,
 }
@@ -162,7 +162,7 @@ impl Scan for Codes<'_> {
     type Lane = Group;
 
     fn block(&self) -> Planes {
-        Planes { planes: vec![0; self.chunk() / BLOCK * self.block_words()], first: 0, rows: 0 }
+        Planes { words: vec![0; self.chunk() / BLOCK * self.block_words()], first: 0, rows: 0 }
     }
 
     fn lanes(&self) -> Vec<Group> {
@@ -190,7 +190,7 @@ impl Scan for Codes<'_> {
             while done < count {
                 let at = first - rows.start + done;
                 let part = (BLOCK - at % BLOCK).min(count - done);
-                let planes = &mut block.planes[at / BLOCK * size..][..size];
+                let planes = &mut block.words[at / BLOCK * size..][..size];
                 pack(&codes[done * bytes..(done + part) * bytes], bytes, at % BLOCK, planes);
                 done += part;
             }
@@ -204,7 +204,7 @@ impl Scan for Codes<'_> {
         for start in (0..blocks).step_by(part) {
             for (query, nearest) in self.queries[group.queries.clone()].iter().zip(&mut group.nearest) {
                 for at in start..blocks.min(start + part) {
-                    let planes = &block.planes[at * size..][..size];
+                    let planes = &block.words[at * size..][..size];
                     let mut hits = self.kernels.below(query, planes, nearest.limit, &mut group.distances);
                     let rows = block.rows - at * BLOCK;
                     if rows < BLOCK {

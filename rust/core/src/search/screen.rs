@@ -123,7 +123,7 @@ pub struct Lane {
 #[derive(Debug)]
 pub struct Panels<'a, T> {
     problem: &'a Problem<'a, T>,
-    panels: Vec<Aligned>,
+    queries: Vec<Aligned>,
     stride: usize,
     growth: f64,
 }
@@ -140,7 +140,7 @@ impl<'a, T: Element> Panels<'a, T> {
     /// Transposes the queries into panels.
     pub fn new(problem: &'a Problem<'a, T>) -> Self {
         let columns = problem.database.columns();
-        let panels = (0..problem.screened.len())
+        let queries = (0..problem.screened.len())
             .step_by(PANEL)
             .map(|first| {
                 let mut panel = Aligned::zeros(columns * PANEL);
@@ -155,7 +155,7 @@ impl<'a, T: Element> Panels<'a, T> {
             .collect();
         // An odd number of cache lines: rows do not all fall into the same cache set.
         let stride = (columns.div_ceil(16) | 1) * 16;
-        Self { problem, panels, stride, growth: growth(columns) }
+        Self { problem, queries, stride, growth: growth(columns) }
     }
 
     /// Rows in a block.
@@ -210,7 +210,7 @@ impl<T: Element> Scan for Panels<'_, T> {
 
     fn scan(&self, block: &Widened, lane: &mut Lane) -> Result<()> {
         let panel =
-            &self.panels[lane.queries.start / PANEL].as_slice()[..self.problem.database.columns() * PANEL];
+            &self.queries[lane.queries.start / PANEL].as_slice()[..self.problem.database.columns() * PANEL];
         let narrow = lane.queries.len() <= PANEL / 2;
         for first in (0..block.rows.len()).step_by(TILE) {
             let rows = &block.values.as_slice()[first * self.stride..];
@@ -220,13 +220,13 @@ impl<T: Element> Scan for Panels<'_, T> {
             if lane.tile.hits == [0; TILE] {
                 continue;
             }
-            for i in 0..TILE.min(block.rows.len() - first) {
+            for (i, &row) in block.rows[first..].iter().take(TILE).enumerate() {
                 let mut hits = lane.tile.hits[i];
                 while hits != 0 {
                     let at = hits.trailing_zeros() as usize;
                     hits &= hits - 1;
                     let score = lane.tile.scores[i][at];
-                    self.problem.admit(lane, at, block.rows[first + i], score, norms[i]);
+                    self.problem.admit(lane, at, row, score, norms[i]);
                 }
             }
         }

@@ -76,7 +76,7 @@ impl Candidates {
         let before = self.threshold;
         self.prune();
         if self.entries.len() > self.k + self.k / 2 + 128 {
-            for entry in self.entries.iter_mut() {
+            for entry in &mut self.entries {
                 entry.settle(&mut score);
             }
             self.entries.select_nth_unstable_by(self.k - 1, Candidate::order);
@@ -138,7 +138,7 @@ mod tests {
             let mut all = lanes.pop().unwrap();
             for lane in lanes { all.merge(lane); }
             let mut left = all.finish();
-            for entry in left.iter_mut() { entry.settle(|row| scores[row]); }
+            for entry in &mut left { entry.settle(|row| scores[row]); }
             left.sort_by(Candidate::order);
             let rows: Vec<usize> = left.iter().take(k).map(|entry| entry.row).collect();
             prop_assert_eq!(rows, best(&scores, k));

@@ -8,6 +8,10 @@ use super::screen::{Lane, Panels, Problem, Rows};
 use super::select::{Candidate, Candidates};
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::kernels::prefetch::prefetch;
+
+/// How many candidates ahead the rows are fetched.
+const AHEAD: usize = 4;
 
 /// The best rows of each query, best first.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -90,11 +94,15 @@ fn settle<T: Element>(
         .with_max_len(1)
         .map(|(query, candidates)| {
             let mut left = candidates.finish();
-            for entries in left.chunks_mut(1024) {
-                control.advance(0)?;
-                for entry in entries.iter_mut() {
-                    entry.settle(|row| problem.score(query, row));
+            for at in 0..left.len() {
+                if at % 1024 == 0 {
+                    control.advance(0)?;
                 }
+                // The rows lie far apart: what is needed soon is asked for now.
+                if let Some(soon) = left.get(at + AHEAD) {
+                    prefetch(problem.database.row(soon.row));
+                }
+                left[at].settle(|row| problem.score(query, row));
             }
             left.sort_unstable_by(Candidate::order);
             left.truncate(k);

@@ -1,6 +1,6 @@
 //! AVX2 with FMA and F16C: 8 lanes, 12 accumulators a pass, four passes a tile.
 
-#![expect(clippy::wildcard_imports, reason = "a level is its intrinsics")]
+#![allow(clippy::wildcard_imports, reason = "a level is its intrinsics")]
 #![expect(clippy::needless_range_loop, reason = "the index is a register, the loop is unrolled")]
 
 use core::arch::x86_64::*;

@@ -1,6 +1,6 @@
 //! AVX-512: 16 lanes, 24 accumulators a tile, masked tails.
 
-#![expect(clippy::wildcard_imports, reason = "a level is its intrinsics")]
+#![allow(clippy::wildcard_imports, reason = "a level is its intrinsics")]
 #![expect(clippy::needless_range_loop, reason = "the index is a register, the loop is unrolled")]
 
 use core::arch::x86_64::*;

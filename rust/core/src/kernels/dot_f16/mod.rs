@@ -72,13 +72,15 @@ struct Operands<'a> {
     narrow: bool,
 }
 
+type Few = unsafe fn(&[f16], usize, &[f32], usize, usize, &mut [[f32; FEW]], &mut [f32]);
+
 /// The kernels of one level. Having one proves that the machine can run it.
 #[derive(Debug)]
 pub struct Kernels {
     level: Level,
     widen: unsafe fn(&[f16], &mut [f32]) -> f32,
     tile: unsafe fn(Operands<'_>, &mut Tile),
-    few: unsafe fn(&[f16], usize, &[f32], usize, usize, &mut [[f32; FEW]], &mut [f32]),
+    few: Few,
     dot: unsafe fn(&[f16], &[f64]) -> (f64, f64),
 }
 

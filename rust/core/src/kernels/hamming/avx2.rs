@@ -1,6 +1,6 @@
 //! AVX2: bits counted by looking up nibbles, 4 codes a register.
 
-#![expect(clippy::wildcard_imports, reason = "a level is its intrinsics")]
+#![allow(clippy::wildcard_imports, reason = "a level is its intrinsics")]
 
 use core::arch::x86_64::*;
 
@@ -21,10 +21,10 @@ pub fn below(query: &[u64], planes: &[u64], limit: u32, distances: &mut Distance
         let mut sum = _mm256_setzero_si256();
         for start in (0..query.len()).step_by(FITS) {
             let mut counts = _mm256_setzero_si256();
-            for w in start..query.len().min(start + FITS) {
+            for (w, &word) in query.iter().enumerate().skip(start).take(FITS) {
                 // SAFETY: the wrapper checked that there is a plane of 64 codes for each word of the query.
                 let codes = unsafe { _mm256_loadu_si256(planes.as_ptr().add(w * BLOCK + group * 4).cast()) };
-                let bits = _mm256_xor_si256(codes, _mm256_set1_epi64x(query[w] as i64));
+                let bits = _mm256_xor_si256(codes, _mm256_set1_epi64x(word as i64));
                 let low = _mm256_shuffle_epi8(table, _mm256_and_si256(bits, nibble));
                 let high = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16::<4>(bits), nibble));
                 counts = _mm256_add_epi8(counts, _mm256_add_epi8(low, high));

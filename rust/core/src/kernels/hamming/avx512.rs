@@ -1,6 +1,6 @@
 //! AVX-512 VPOPCNTDQ: 8 codes a register.
 
-#![expect(clippy::wildcard_imports, reason = "a level is its intrinsics")]
+#![allow(clippy::wildcard_imports, reason = "a level is its intrinsics")]
 
 use core::arch::x86_64::*;
 

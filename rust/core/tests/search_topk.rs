@@ -1,0 +1,118 @@
+//! Exact top-k over shards, threads and levels against exact sums and a full sort.
+
+use half::f16;
+use ilias_fast_core::search::exact::fsum;
+use ilias_fast_core::search::{Database, Matrix, TopK, topk};
+use ilias_fast_core::{Control, Error, Level, level, threads};
+use proptest::prelude::*;
+
+fn expected(
+    queries: &[f32],
+    rows: &[f16],
+    d: usize,
+    k: usize,
+    selected: Option<&[bool]>,
+) -> (Vec<f32>, Vec<i64>) {
+    let (mut scores, mut indices) = (Vec::new(), Vec::new());
+    for query in queries.chunks_exact(d) {
+        let mut all: Vec<(f32, usize)> = rows
+            .chunks_exact(d)
+            .enumerate()
+            .filter(|(row, _)| selected.is_none_or(|selected| selected[*row]))
+            .map(|(row, x)| {
+                let terms = query.iter().zip(x).map(|(q, x)| f64::from(*q) * x.to_f64());
+                (fsum(terms) as f32 + 0.0, row)
+            })
+            .collect();
+        all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        all.truncate(k);
+        scores.extend(all.iter().map(|entry| entry.0));
+        indices.extend(all.iter().map(|entry| entry.1 as i64));
+    }
+    (scores, indices)
+}
+
+fn search(
+    queries: &[f32],
+    rows: &[f16],
+    d: usize,
+    k: usize,
+    cuts: &[usize],
+    selected: Option<&[bool]>,
+) -> Result<TopK, Error> {
+    let mut bounds: Vec<usize> = cuts.iter().map(|cut| cut % (rows.len() / d + 1)).collect();
+    bounds.extend([0, rows.len() / d]);
+    bounds.sort_unstable();
+    let shards = bounds
+        .windows(2)
+        .map(|cut| Matrix::new("shard", cut[1] - cut[0], d, &rows[cut[0] * d..cut[1] * d]).unwrap())
+        .collect();
+    let database = Database::new(d, shards, selected).unwrap();
+    topk(Matrix::new("queries", queries.len() / d, d, queries).unwrap(), &database, k, &Control::new())
+}
+
+/// Finite float16 values over the whole range, with many ties.
+fn half() -> impl Strategy<Value = f16> {
+    prop_oneof![
+        any::<u16>().prop_map(f16::from_bits).prop_filter("finite", |x| x.is_finite()),
+        (-2_i8..3).prop_map(|x| f16::from_f32(f32::from(x))),
+    ]
+}
+
+fn single() -> impl Strategy<Value = f32> {
+    prop_oneof![
+        any::<u32>().prop_map(f32::from_bits).prop_filter("finite", |x| x.is_finite()),
+        (-2_i8..3).prop_map(f32::from),
+    ]
+}
+
+proptest! {
+    // Levels are pinned for the process, so all of them are tried inside one test.
+    #[test]
+    fn equals_exact_sums(
+        d in 1_usize..24,
+        k in 1_usize..40,
+        queries in prop::collection::vec(single(), 0..24 * 11),
+        rows in prop::collection::vec(half(), 0..24 * 60),
+        cuts in prop::collection::vec(any::<usize>(), 0..4),
+        mask in prop::option::of(any::<u64>()),
+    ) {
+        let (queries, rows) = (&queries[..queries.len() / d * d], &rows[..rows.len() / d * d]);
+        let selected: Option<Vec<bool>> =
+            mask.map(|mask| (0..rows.len() / d).map(|row| mask >> (row % 64) & 1 == 1).collect());
+        let (scores, indices) = expected(queries, rows, d, k, selected.as_deref());
+        for level in Level::available() {
+            level::pin(Some(level)).unwrap();
+            for count in [1, 3] {
+                let pool = threads::pool(Some(count)).unwrap();
+                let found = pool.install(|| search(queries, rows, d, k, &cuts, selected.as_deref())).unwrap();
+                prop_assert_eq!(&found.indices, &indices, "{:?}, {} threads", level, count);
+                let bits = |scores: &[f32]| scores.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                prop_assert_eq!(bits(&found.scores), bits(&scores), "{:?}, {} threads", level, count);
+            }
+        }
+        level::pin(None).unwrap();
+    }
+}
+
+/// Longer rows than the screen is certified for: everything is settled canonically.
+#[test]
+fn rows_beyond_the_certified_length() {
+    let d = (1 << 17) + 3;
+    let rows: Vec<f16> = (0..6 * d).map(|i| f16::from_f32(((i * 7919) % 31) as f32 - 15.0)).collect();
+    for count in [1, 10] {
+        let queries: Vec<f32> = (0..count * d).map(|i| ((i * 104_729) % 17) as f32 - 8.0).collect();
+        let found = search(&queries, &rows, d, 4, &[2], None).unwrap();
+        assert_eq!((found.scores, found.indices), expected(&queries, &rows, d, 4, None));
+    }
+}
+
+#[test]
+fn interruption_is_an_error() {
+    let (queries, rows) = (vec![1.0; 8], vec![f16::ONE; 80]);
+    let control = Control::new();
+    control.interrupt();
+    let database = Database::new(8, vec![Matrix::new("rows", 10, 8, &rows).unwrap()], None).unwrap();
+    let outcome = topk(Matrix::new("queries", 1, 8, &queries).unwrap(), &database, 1, &control);
+    assert!(matches!(outcome, Err(Error::Interrupted)));
+}
