@@ -215,13 +215,14 @@ impl Frame {
 ///
 /// More inliers win; among equals the smaller truncated loss, unless a simpler family loses almost nothing.
 fn finish(start: Affine, correspondences: &[[f32; 4]], threshold: f64) -> Affine {
+    let inverse = 1.0 / (threshold * threshold);
     let quality = |model: &Affine| {
         let (mut count, mut gain) = (0_usize, 0.0);
         for point in correspondences {
-            let residual = model.residual(point.map(f64::from)) / threshold;
-            if residual <= 1.0 {
+            let share = 1.0 - model.squared_residual(point.map(f64::from)) * inverse;
+            if share >= 0.0 {
                 count += 1;
-                gain += 1.0 - residual * residual;
+                gain += share;
             }
         }
         (count, gain)
@@ -262,8 +263,12 @@ fn inlier_moments(
     correspondences: &[[f32; 4]],
     threshold: f64,
 ) -> (Moments, [f64; 4], [f64; 2]) {
-    let inliers =
-        || correspondences.iter().map(|p| p.map(f64::from)).filter(|&p| model.residual(p) <= threshold);
+    let inliers = || {
+        correspondences
+            .iter()
+            .map(|p| p.map(f64::from))
+            .filter(|&p| model.squared_residual(p) <= threshold * threshold)
+    };
     let (mut mean, mut shift) = ([0.0; 4], [0.0; 2]);
     let mut count = 0.0;
     for point in inliers() {
