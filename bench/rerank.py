@@ -2,8 +2,9 @@
 
     python bench/rerank.py [--record bench/record/rerank-NAME.txt]
 
-Contestants alternate, one thread each. A line gives the best time, the median and the range of the repetitions, and
-the ratio to ours repetition by repetition (median, range): ratios are what travels between machines.
+Contestants alternate, one thread each. A line gives the best time, the median and the range of the
+repetitions, and the ratio to ours repetition by repetition (median, range): ratios are what travels between
+machines.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def race(contestants: dict[str, Callable[[], Any]], repetitions: int, unit: floa
         ratio = np.array(values) / ours
         say(
             f"  {name:34s} best {min(values):9.2f}  median {np.median(values):9.2f}  "
-            f"({min(values):.2f} to {max(values):.2f})  ratio {np.median(ratio):6.2f} ({ratio.min():.2f} to {ratio.max():.2f})"
+            f"({min(values):.2f} to {max(values):.2f})  "
+            f"ratio {np.median(ratio):6.2f} ({ratio.min():.2f} to {ratio.max():.2f})"
         )
 
 
@@ -109,9 +111,11 @@ def descriptors(rng: np.random.Generator) -> None:
     found = ours_match(BITS)
     distance, _ = faiss.knn_hamming(query, per_image[3], 1)
     np.testing.assert_array_equal(found[3].distance, distance[:, 0])
-    np.testing.assert_array_equal(found[3].distance, [int(m.distance) for m in matcher.match(query, per_image[3])])
+    np.testing.assert_array_equal(
+        found[3].distance, [int(m.distance) for m in matcher.match(query, per_image[3])]
+    )
     np.testing.assert_array_equal(found[3].distance, (BITS - torch_match(torch.float32)[0][:, 3].numpy()) / 2)
-    say(f"Nearest neighbour with index, {QUERY} x {EACH} for each of {IMAGES} images, 1 thread, ms; distances equal")
+    say(f"Nearest neighbour with index, {QUERY} x {EACH} for {IMAGES} images, 1 thread, ms; distances equal")
     race(
         {
             "ilias_fast, within 32 bits": lambda: ours_match(32),
@@ -146,7 +150,9 @@ Verifier = Callable[[NDArray[np.float32], NDArray[np.float32], float], NDArray[n
 
 
 def opencv(method: int) -> Verifier:
-    def verify(query: NDArray[np.float32], database: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
+    def verify(
+        query: NDArray[np.float32], database: NDArray[np.float32], threshold: float
+    ) -> NDArray[np.bool_]:
         options: dict[str, Any] = {"ransacReprojThreshold": threshold, "maxIters": 2000}
         model, mask = cv2.estimateAffine2D(query, database, method=method, **options)
         return np.zeros(len(query), bool) if model is None else mask.ravel() > 0
@@ -161,10 +167,20 @@ def verification() -> None:
         "cv2 USAC_MAGSAC": opencv(cv2.USAC_MAGSAC),
     }
     say("Verification from positions only, 1 thread: recall (80% of the true inliers found), pairs/s by call")
-    say(f"  {'px':>3} {'kind':7} {'M':>4} {'inliers':>7}   " + "   ".join(f"{name:>26}" for name in verifiers))
+    say(
+        f"  {'px':>3} {'kind':7} {'M':>4} {'inliers':>7}   " + "   ".join(f"{name:>26}" for name in verifiers)
+    )
     for threshold in (12.0, 4.0):
         for strong in (False, True):
-            for count, ratio in ((20, 0.3), (50, 0.1), (100, 0.1), (100, 0.3), (100, 0.6), (300, 0.1), (300, 0.3)):
+            for count, ratio in (
+                (20, 0.3),
+                (50, 0.1),
+                (100, 0.1),
+                (100, 0.3),
+                (100, 0.6),
+                (300, 0.1),
+                (300, 0.3),
+            ):
                 cell = list(scenes(np.random.default_rng(7), 60, count, ratio, strong, threshold))
                 shown = []
                 for verify in verifiers.values():
@@ -179,8 +195,13 @@ def verification() -> None:
     for threshold in (12.0, 4.0):
         for count in (20, 100, 300):
             cell = list(scenes(np.random.default_rng(8), 60, count, 0.0, False, threshold))
-            means = [np.mean([verify(q, d, threshold).sum() for q, d, _ in cell]) for verify in verifiers.values()]
-            say(f"  {threshold:3.0f} {'random':7} {count:4d} {'0%':>7}   " + "   ".join(f"{m:26.2f}" for m in means))
+            means = [
+                np.mean([verify(q, d, threshold).sum() for q, d, _ in cell]) for verify in verifiers.values()
+            ]
+            say(
+                f"  {threshold:3.0f} {'random':7} {count:4d} {'0%':>7}   "
+                + "   ".join(f"{m:26.2f}" for m in means)
+            )
 
 
 def stores() -> None:
@@ -202,13 +223,19 @@ def stores() -> None:
                 mapped = (first - 0.5) @ linear.T + 0.5 + rng.normal(0, 0.003, (count, 2))
                 true &= ((mapped >= 0) & (mapped <= 1)).all(axis=1)
                 places[true] = mapped[true]
-                angles = np.where(true, angle + turn, rng.uniform(-np.pi, np.pi, count)) + rng.normal(0, 0.1, count)
-                sizes = np.where(true, size * scale, rng.uniform(3, 20, count)) * np.exp(rng.normal(0, 0.1, count))
+                angles = np.where(true, angle + turn, rng.uniform(-np.pi, np.pi, count)) + rng.normal(
+                    0, 0.1, count
+                )
+                sizes = np.where(true, size * scale, rng.uniform(3, 20, count)) * np.exp(
+                    rng.normal(0, 0.1, count)
+                )
                 images[str(number)] = LocalImage(
                     codes, places.astype("f4"), sizes.astype("f4"), angles.astype("f4"), None, (500, 500)
                 )
                 truth[str(number)] = true
-            query = LocalImage(codes, first.astype("f4"), size.astype("f4"), angle.astype("f4"), None, (500, 500))
+            query = LocalImage(
+                codes, first.astype("f4"), size.astype("f4"), angle.astype("f4"), None, (500, 500)
+            )
             opened = []
             for name, content in (("q", {"q": query}), ("d", images)):
                 with LocalStore.create(Path(folder) / name, bits=128, optional=("scale", "angle")) as writer:
@@ -225,7 +252,8 @@ def stores() -> None:
             wanted = 0.8 * np.array([truth[name].sum() for name in run["q"].ids])
             recall = np.mean(local.inliers >= np.maximum(wanted, 1))
             say(
-                f"  M {count:4d}, {ratio:4.0%} inliers: {1000 / min(took):9.0f} pairs/s (median {1000 / np.median(took):.0f}), "
+                f"  M {count:4d}, {ratio:4.0%} inliers: {1000 / min(took):9.0f} pairs/s "
+                f"(median {1000 / np.median(took):.0f}), "
                 f"recall {recall if ratio else float('nan'):.2f}, mean inliers {local.inliers.mean():.1f}, "
                 f"score above 0: {np.mean(local.scores > 0):.3f}"
             )
@@ -238,15 +266,24 @@ def main() -> None:
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
     cv2.setNumThreads(1)
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True
+    ).stdout.strip()
     processor = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.processor(),
     )
     flags = Path("/proc/cpuinfo").read_text()
     amx = "with AMX" if "amx_tile" in flags else "no AMX"
     say(f"commit {commit}, {processor} ({amx}), level {cpu.level()}, {time.strftime('%Y-%m-%d')}")
-    say(f"torch {torch.__version__}, faiss {faiss.__version__}, opencv {cv2.__version__}, numpy {np.__version__}")
+    say(
+        f"torch {torch.__version__}, faiss {faiss.__version__}, opencv {cv2.__version__}, "
+        f"numpy {np.__version__}"
+    )
     start = time.perf_counter()
     descriptors(np.random.default_rng(0))
     verification()

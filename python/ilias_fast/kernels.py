@@ -212,11 +212,11 @@ def chamfer(
 def verify_spatial(query_xy: ArrayLike, database_xy: ArrayLike, *, threshold: float) -> Verification:
     """Find the affine map that explains most of a set of tentative correspondences, and count them.
 
-    Hypotheses are translations from every correspondence, similarities from pairs and affine maps from triples:
-    all of them up to a budget, a seeded sample beyond it, so the answer is deterministic. The best are refined by
-    weighted least squares while the radius shrinks to the threshold (see `docs/rerank.md`). Maps that mirror,
-    magnify beyond 0.1 to 10, or foreshorten below a quarter are not considered. `mask` is exactly
-    `|A q_j + t - d_j| <= threshold` in float64 and `inliers` the number of its true entries.
+    Hypotheses are translations from every correspondence, similarities from pairs and affine maps from
+    triples: all of them up to a budget, a seeded sample beyond it, so the answer is deterministic. The best
+    are refined by weighted least squares while the radius shrinks to the threshold (see `docs/rerank.md`).
+    Maps that mirror, magnify beyond 0.1 to 10, or foreshorten below a quarter are not considered. `mask` is
+    exactly `|A q_j + t - d_j| <= threshold` in float64 and `inliers` the number of its true entries.
 
     One correspondence gives a translation, two a similarity or a translation, none gives no model.
 
