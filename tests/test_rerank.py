@@ -351,7 +351,13 @@ def test_arguments_are_checked(world: World) -> None:
     with pytest.raises(ParameterError, match="threads"):
         rerank(*arguments, threads=0)
     local = rerank(*arguments)
-    wrong: list[dict[str, Any]] = [{"lam": 1.5}, {"lam": float("nan")}, {"gamma": 0.0}, {"gamma": float("inf")}):
+    wrong: list[dict[str, Any]] = [
+        {"lam": 1.5},
+        {"lam": float("nan")},
+        {"gamma": 0.0},
+        {"gamma": float("inf")},
+    ]
+    for bad in wrong:
         with pytest.raises(ParameterError, match=next(iter(bad))):
             ensemble(world.run, local, **bad)
 
