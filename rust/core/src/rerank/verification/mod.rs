@@ -23,11 +23,11 @@ pub mod models;
 pub mod ransac;
 mod sampling;
 
-use estimator::{Correspondences, Proposals};
+use estimator::{Correspondences, Estimator, Proposals};
 use fit::finish;
 use frame::Frame;
 use models::{Affine, Limits, translation};
-use ransac::{Plan, estimate};
+use ransac::{Candidate, Plan, estimate};
 use sampling::choose;
 
 use crate::error::{Error, Result};
@@ -40,7 +40,7 @@ pub const TRIPLE_BUDGET: usize = 1000;
 
 const TRANSLATION: Plan<'_> =
     Plan { keep: 4, hypothesis_radius: 5.0, schedule: &[5.0, 4.0, 3.0, 2.0, 1.5, 1.2, 1.2] };
-const PAIRS: Plan<'_> = Plan { keep: 8, hypothesis_radius: 2.5, schedule: &[3.0, 2.5, 2.0, 1.5, 1.2, 1.2] };
+const PAIRS: Plan<'_> = Plan { keep: 16, hypothesis_radius: 2.5, schedule: &[3.0, 2.5, 2.0, 1.5, 1.2, 1.2] };
 const TRIPLES: Plan<'_> = Plan { keep: 4, hypothesis_radius: 2.0, schedule: &[2.0, 1.5, 1.2, 1.2] };
 const KEYPOINTS: Plan<'_> = Plan { keep: 8, hypothesis_radius: 3.0, schedule: &[3.0, 2.5, 2.0, 1.5, 1.2] };
 
@@ -108,10 +108,21 @@ pub fn verify(
             (Proposals::Pairs(pairs), &PAIRS),
             (Proposals::Triples(triples), &TRIPLES),
         ];
-        let found = sources.into_iter().filter_map(|(proposals, plan)| estimate(&problem(proposals), plan));
-        // The earlier, simpler source wins a tie.
-        let best = found.reduce(|best, next| if next.score > best.score { next } else { best });
-        (best, points.len() + pairs.len() + triples.len())
+        let mut best: Option<Candidate<Affine>> = None;
+        let mut tried = 0;
+        for (proposals, plan) in sources {
+            let source = problem(proposals);
+            tried += source.hypotheses();
+            // The earlier, simpler source wins a tie.
+            let found = estimate(&source, plan);
+            best = found.filter(|found| best.is_none_or(|best| found.score > best.score)).or(best);
+            // What explains more than half can only be beaten by a map that shares correspondences with it, and
+            // its refinement has been there.
+            if best.is_some_and(|best| 2.0 * best.score > points.len() as f64) {
+                break;
+            }
+        }
+        (best, tried)
     };
     let start = best.map_or_else(
         || translation::from_correspondence(correspondences[0].map(f64::from)),
