@@ -1,5 +1,7 @@
 //! Bindings of `ilias_fast_core::rerank`.
 
+#![allow(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
+
 use ilias_fast_core::kernels::nearest::{QueryBlock, Scratch};
 use ilias_fast_core::rerank::descriptors::Descriptors;
 use ilias_fast_core::rerank::matching::{self, Match};
