@@ -1,4 +1,4 @@
-"""`match`, `chamfer`, `verify_spatial`: equal to their oracles at every CPU level, and honest about bad input."""
+"""`match`, `chamfer`, `verify_spatial`: equal to their oracles at every CPU level; bad input is refused."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def test_chamfer_equals_the_oracle(seed: int, length: int, m: int, sizes: list[i
                 np.testing.assert_array_equal(chamfer(query, codes, offsets, threads=threads), expected)
 
 
-def test_the_distance_limit_is_inclusive_and_ties_go_to_the_lowest_index(cpu_level: str) -> None:
+@pytest.mark.usefixtures("cpu_level")
+def test_the_distance_limit_is_inclusive_and_ties_go_to_the_lowest_index() -> None:
     query = np.zeros((1, 16), np.uint8)
     database = np.zeros((3, 16), np.uint8)
     database[0] = 255
@@ -70,7 +71,8 @@ def test_the_distance_limit_is_inclusive_and_ties_go_to_the_lowest_index(cpu_lev
     assert len(match(query, database, max_distance=2).query) == 0
 
 
-def test_chamfer_of_identical_and_opposite_codes(cpu_level: str) -> None:
+@pytest.mark.usefixtures("cpu_level")
+def test_chamfer_of_identical_and_opposite_codes() -> None:
     query = np.arange(5 * 16, dtype=np.uint8).reshape(5, 16)
     codes = np.concatenate([query, ~query[:1]])
     np.testing.assert_array_equal(chamfer(query, codes, [0, 5, 5, 6])[:2], [5, 0])
@@ -132,6 +134,10 @@ def test_bad_input(call: Any, error: Any, message: str) -> None:
         call()
 
 
+def rotation(angle: float) -> NDArray[np.float64]:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
 def scene(
     rng: np.random.Generator, count: int, ratio: float, *, strong: bool, noise: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
@@ -139,7 +145,6 @@ def scene(
     true = max(3, round(count * ratio))
     query = rng.uniform(0, 500, (count, 2))
     angle, tilt = rng.uniform(-np.pi, np.pi, 2)
-    rotation = lambda a: np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])  # noqa: E731
     if strong:
         stretch = rng.uniform(1, 2) ** 0.5
         linear = rotation(angle) @ rotation(tilt) @ np.diag([stretch, 1 / stretch]) @ rotation(-tilt)
@@ -220,9 +225,10 @@ def test_the_mask_is_what_the_model_explains(
         assert np.linalg.det(result.model[:, :2]) > 0
 
 
-def test_pure_translation_is_found_exactly(cpu_level: str, rng: np.random.Generator) -> None:
+@pytest.mark.usefixtures("cpu_level")
+def test_pure_translation_is_found_exactly(rng: np.random.Generator) -> None:
     query = rng.integers(0, 400, (40, 2)).astype(np.float32)
-    database = query + np.float32([37, -12])
+    database = query + np.array([37, -12], np.float32)
     database[25:] = rng.uniform(0, 400, (15, 2))
     result = verify_spatial(query, database, threshold=3)
     assert result.model is not None
@@ -232,7 +238,8 @@ def test_pure_translation_is_found_exactly(cpu_level: str, rng: np.random.Genera
     np.testing.assert_array_equal(clean.model, [[1, 0, 37], [0, 1, -12]])
 
 
-def test_degenerate_inputs(cpu_level: str) -> None:
+@pytest.mark.usefixtures("cpu_level")
+def test_degenerate_inputs() -> None:
     nothing = verify_spatial(np.zeros((0, 2)), np.zeros((0, 2)), threshold=1)
     assert nothing.inliers == 0
     assert nothing.model is None

@@ -1,4 +1,4 @@
-"""Re-ranking a run over stores: the scores are the kernels', the ensemble is the formula, errors name names."""
+"""Re-ranking a run over stores: scores are the kernels', the ensemble is the formula, errors name names."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ class World(NamedTuple):
     run: Run
 
 
-def image(
-    rng: np.random.Generator, codes: NDArray[np.uint8], xy: NDArray[Any], geometry: tuple[float, float]
-) -> LocalImage:
+def image(codes: NDArray[np.uint8], xy: NDArray[Any], geometry: tuple[float, float]) -> LocalImage:
     scale, angle = geometry
     count = len(codes)
     return LocalImage(
@@ -71,7 +69,7 @@ def build(folder: Path, rng: np.random.Generator, *, geometry: bool = True) -> W
     queries, database = {}, {}
     for number, name in enumerate(QUERIES):
         xy = rng.uniform(0, 1, (len(codes[name]), 2))
-        queries[name] = image(rng, codes[name], xy, (10, 0.1))
+        queries[name] = image(codes[name], xy, (10, 0.1))
         if number < 2:
             # In units of the longer side (1, 0.5): turn about the centre, shrink, and normalise again.
             centred = (xy - 0.5) * [1, 0.5]
@@ -79,12 +77,12 @@ def build(folder: Path, rng: np.random.Generator, *, geometry: bool = True) -> W
             clutter = rng.integers(0, 256, (40, 16), dtype=np.uint8)
             both = np.concatenate([codes[name][:30], clutter])
             places = np.concatenate([turned[:30], rng.uniform(0, 1, (40, 2))])
-            database[f"match/{number}"] = image(rng, both, places, (5, 0.1 + np.pi / 2))
+            database[f"match/{number}"] = image(both, places, (5, 0.1 + np.pi / 2))
     for number in range(LONGEST - 3):
         noise = rng.integers(0, 256, (50, 16), dtype=np.uint8)
         noise[:20] = codes[QUERIES[number % 2]][:20]  # the descriptors without the layout
-        database[f"other/{number}"] = image(rng, noise, rng.uniform(0, 1, (50, 2)), (8, number))
-    database["blank/0"] = image(rng, np.zeros((0, 16), np.uint8), np.zeros((0, 2)), (1, 0))
+        database[f"other/{number}"] = image(noise, rng.uniform(0, 1, (50, 2)), (8, number))
+    database["blank/0"] = image(np.zeros((0, 16), np.uint8), np.zeros((0, 2)), (1, 0))
     names = list(database)
     results = {}
     for length, name in zip((LONGEST, 7, 4), QUERIES, strict=True):
@@ -112,9 +110,8 @@ def stored(store: LocalStore, name: str) -> LocalImage:
 
 
 @pytest.mark.parametrize("limits", [(None, None), (7, 11), (0, 5)])
-def test_chamfer_scores_are_the_kernels(
-    world: World, limits: tuple[int | None, int | None], cpu_level: str
-) -> None:
+@pytest.mark.usefixtures("cpu_level")
+def test_chamfer_scores_are_the_kernels(world: World, limits: tuple[int | None, int | None]) -> None:
     first, second = limits
     local = rerank(
         world.run, world.queries, world.database, method="chamfer", options=ChamferOptions(first, second)
@@ -126,8 +123,9 @@ def test_chamfer_scores_are_the_kernels(
 
 
 @pytest.mark.parametrize("geometry", [True, False])
+@pytest.mark.usefixtures("cpu_level")
 def test_spatial_verification_separates_layout_from_descriptors(
-    tmp_path: Path, rng: np.random.Generator, cpu_level: str, geometry: bool
+    tmp_path: Path, rng: np.random.Generator, geometry: bool
 ) -> None:
     queries, database, run = build(tmp_path, rng, geometry=geometry)
     local = rerank(run, queries, database)
@@ -155,7 +153,7 @@ def test_scores_do_not_depend_on_threads_or_level(world: World) -> None:
             for threads in (1, 2, 5):
                 with cpu.pinned(level):
                     results.append(
-                        rerank(world.run, world.queries, world.database, method=method, threads=threads)  # type: ignore[arg-type]
+                        rerank(world.run, world.queries, world.database, method=method, threads=threads)
                     )
         for result in results[1:]:
             for field in ("scores", "inliers", "tentative", "models"):
@@ -176,8 +174,8 @@ def test_inlier_score_counts_inliers_and_few_count_as_none(world: World) -> None
 def test_several_descriptors_at_one_spot_count_once(tmp_path: Path, rng: np.random.Generator) -> None:
     codes = rng.integers(0, 256, (1, 16), dtype=np.uint8).repeat(20, axis=0)
     here = rng.uniform(0.4, 0.6, (1, 2)).repeat(20, axis=0)
-    queries = write(tmp_path / "q", {"q": image(rng, codes, here, (1, 0))})
-    database = write(tmp_path / "d", {"d": image(rng, codes, rng.uniform(0, 1, (20, 2)), (1, 0))})
+    queries = write(tmp_path / "q", {"q": image(codes, here, (1, 0))})
+    database = write(tmp_path / "d", {"d": image(codes, rng.uniform(0, 1, (20, 2)), (1, 0))})
     local = rerank(
         Run.from_dict({"q": {"d": 1.0}}), queries, database, options=SpatialOptions(score="inliers")
     )
@@ -190,8 +188,8 @@ def test_ratio_and_mutual_filters_equal_the_oracle(tmp_path: Path, rng: np.rando
     centres = rng.integers(0, 256, (6, 16), dtype=np.uint8)
     noise = np.packbits(rng.random((80, 128)) < 0.08, axis=1)
     codes = centres[rng.integers(0, 6, 80)] ^ noise
-    queries = write(tmp_path / "q", {"q": image(rng, codes[:45], rng.uniform(0, 1, (45, 2)), (1, 0))})
-    database = write(tmp_path / "d", {"d": image(rng, codes[45:], rng.uniform(0, 1, (35, 2)), (1, 0))})
+    queries = write(tmp_path / "q", {"q": image(codes[:45], rng.uniform(0, 1, (45, 2)), (1, 0))})
+    database = write(tmp_path / "d", {"d": image(codes[45:], rng.uniform(0, 1, (35, 2)), (1, 0))})
     for ratio, mutual in [(1.0, False), (0.9, False), (1.0, True), (0.95, True)]:
         found = correspondences(queries, database, "q", "d", SpatialOptions(ratio=ratio, mutual=mutual))
         listed = list(
@@ -284,7 +282,7 @@ def test_progress_counts_pairs_and_its_exception_stops_the_work(world: World) ->
     assert seen[-1] == (len(world.run.indices), len(world.run.indices))
 
     def stop(done: int, total: int) -> None:
-        raise RuntimeError("enough")
+        raise RuntimeError(f"enough after {done} of {total}")
 
     with pytest.raises(RuntimeError, match="enough"):
         rerank(world.run, world.queries, world.database, progress=stop)
@@ -301,16 +299,14 @@ def test_missing_ids_are_named(world: World) -> None:
         correspondences(world.queries, world.database, "ghost", "match/0")
 
 
-def test_codes_of_different_lengths_are_refused(
-    world: World, tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_codes_of_different_lengths_are_refused(world: World, tmp_path: Path) -> None:
     short = write(
-        tmp_path / "short", {"match/0": image(rng, np.zeros((3, 8), np.uint8), np.zeros((3, 2)), (1, 0))}
+        tmp_path / "short", {"match/0": image(np.zeros((3, 8), np.uint8), np.zeros((3, 2)), (1, 0))}
     )
     run = Run.from_dict({"object/q0": {"match/0": 1.0}})
     for method in ("chamfer", "spatial"):
         with pytest.raises(IncompatibleStoreError, match=r"128 bits.*64 bits"):
-            rerank(run, world.queries, short, method=method)  # type: ignore[arg-type]
+            rerank(run, world.queries, short, method=method)
     with pytest.raises(IncompatibleStoreError, match=r"128 bits.*64 bits"):
         correspondences(world.queries, short, "object/q0", "match/0")
     with pytest.raises(IncompatibleStoreError, match="LocalStore"):
@@ -355,7 +351,13 @@ def test_arguments_are_checked(world: World) -> None:
     with pytest.raises(ParameterError, match="threads"):
         rerank(*arguments, threads=0)
     local = rerank(*arguments)
-    for bad in ({"lam": 1.5}, {"lam": float("nan")}, {"gamma": 0.0}, {"gamma": float("inf")}):
+    wrong: list[dict[str, Any]] = [
+        {"lam": 1.5},
+        {"lam": float("nan")},
+        {"gamma": 0.0},
+        {"gamma": float("inf")},
+    ]
+    for bad in wrong:
         with pytest.raises(ParameterError, match=next(iter(bad))):
             ensemble(world.run, local, **bad)
 

@@ -222,10 +222,15 @@ def chamfer(
 
 
 def verify_spatial(query_xy: ArrayLike, database_xy: ArrayLike, *, threshold: float) -> Verification:
-    """Count the tentative correspondences that one affine map explains.
+    """Find the affine map that explains most of a set of tentative correspondences, and count them.
 
-    Every correspondence is tried as a translation hypothesis, exhaustively and deterministically; local
-    optimisation refines the best ones to an affine model (LO-RANSAC; ILIAS paper, spatial verification).
+    Hypotheses are translations from every correspondence, similarities from pairs and affine maps from
+    triples: all of them up to a budget, a seeded sample beyond it, so the answer is deterministic. The best
+    are refined by weighted least squares while the radius shrinks to the threshold (see `docs/rerank.md`).
+    Maps that mirror, magnify beyond 0.1 to 10, or foreshorten below a quarter are not considered. `mask` is
+    exactly `|A q_j + t - d_j| <= threshold` in float64 and `inliers` the number of its true entries.
+
+    One correspondence gives a translation, two a similarity or a translation, none gives no model.
 
     Args:
         query_xy: float32 [t, 2], positions (x, y) in the query.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 def distances(query: NDArray[np.uint8], database: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Hamming distances, int64 [m, n]."""
     bits = np.unpackbits(query[:, None] ^ database[None], axis=2)
-    return bits.sum(axis=2, dtype=np.int64)
+    return np.asarray(bits.sum(axis=2, dtype=np.int64))
 
 
 def match(
@@ -42,7 +44,7 @@ def chamfer(
     """Chamfer similarities; every term of the sum is a multiple of 2 / bits, summed as integers."""
     bits = 8 * query.shape[1]
     scores = np.zeros(len(offsets) - 1, np.float32)
-    for image, (start, stop) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+    for image, (start, stop) in enumerate(pairwise(offsets)):
         if stop > start and len(query):
             nearest = distances(query, codes[start:stop]).min(axis=1)
             scores[image] = np.float32(int((bits - 2 * nearest).sum()) / bits)

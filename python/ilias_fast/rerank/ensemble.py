@@ -77,8 +77,8 @@ def ensemble(
         local: Raw local scores.
         lam: Weight of the global score, in [0, 1]; None for the method's default.
         gamma: Slope of the local score, positive; None for the method's default.
-        centre: Subtract the query's median local score over the shortlist from the local scores first. None for
-            the method's default: Chamfer sums are far from zero for every image, so the sigmoid would be
+        centre: Subtract the query's median local score over the shortlist from the local scores first. None
+            for the method's default: Chamfer sums are far from zero for every image, so the sigmoid would be
             saturated; spatial scores are zero for images that do not match.
 
     Returns:

@@ -1,5 +1,7 @@
 //! Bindings of `ilias_fast_core::rerank`.
 
+#![allow(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
+
 use ilias_fast_core::kernels::nearest::{QueryBlock, Scratch};
 use ilias_fast_core::rerank::descriptors::Descriptors;
 use ilias_fast_core::rerank::matching::{self, Match};
@@ -25,6 +27,14 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(verify_pair, module)?)?;
     module.add_function(wrap_pyfunction!(rerank_chamfer, module)?)?;
     module.add_function(wrap_pyfunction!(rerank_spatial, module)?)
+}
+
+/// Runs the work of one pair of images: here, without the GIL, if it is short; else as any long call.
+///
+/// Handing a pair to the pool costs as much as verifying it. `units` are descriptor pairs or the like; 2^24 of
+/// them take a few milliseconds.
+fn call_pair<T: Send>(py: Python<'_>, units: usize, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
+    if units <= 1 << 24 { py.detach(work).map_err(to_python) } else { call(py, Some(1), None, |_| work()) }
 }
 
 /// An error unless both sides have codes of the same number of bytes.
@@ -69,7 +79,7 @@ fn match_codes<'py>(
 ) -> PyResult<Columns<'py>> {
     let (query, bytes) = matrix("query_codes", &query_codes)?;
     let (database, found) = matrix("database_codes", &database_codes)?;
-    let matches = call(py, Some(1), None, |_| {
+    let matches = call_pair(py, query.len().saturating_mul(database.len()) / bytes.max(1).pow(2), || {
         same_length("database_codes", bytes, found)?;
         let options = MatchOptions::within(distance_limit(max_distance)?);
         let mut matches = Vec::new();
@@ -107,7 +117,7 @@ fn verify_spatial<'py>(
 ) -> PyResult<(usize, Model<'py>, Bound<'py, PyArray1<bool>>)> {
     let (query, width) = matrix("query_xy", &query_xy)?;
     let (database, other_width) = matrix("database_xy", &database_xy)?;
-    let (found, mask) = call(py, Some(1), None, |_| {
+    let (found, mask) = call_pair(py, query.len().saturating_mul(1000), || {
         for (what, columns) in [("query_xy", width), ("database_xy", other_width)] {
             if columns != 2 {
                 return Err(Error::shape(what, "[t, 2]", format!("{columns} columns")));
@@ -200,7 +210,7 @@ fn verify_pair<'py>(
     options: SpatialFields,
 ) -> PyResult<(Columns<'py>, Bound<'py, PyArray1<bool>>, Model<'py>, f32)> {
     let (query, database) = (query.view("query")?, database.view("database image")?);
-    let (result, workspace) = call(py, Some(1), None, |_| {
+    let (result, workspace) = call_pair(py, query.len().saturating_mul(database.len()), || {
         same_length("database codes", query.bytes, database.bytes)?;
         let options = options.options(Truncation::default())?;
         let mut workspace = spatial::Workspace::default();

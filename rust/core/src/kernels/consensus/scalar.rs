@@ -67,8 +67,9 @@ pub fn gains(points: &Points, maps: &[Map], squared_radius: f32) -> Lanes {
     let mut half = LANES / 2;
     while half > 0 {
         for l in 0..half {
-            for m in 0..LANES {
-                sums[l][m] += sums[l + half][m];
+            let upper = sums[l + half];
+            for (sum, other) in sums[l].iter_mut().zip(&upper) {
+                *sum += other;
             }
         }
         half /= 2;

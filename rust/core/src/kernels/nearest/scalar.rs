@@ -4,7 +4,11 @@ use super::FAR;
 
 /// The Hamming distance of two codes of equal length.
 pub fn hamming(a: &[u8], b: &[u8]) -> u16 {
-    a.iter().zip(b).map(|(a, b)| (a ^ b).count_ones() as u16).sum()
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let words =
+        a.iter().zip(b).map(|(a, b)| (u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b)).count_ones() as u16);
+    let rest = a_rest.iter().zip(b_rest).map(|(a, b)| (a ^ b).count_ones() as u16);
+    words.sum::<u16>() + rest.sum::<u16>()
 }
 
 /// The distance of every query code to its nearest database code.

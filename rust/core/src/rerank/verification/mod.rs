@@ -5,6 +5,7 @@
 //! | [`estimator`] | what a problem is: propose, score, refine |
 //! | [`ransac`] | the loop over hypotheses and the local optimisation |
 //! | [`models`] | translation, similarity, affine: minimal and least squares solutions, limits |
+//! | `frame`, `sampling`, `fit` | coordinates, choice of samples, the final fit |
 //! | [`chance`] | a score that is zero for what random correspondences reach |
 //!
 //! Hypotheses: with keypoint scale and angle, a similarity from each correspondence. Without, a translation from
@@ -16,15 +17,21 @@
 
 pub mod chance;
 pub mod estimator;
+mod fit;
+mod frame;
 pub mod models;
 pub mod ransac;
+mod sampling;
 
-use estimator::{Correspondences, Proposals};
-use models::{Affine, Limits, affine, similarity, translation};
-use ransac::{Plan, estimate};
+use estimator::{Correspondences, Estimator, Proposals};
+use fit::finish;
+use frame::Frame;
+use models::{Affine, Limits, translation};
+use ransac::{Candidate, Plan, estimate};
+use sampling::choose;
 
 use crate::error::{Error, Result};
-use crate::kernels::consensus::{Consensus, Moments, Points};
+use crate::kernels::consensus::{Consensus, Points};
 
 /// Pairs of correspondences tried at most; more are sampled.
 pub const PAIR_BUDGET: usize = 2000;
@@ -33,7 +40,7 @@ pub const TRIPLE_BUDGET: usize = 1000;
 
 const TRANSLATION: Plan<'_> =
     Plan { keep: 4, hypothesis_radius: 5.0, schedule: &[5.0, 4.0, 3.0, 2.0, 1.5, 1.2, 1.2] };
-const PAIRS: Plan<'_> = Plan { keep: 8, hypothesis_radius: 2.5, schedule: &[3.0, 2.5, 2.0, 1.5, 1.2, 1.2] };
+const PAIRS: Plan<'_> = Plan { keep: 16, hypothesis_radius: 2.5, schedule: &[3.0, 2.5, 2.0, 1.5, 1.2, 1.2] };
 const TRIPLES: Plan<'_> = Plan { keep: 4, hypothesis_radius: 2.0, schedule: &[2.0, 1.5, 1.2, 1.2] };
 const KEYPOINTS: Plan<'_> = Plan { keep: 8, hypothesis_radius: 3.0, schedule: &[3.0, 2.5, 2.0, 1.5, 1.2] };
 
@@ -101,10 +108,21 @@ pub fn verify(
             (Proposals::Pairs(pairs), &PAIRS),
             (Proposals::Triples(triples), &TRIPLES),
         ];
-        let found = sources.into_iter().filter_map(|(proposals, plan)| estimate(&problem(proposals), plan));
-        // The earlier, simpler source wins a tie.
-        let best = found.reduce(|best, next| if next.score > best.score { next } else { best });
-        (best, points.len() + pairs.len() + triples.len())
+        let mut best: Option<Candidate<Affine>> = None;
+        let mut tried = 0;
+        for (proposals, plan) in sources {
+            let source = problem(proposals);
+            tried += source.hypotheses();
+            // The earlier, simpler source wins a tie.
+            let found = estimate(&source, plan);
+            best = found.filter(|found| best.is_none_or(|best| found.score > best.score)).or(best);
+            // What explains more than half can only be beaten by a map that shares correspondences with it, and
+            // its refinement has been there.
+            if best.is_some_and(|best| 2.0 * best.score > points.len() as f64) {
+                break;
+            }
+        }
+        (best, tried)
     };
     let start = best.map_or_else(
         || translation::from_correspondence(correspondences[0].map(f64::from)),
@@ -170,143 +188,6 @@ fn check(correspondences: &[[f32; 4]], threshold: f64) -> Result<()> {
     Ok(())
 }
 
-/// Coordinates centred on either side's mean, in units of the threshold.
-#[derive(Debug, Clone, Copy)]
-struct Frame {
-    centre: [f64; 4],
-    unit: f64,
-}
-
-impl Frame {
-    fn around(correspondences: &[[f32; 4]], threshold: f64) -> Self {
-        let mut centre = [0.0; 4];
-        for point in correspondences {
-            for (sum, &value) in centre.iter_mut().zip(point) {
-                *sum += f64::from(value) / correspondences.len() as f64;
-            }
-        }
-        Self { centre, unit: threshold }
-    }
-
-    fn normalise(&self, point: [f32; 4]) -> [f32; 4] {
-        // Clamped so that squares stay finite; anything that far away is an outlier of every map.
-        std::array::from_fn(|i| {
-            ((f64::from(point[i]) - self.centre[i]) / self.unit).clamp(-1e12, 1e12) as f32
-        })
-    }
-
-    /// A map of normalised coordinates as one of the coordinates given.
-    fn denormalise(&self, map: &Affine) -> Affine {
-        let [a, b, c, d, e, f] = map.0;
-        let [x, y, u, v] = self.centre;
-        Affine([a, b, u + c * self.unit - (a * x + b * y), d, e, v + f * self.unit - (d * x + e * y)])
-    }
-
-    /// A map of the coordinates given as one of normalised coordinates.
-    fn apply(&self, map: &Affine) -> Affine {
-        let [a, b, _, d, e, _] = map.0;
-        let [x, y, u, v] = self.centre;
-        let (p, q) = map.apply(x, y);
-        Affine([a, b, (p - u) / self.unit, d, e, (q - v) / self.unit])
-    }
-}
-
-/// Fits translation, similarity and affine maps to the inliers in float64, and keeps what explains most.
-///
-/// More inliers win; among equals the smaller truncated loss, unless a simpler family loses almost nothing.
-fn finish(start: Affine, correspondences: &[[f32; 4]], threshold: f64) -> Affine {
-    let quality = |model: &Affine| {
-        let (mut count, mut gain) = (0_usize, 0.0);
-        for point in correspondences {
-            let residual = model.residual(point.map(f64::from)) / threshold;
-            if residual <= 1.0 {
-                count += 1;
-                gain += 1.0 - residual * residual;
-            }
-        }
-        (count, gain)
-    };
-    let mut best = start;
-    let mut reached = quality(&start);
-    for _ in 0..3 {
-        let (moments, [x, y, u, v], shift) = inlier_moments(&best, correspondences, threshold);
-        let recentred = |fit: Affine| {
-            let [a, b, c, d, e, f] = fit.0;
-            Affine([a, b, u + c - (a * x + b * y), d, e, v + f - (d * x + e * y)])
-        };
-        // Simplest first: a richer family must beat it by more than rounding, and so must what we have.
-        let fits = [
-            Some(Affine([1.0, 0.0, shift[0], 0.0, 1.0, shift[1]])),
-            similarity::least_squares(&moments).map(recentred),
-            affine::least_squares(&moments).map(recentred),
-            Some(best),
-        ];
-        let before = reached.0;
-        reached = (0, 0.0);
-        for fit in fits.into_iter().flatten().filter(|fit| Limits::DEFAULT.allow(fit)) {
-            let (count, gain) = quality(&fit);
-            if count > reached.0 || (count == reached.0 && gain > reached.1 * (1.0 + 1e-9)) {
-                (best, reached) = (fit, (count, gain));
-            }
-        }
-        if reached.0 <= before {
-            break;
-        }
-    }
-    best
-}
-
-/// Sums over the inliers of `model`, of coordinates relative to the inliers' mean; that mean; the mean shift.
-fn inlier_moments(
-    model: &Affine,
-    correspondences: &[[f32; 4]],
-    threshold: f64,
-) -> (Moments, [f64; 4], [f64; 2]) {
-    let inliers =
-        || correspondences.iter().map(|p| p.map(f64::from)).filter(|&p| model.residual(p) <= threshold);
-    let (mut mean, mut shift) = ([0.0; 4], [0.0; 2]);
-    let mut count = 0.0;
-    for point in inliers() {
-        count += 1.0;
-        // Of the differences, not the difference of means: a pure translation comes out exactly.
-        for (i, shift) in shift.iter_mut().enumerate() {
-            *shift += ((point[i + 2] - point[i]) - *shift) / count;
-        }
-        for (mean, value) in mean.iter_mut().zip(point) {
-            *mean += (value - *mean) / count;
-        }
-    }
-    let mut m = Moments {
-        w: count,
-        x: 0.0,
-        y: 0.0,
-        u: 0.0,
-        v: 0.0,
-        xx: 0.0,
-        xy: 0.0,
-        yy: 0.0,
-        xu: 0.0,
-        yu: 0.0,
-        xv: 0.0,
-        yv: 0.0,
-    };
-    for point in inliers() {
-        let [x, y, u, v] = std::array::from_fn(|i| point[i] - mean[i]);
-        m.x += x;
-        m.y += y;
-        m.u += u;
-        m.v += v;
-        m.xx += x * x;
-        m.xy += x * y;
-        m.yy += y * y;
-        m.xu += x * u;
-        m.yu += y * u;
-        m.xv += x * v;
-        m.yv += y * v;
-    }
-    (m, mean, shift)
-}
-
 /// The number of distinct positions, in whichever image has fewer.
 fn distinct<'a, I: Iterator<Item = &'a [f32; 4]>>(
     points: impl Fn() -> I,
@@ -321,46 +202,4 @@ fn distinct<'a, I: Iterator<Item = &'a [f32; 4]>>(
         buffer.len()
     };
     count(0).min(count(2))
-}
-
-/// All samples `i < j` (`< k`) if they fit the budget, else that many drawn with a seed of their own.
-fn choose<const N: usize>(count: usize, budget: usize, samples: &mut Vec<[u32; N]>) {
-    samples.clear();
-    let all = (0..N).fold(1, |product: usize, i| product.saturating_mul(count.saturating_sub(i)) / (i + 1));
-    if all <= budget {
-        let mut sample: [u32; N] = std::array::from_fn(|i| i as u32);
-        for _ in 0..all {
-            samples.push(sample);
-            // The next combination in lexicographic order.
-            let room = |i: usize| (count - N + i) as u32;
-            if let Some(i) = (0..N).rev().find(|&i| sample[i] < room(i)) {
-                sample[i] += 1;
-                for j in i + 1..N {
-                    sample[j] = sample[j - 1] + 1;
-                }
-            }
-        }
-        return;
-    }
-    let mut random = SplitMix(0x1F83_D9AB_FB41_BD6B ^ count as u64);
-    while samples.len() < budget {
-        let sample: [u32; N] = std::array::from_fn(|_| random.below(count as u64));
-        if (1..N).all(|i| !sample[..i].contains(&sample[i])) {
-            samples.push(sample);
-        }
-    }
-}
-
-/// splitmix64: small, seeded, the same everywhere.
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn below(&mut self, bound: u64) -> u32 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^= z >> 31;
-        ((u128::from(z) * u128::from(bound)) >> 64) as u32
-    }
 }

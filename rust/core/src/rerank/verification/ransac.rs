@@ -9,6 +9,9 @@ use super::estimator::Estimator;
 /// Hypotheses scored at a time.
 const BATCH: usize = 64;
 
+/// Refinements at larger radii are steps on the way, not results.
+const FINAL_RADIUS: f64 = 1.5;
+
 /// The plan of a loop. Radii are in units of the inlier threshold.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan<'a> {
@@ -51,24 +54,25 @@ pub fn estimate<E: Estimator>(problem: &E, plan: &Plan<'_>) -> Option<Candidate<
             }
         }
     }
-    let mut best: Option<Candidate<E::Model>> = None;
-    let mut consider = |model: E::Model| {
-        let mut score = [0.0];
-        problem.score(&[model], 1.0, &mut score);
-        let [score] = score;
-        if score > best.map_or(0.0, |best| best.score) {
-            best = Some(Candidate { model, score });
-        }
-    };
+    // Every model on the way to the threshold is a candidate; they are scored together at the end.
+    let mut refined: Vec<E::Model> = Vec::with_capacity(plan.keep * (plan.schedule.len() + 1));
     for candidate in kept {
         let mut model = candidate.model;
-        consider(model);
+        refined.push(model);
         for &radius in plan.schedule {
-            let Some(refined) = problem.refine(&model, radius) else { break };
-            model = refined;
-            if radius <= 1.5 {
-                consider(model);
+            let Some(next) = problem.refine(&model, radius) else { break };
+            model = next;
+            if radius <= FINAL_RADIUS {
+                refined.push(model);
             }
+        }
+    }
+    let mut scores = vec![0.0; refined.len()];
+    problem.score(&refined, 1.0, &mut scores);
+    let mut best: Option<Candidate<E::Model>> = None;
+    for (&model, &score) in refined.iter().zip(&scores) {
+        if score > best.map_or(0.0, |best| best.score) {
+            best = Some(Candidate { model, score });
         }
     }
     best

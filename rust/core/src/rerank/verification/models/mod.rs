@@ -56,9 +56,14 @@ impl Affine {
     }
 
     /// Distance between the image of `(x, y)` and `(u, v)`.
-    pub fn residual(&self, [x, y, u, v]: [f64; 4]) -> f64 {
+    pub fn residual(&self, correspondence: [f64; 4]) -> f64 {
+        self.squared_residual(correspondence).sqrt()
+    }
+
+    /// Square of [`Self::residual`].
+    pub fn squared_residual(&self, [x, y, u, v]: [f64; 4]) -> f64 {
         let (p, q) = self.apply(x, y);
-        ((p - u) * (p - u) + (q - v) * (q - v)).sqrt()
+        (p - u) * (p - u) + (q - v) * (q - v)
     }
 
     /// Rounded for the kernels.

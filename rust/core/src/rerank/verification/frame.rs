@@ -1,0 +1,46 @@
+//! The coordinates hypotheses are tried in.
+
+use super::models::Affine;
+
+/// Coordinates centred on either side's mean, in units of the threshold.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame {
+    centre: [f64; 4],
+    unit: f64,
+}
+
+impl Frame {
+    /// The frame of these correspondences.
+    pub fn around(correspondences: &[[f32; 4]], threshold: f64) -> Self {
+        let mut centre = [0.0; 4];
+        for point in correspondences {
+            for (sum, &value) in centre.iter_mut().zip(point) {
+                *sum += f64::from(value) / correspondences.len() as f64;
+            }
+        }
+        Self { centre, unit: threshold }
+    }
+
+    /// A correspondence in normalised coordinates.
+    pub fn normalise(&self, point: [f32; 4]) -> [f32; 4] {
+        // Clamped so that squares stay finite; anything that far away is an outlier of every map.
+        std::array::from_fn(|i| {
+            ((f64::from(point[i]) - self.centre[i]) / self.unit).clamp(-1e12, 1e12) as f32
+        })
+    }
+
+    /// A map of normalised coordinates as one of the coordinates given.
+    pub fn denormalise(&self, map: &Affine) -> Affine {
+        let [a, b, c, d, e, f] = map.0;
+        let [x, y, u, v] = self.centre;
+        Affine([a, b, u + c * self.unit - (a * x + b * y), d, e, v + f * self.unit - (d * x + e * y)])
+    }
+
+    /// A map of the coordinates given as one of normalised coordinates.
+    pub fn apply(&self, map: &Affine) -> Affine {
+        let [a, b, _, d, e, _] = map.0;
+        let [x, y, u, v] = self.centre;
+        let (p, q) = map.apply(x, y);
+        Affine([a, b, (p - u) / self.unit, d, e, (q - v) / self.unit])
+    }
+}
