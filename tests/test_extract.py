@@ -273,7 +273,7 @@ def test_fitting_without_enough_to_see(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="none of 1 can be read"):
         ClassicalExtractor.fit(FolderSource(tmp_path))
     (tmp_path / "b.png").write_bytes(image_oracle.encode(np.full((50, 50, 3), 9, np.uint8)))
-    with pytest.raises(ShapeError, match="64 words"):
+    with pytest.raises(ShapeError, match="128 words"):
         ClassicalExtractor.fit(FolderSource(tmp_path))
 
 

@@ -40,7 +40,9 @@ class ClassicalOptions:
         longer_side: Images larger than this, in pixels, are shrunk to it; smaller ones are not enlarged.
         keypoints: Strongest keypoints that become local descriptors, at most.
         global_keypoints: Strongest keypoints that enter the global descriptor, at most.
-        words: Size of the codebook; the global descriptor has words * 128 dimensions.
+        words: Size of the codebook; the global descriptor has words * 128 dimensions. (On the two data
+            sets that `ilias_fast.adapt.pca` describes, 128 words reach mAP 92.5 and 94.8 before whitening,
+            64 words 88.6 and 88.7.)
         power: Exponent of the VLAD's signed power normalisation, in (0, 1].
         bits: Length of the local codes, a multiple of 8, at most 128.
     """
@@ -48,7 +50,7 @@ class ClassicalOptions:
     longer_side: int = 500
     keypoints: int = 500
     global_keypoints: int = 1000
-    words: int = 64
+    words: int = 128
     power: float = 0.5
     bits: int = 128
 
