@@ -27,7 +27,7 @@ from ilias_fast.images import ImageSource, decode
 __all__ = ["ClassicalExtractor", "ClassicalOptions"]
 
 _FORMAT = "classical-1"
-_FIT_IMAGES = 2000
+_FIT_IMAGES = 400
 _CODEBOOK_SAMPLE = 100_000
 _ITQ_SAMPLE = 20_000
 
@@ -105,7 +105,7 @@ class ClassicalExtractor:
     ) -> ClassicalExtractor:
         """Learn the codebook and the binarisation from a sample of images.
 
-        At most 2,000 images and 100,000 descriptors are used, drawn by `seed`; the result depends on the
+        At most 400 images and 100,000 descriptors are used, drawn by `seed`; the result depends on the
         images, the options and the seed only, not on the number of threads. Unreadable images are left out.
 
         Args:
