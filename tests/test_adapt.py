@@ -30,7 +30,7 @@ def test_published_whitening_example(examples: Path) -> None:
     example = json.loads((examples / "e10_whitening.json").read_text())
     vectors = np.array(example["X"]).T
     for key, dim in (("gram_first5_dims4", 4), ("gram_first5_full", None)):
-        whitening = PcaWhitening.fit(vectors, dim, shrinkage=0)
+        whitening = PcaWhitening.fit(vectors, dim, shrinkage=0, subtract_mean=True)
         np.testing.assert_allclose(whitening.mean, np.ravel(example["pca"]["m"]), atol=1e-6)
         first = whitening.apply(vectors[:5]).astype(np.float64)
         np.testing.assert_allclose(first @ first.T, example["pca"][key], atol=2e-6)
@@ -38,27 +38,30 @@ def test_published_whitening_example(examples: Path) -> None:
 
 @pytest.mark.parametrize(("count", "width"), [(200, 12), (20, 90), (30, 30)])
 @pytest.mark.parametrize("shrinkage", [0.0, 0.7])
+@pytest.mark.parametrize("subtract_mean", [True, False])
 def test_whitening_equals_its_definition(
-    count: int, width: int, shrinkage: float, rng: np.random.Generator
+    count: int, width: int, shrinkage: float, subtract_mean: bool, rng: np.random.Generator
 ) -> None:
     train = rng.standard_normal((count, width)) @ rng.standard_normal((width, width)) + 3
     test = rng.standard_normal((7, width)) @ rng.standard_normal((width, width))
-    whitening = PcaWhitening.fit(train, 8, shrinkage=shrinkage)
+    whitening = PcaWhitening.fit(train, 8, shrinkage=shrinkage, subtract_mean=subtract_mean)
     ours = whitening.apply(test).astype(np.float64)
     train32 = train.astype(np.float32).astype(np.float64)
-    expected = oracle.pca_whiten(train32, test, 8, shrinkage)
+    expected = oracle.pca_whiten(train32, test, 8, shrinkage, subtract_mean)
     np.testing.assert_allclose(ours @ ours.T, expected @ expected.T, atol=1e-4)
 
 
 def test_whitened_training_vectors_are_uncorrelated(rng: np.random.Generator) -> None:
     train = rng.standard_normal((500, 6)) @ rng.standard_normal((6, 6))
-    whitening = PcaWhitening.fit(train, shrinkage=0)
+    whitening = PcaWhitening.fit(train, shrinkage=0, subtract_mean=True)
     projected = (train - whitening.mean) @ whitening.projection.T
     np.testing.assert_allclose(projected.T @ projected / 500, np.eye(6), atol=1e-4)
 
 
 def test_dimension_is_limited_by_the_rank(rng: np.random.Generator) -> None:
-    assert PcaWhitening.fit(rng.standard_normal((10, 50)), 40).output_dim == 9  # the mean takes one
+    assert PcaWhitening.fit(rng.standard_normal((10, 50)), 40).output_dim == 10
+    centred = PcaWhitening.fit(rng.standard_normal((10, 50)), 40, subtract_mean=True)
+    assert centred.output_dim == 9  # the mean takes one
     flat = rng.standard_normal((100, 3)) @ rng.standard_normal((3, 20))
     assert PcaWhitening.fit(flat, shrinkage=0).output_dim == 3
     assert PcaWhitening.fit(rng.standard_normal((10, 50)), 4).output_dim == 4
@@ -78,7 +81,7 @@ def test_default_shrinkage_keeps_few_vectors_apart_from_equidistant(rng: np.rand
         same = np.kron(np.eye(10), np.ones((3, 3))).astype(bool) & ~np.eye(30, dtype=bool)
         return float(cosines[same].mean() - cosines[~same & ~np.eye(30, dtype=bool)].mean())
 
-    assert contrast(PcaWhitening.fit(vectors, shrinkage=0)) < 0.05
+    assert contrast(PcaWhitening.fit(vectors, shrinkage=0, subtract_mean=True)) < 0.05
     assert contrast(PcaWhitening.fit(vectors)) > 0.5
 
 
@@ -94,7 +97,9 @@ def test_bad_whitening_input(rng: np.random.Generator) -> None:
     with pytest.raises(ShapeError, match=r"at least 2 vectors .* found \[1, 4\]"):
         PcaWhitening.fit(train[:1])
     with pytest.raises(ParameterError, match="all 20 are equal"):
-        PcaWhitening.fit(np.ones((20, 4)))
+        PcaWhitening.fit(np.ones((20, 4)), subtract_mean=True)
+    with pytest.raises(ParameterError, match="all 20 are zero"):
+        PcaWhitening.fit(np.zeros((20, 4)))
     with pytest.raises(ParameterError, match="dim"):
         PcaWhitening.fit(train, 0)
     for shrinkage in (-1.0, float("nan"), float("inf")):

@@ -39,7 +39,7 @@ from ilias_fast.extract import (
 )
 from ilias_fast.extract import sift as sift_module
 from ilias_fast.extract.vlad import assign, kmeans, vlad
-from ilias_fast.images import FolderSource, Transform, decode
+from ilias_fast.images import FolderSource, TarSource, Transform, decode
 from ilias_fast.store import GlobalStore, LocalStore
 
 pytest.importorskip("PIL.Image", reason="decoding images needs Pillow (extra: classical)")
@@ -273,7 +273,7 @@ def test_fitting_without_enough_to_see(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="none of 1 can be read"):
         ClassicalExtractor.fit(FolderSource(tmp_path))
     (tmp_path / "b.png").write_bytes(image_oracle.encode(np.full((50, 50, 3), 9, np.uint8)))
-    with pytest.raises(ShapeError, match="64 words"):
+    with pytest.raises(ShapeError, match="128 words"):
         ClassicalExtractor.fit(FolderSource(tmp_path))
 
 
@@ -385,6 +385,14 @@ def test_damaged_images_of_every_kind_are_skipped(folder: Path, tmp_path: Path) 
     assert report.extracted == 2
     assert [name for name, _ in report.skipped] == ["b.jpg", "c.jpg", "d.jpg"]
     assert len(GlobalStore.open(tmp_path / "g")) == 2
+
+
+def test_tars_are_extracted_by_their_official_ids(folder: Path, tmp_path: Path) -> None:
+    members = {f"{number}.jpg": (folder / f"{number:02d}.jpg").read_bytes() for number in range(3)}
+    image_oracle.write_tar(tmp_path / "yfcc100m_0.tar", {**members, "3.jpg": b"damaged"})
+    report = extract_to_stores(_Mean(), TarSource(tmp_path), global_store=tmp_path / "g")
+    assert [name for name, _ in report.skipped] == ["yfcc100m_0.tar/3"]
+    assert list(GlobalStore.open(tmp_path / "g").ids) == [f"yfcc100m_0.tar/{number}" for number in range(3)]
 
 
 def test_no_image_readable_leaves_an_empty_store(tmp_path: Path) -> None:
@@ -680,6 +688,26 @@ def test_images_of_mixed_sizes_keep_their_places(rng: np.random.Generator) -> No
     np.testing.assert_allclose(vectors, expected, atol=1e-6)
     assert seen == [(2, 3, 8, 16), (1, 3, 8, 16), (2, 3, 16, 8), (1, 3, 16, 8)]
     assert extractor.extract([])[0].shape == (0, 3)
+
+
+@pytest.mark.usefixtures("timm")
+def test_a_batch_too_large_for_the_memory_is_halved() -> None:
+    import torch
+
+    def describe(batch: Any, most: int) -> Any:
+        if len(batch) > most:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return batch.mean(dim=(2, 3))
+
+    images = [
+        np.full((8, 8, 3), colour, np.uint8)
+        for colour in ([1, 2, 3], [9, 1, 1], [0, 0, 5], [4, 4, 4], [8, 0, 1])
+    ]
+    whole, _ = NeuralExtractor(_network(lambda batch: describe(batch, 8)), resolution=8).extract(images)
+    halved, _ = NeuralExtractor(_network(lambda batch: describe(batch, 2)), resolution=8).extract(images)
+    np.testing.assert_array_equal(halved, whole)
+    with pytest.raises(ParameterError, match="8 x 8 does not fit the memory"):
+        NeuralExtractor(_network(lambda batch: describe(batch, 0)), resolution=8).extract(images)
 
 
 @pytest.mark.usefixtures("timm")

@@ -7,10 +7,14 @@ from numpy.typing import NDArray
 
 
 def pca_whiten(
-    train: NDArray[np.float64], vectors: NDArray[np.float64], dim: int, shrinkage: float = 0.0
+    train: NDArray[np.float64],
+    vectors: NDArray[np.float64],
+    dim: int,
+    shrinkage: float,
+    subtract_mean: bool,
 ) -> NDArray[np.float64]:
     """Whiten through the full covariance matrix."""
-    mean = train.mean(axis=0)
+    mean = train.mean(axis=0) if subtract_mean else np.zeros(train.shape[1])
     covariance = (train - mean).T @ (train - mean) / len(train)
     values, directions = np.linalg.eigh((covariance + covariance.T) / 2)
     order = np.argsort(-values)

@@ -27,7 +27,7 @@ from ilias_fast.images import ImageSource, decode
 __all__ = ["ClassicalExtractor", "ClassicalOptions"]
 
 _FORMAT = "classical-1"
-_FIT_IMAGES = 2000
+_FIT_IMAGES = 400
 _CODEBOOK_SAMPLE = 100_000
 _ITQ_SAMPLE = 20_000
 
@@ -40,7 +40,9 @@ class ClassicalOptions:
         longer_side: Images larger than this, in pixels, are shrunk to it; smaller ones are not enlarged.
         keypoints: Strongest keypoints that become local descriptors, at most.
         global_keypoints: Strongest keypoints that enter the global descriptor, at most.
-        words: Size of the codebook; the global descriptor has words * 128 dimensions.
+        words: Size of the codebook; the global descriptor has words * 128 dimensions. (On the two data
+            sets that `ilias_fast.adapt.pca` describes, 128 words reach mAP 92.5 and 94.8 before whitening,
+            64 words 88.6 and 88.7.)
         power: Exponent of the VLAD's signed power normalisation, in (0, 1].
         bits: Length of the local codes, a multiple of 8, at most 128.
     """
@@ -48,7 +50,7 @@ class ClassicalOptions:
     longer_side: int = 500
     keypoints: int = 500
     global_keypoints: int = 1000
-    words: int = 64
+    words: int = 128
     power: float = 0.5
     bits: int = 128
 
@@ -103,7 +105,7 @@ class ClassicalExtractor:
     ) -> ClassicalExtractor:
         """Learn the codebook and the binarisation from a sample of images.
 
-        At most 2,000 images and 100,000 descriptors are used, drawn by `seed`; the result depends on the
+        At most 400 images and 100,000 descriptors are used, drawn by `seed`; the result depends on the
         images, the options and the seed only, not on the number of threads. Unreadable images are left out.
 
         Args:

@@ -155,7 +155,8 @@ class NeuralExtractor:
             float32 [len(images), dim] of unit length, and None.
 
         Raises:
-            ParameterError: The network cannot process an image of the prepared size.
+            ParameterError: The network cannot process an image of the prepared size, or it does not fit the
+                device's memory. (A batch that does not is halved until it does.)
             NonFiniteError: The network's output is NaN or infinite.
         """
         prepared = [self.prepare(image) for image in images]
@@ -177,22 +178,30 @@ class NeuralExtractor:
         return vectors, None
 
     def _forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run one chunk; one that does not fit the device's memory is run in halves."""
         torch = require("torch", "extract neural descriptors")
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.float16, enabled=self.half):
-            try:
+        height, width = batch.shape[2:]
+        try:
+            with torch.inference_mode(), torch.autocast(self.device.type, torch.float16, enabled=self.half):
                 output = self.network.describe(torch.from_numpy(batch).to(self.device))
-            except InputError:
-                raise
-            except (RuntimeError, AssertionError) as cause:
-                height, width = batch.shape[2:]
-                reason = (str(cause) or type(cause).__name__).splitlines()[0]
-                fixed = self.network.train_size
+                result: NDArray[np.float32] = output.float().cpu().numpy()
+                return result
+        except InputError:
+            raise
+        except torch.cuda.OutOfMemoryError as cause:
+            if len(batch) == 1:
                 raise ParameterError(
-                    f"the network cannot process {len(batch)} images of {width} x {height} ({reason}); "
-                    f"for one of fixed input size use transform='RESIZE_SQUARE' and resolution={fixed}"
+                    f"resolution: one image of {width} x {height} does not fit the memory of {self.device}; "
+                    f"use a lower resolution or device='cpu'"
                 ) from cause
-            result: NDArray[np.float32] = output.float().cpu().numpy()
-            return result
+        except (RuntimeError, AssertionError) as cause:
+            reason = (str(cause) or type(cause).__name__).splitlines()[0]
+            raise ParameterError(
+                f"the network cannot process {len(batch)} images of {width} x {height} ({reason}); for one "
+                f"of fixed input size use transform='RESIZE_SQUARE' and resolution={self.network.train_size}"
+            ) from cause
+        middle = len(batch) // 2  # outside the handler, which keeps the failed tensors alive
+        return np.concatenate([self._forward(batch[:middle]), self._forward(batch[middle:])])
 
 
 def default_resolution(train_size: int) -> int:
