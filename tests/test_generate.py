@@ -343,6 +343,17 @@ def test_objects_are_distinct_and_rich_in_keypoints(family, rng) -> None:  # typ
     assert shared(own, features(twin)) < 0.97 * len(own)
 
 
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_near_duplicates_look_alike_but_never_the_same(family, rng) -> None:  # type: ignore[no-untyped-def]
+    for _ in range(6):
+        original = new_attributes(rng)
+        twin = near_duplicate(family, original, rng)
+        pictures = [draw_sprite(family, a, longest=128).levels[0].astype(np.int64) for a in (original, twin)]
+        if pictures[0].shape == pictures[1].shape:
+            changed = (np.abs(pictures[0] - pictures[1]).max(axis=2) > 24).mean()
+            assert changed > 0.004, (original, twin)
+
+
 def test_a_view_keeps_the_middle_and_scales(rng: np.random.Generator) -> None:
     sprite = draw_sprite(FAMILIES[3], new_attributes(rng))
     middle = np.array([sprite.size], np.float64) / 2
