@@ -101,7 +101,7 @@ FAMILIES: tuple[Family, ...] = (
             f"A ceramic mug with the words {_name(a)}, bands of {a.pattern} in {a.colours.names[3]} and "
             f"{a.colours.names[4]}, and a print of {a.theme if vessels.pictured(a) else _an(a.motif)}."
         ),
-        ("title", "motif", "art", "pattern", "palette", "mirror"),
+        ("title", "motif", "art", "pattern", "palette"),
     ),
     Family(
         "plate",
