@@ -1,4 +1,5 @@
 //! Bindings of `ilias_fast_core::store`.
+#![expect(clippy::needless_pass_by_value, reason = "PyO3 hands over owned arguments")]
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,7 +33,7 @@ type Local<'py> = (
 );
 type Damages = Vec<(String, Vec<String>, u64, u64, String)>;
 
-/// A read-only NumPy array over `elements`, which belong to the maps of `owner`.
+/// A read-only `numpy.ndarray` over `elements`, which belong to the maps of `owner`.
 fn view2<'py, T: Element>(
     owner: &Bound<'py, PyStore>,
     elements: &[T],
@@ -53,7 +54,7 @@ fn view1<'py>(owner: &Bound<'py, PyStore>, elements: &[f32]) -> PyResult<Bound<'
     read_only(array)
 }
 
-/// The pages are mapped read-only: a write would kill the process, so NumPy must refuse it.
+/// The pages are mapped read-only: a write would kill the process, so the array must refuse it.
 fn read_only<T: Element, D>(array: Bound<'_, PyArray<T, D>>) -> PyResult<Bound<'_, PyArray<T, D>>> {
     array.call_method1("setflags", (false,))?;
     Ok(array)
@@ -386,7 +387,6 @@ fn check_columns(what: &str, found: usize, expected: usize) -> Result<()> {
 /// Checks every byte; returns damages (file, tensors, start, end, detail), leftovers, shards and bytes checked.
 #[pyfunction]
 #[pyo3(signature = (path, quick, threads, progress))]
-#[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts owned values")]
 fn verify_store(
     py: Python<'_>,
     path: PathBuf,
@@ -405,7 +405,6 @@ fn verify_store(
 
 /// Removes leftovers and returns their names.
 #[pyfunction]
-#[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts owned values")]
 fn gc_store(py: Python<'_>, path: PathBuf) -> PyResult<Vec<String>> {
     py.detach(|| store::gc(&path)).map_err(to_python)
 }

@@ -13,7 +13,7 @@ use super::ids::{check_id, sorted_hashes};
 use super::manifest::{Entry, Manifest, json_object};
 use super::mmap::{bytes_of, first_non_finite};
 use super::shard::Shard;
-use super::spec::{Column, Kind, Spec};
+use super::spec::{Kind, Spec};
 use super::write_file::{ShardFile, replace, sync_folder};
 use super::{LOCK, MANIFEST, SHARD_BYTES, SHARDS, Store};
 
@@ -308,14 +308,14 @@ impl Writer {
             let room = self.shard_bytes.saturating_sub(self.buffer.bytes());
             let rows = self.rows_that_fit(batch, start, ids.len() - start, room);
             let end = start + rows;
-            match batch {
+            let main: &[u8] = match batch {
                 Batch::Global(vectors) => {
                     let dim = self.manifest.spec.dim();
-                    self.buffer.extend(Column::Vectors, bytes_of(&vectors[start * dim..end * dim]));
+                    bytes_of(&vectors[start * dim..end * dim])
                 }
                 Batch::Binary(codes) => {
                     let width = self.manifest.spec.code_bytes();
-                    self.buffer.extend(Column::Codes, &codes[start * width..end * width]);
+                    &codes[start * width..end * width]
                 }
                 Batch::Local(batch) => {
                     super::local::extend(
@@ -324,13 +324,16 @@ impl Writer {
                         start..end,
                         self.manifest.spec.code_bytes(),
                     );
+                    &[]
                 }
-            }
+            };
             self.buffer.extend_ids(&ids[start..end]);
             start = end;
-            if self.buffer.bytes() >= self.shard_bytes {
-                self.flush()?;
+            if self.buffer.bytes() + main.len() >= self.shard_bytes {
+                self.flush(main)?;
                 control.advance(rows as u64)?;
+            } else {
+                self.buffer.extend(self.manifest.spec.main(), main);
             }
         }
         Ok(())
@@ -350,8 +353,8 @@ impl Writer {
         rows.clamp(1, left)
     }
 
-    /// Writes the buffer as a shard that no manifest lists yet.
-    fn flush(&mut self) -> Result<()> {
+    /// Writes the buffer, with `tail` at the end of the main tensor, as a shard that no manifest lists yet.
+    fn flush(&mut self, tail: &[u8]) -> Result<()> {
         if self.buffer.rows() == 0 {
             return Ok(());
         }
@@ -359,7 +362,7 @@ impl Writer {
         let partial = file.partial().to_owned();
         let written = self
             .buffer
-            .write(&self.manifest.spec, &mut file)
+            .write(&self.manifest.spec, tail, &mut file)
             .map_err(Error::io(&partial, "write"))
             .and_then(|()| file.finish(self.sequence));
         let (name, bytes, blocks) = written.inspect_err(|_| {
@@ -374,7 +377,7 @@ impl Writer {
         self.shards.push(shard);
         self.manifest.shards.push(entry);
         self.sequence += 1;
-        self.buffer = Buffer::default();
+        self.buffer.clear();
         Ok(())
     }
 
@@ -384,7 +387,7 @@ impl Writer {
     /// appended is lost, and `commit` can be called again (for example after making room on the disk).
     pub fn commit(&mut self) -> Result<usize> {
         self.check_usable()?;
-        self.flush()?;
+        self.flush(&[])?;
         sync_folder(&self.path.join(SHARDS))?;
         let (bytes, _) = self.manifest.serialise();
         let synced = replace(&self.path.join(MANIFEST), &bytes)?;
