@@ -52,10 +52,14 @@ def append(path: Path, ids: list[str], matrix: np.ndarray, batch: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--folder", type=Path, default=None, help="where to write (default: the temporary folder)")
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="where to write (default: the temporary folder)"
+    )
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     matrix = rng.standard_normal((options.rows, options.dim), dtype=np.float32).astype(np.float16)
@@ -73,7 +77,10 @@ def main() -> None:
                 ("verify", lambda: GlobalStore.open(folder / "one").verify()),
                 ("verify, 1 thread", lambda: GlobalStore.open(folder / "one").verify(threads=1)),
                 ("open", lambda: GlobalStore.open(folder / "one")),
-                ("find 1000 ids", lambda: GlobalStore.open(folder / "one").find(ids[:: max(1, len(ids) // 1000)])),
+                (
+                    "find 1000 ids",
+                    lambda: GlobalStore.open(folder / "one").find(ids[:: max(1, len(ids) // 1000)]),
+                ),
             ):
                 if name.startswith("append"):
                     shutil.rmtree(folder / ("one" if "one" in name else "many"), ignore_errors=True)
@@ -84,11 +91,17 @@ def main() -> None:
         shutil.rmtree(folder)
     best = {name: min(found) for name, found in times.items()}
     cores = len(os.sched_getaffinity(0))
-    print(f"ilias-fast {__version__}, {platform.machine()}, {cores} cores, {options.rows} x {options.dim} float16")
+    print(
+        f"ilias-fast {__version__}, {platform.machine()}, {cores} cores, "
+        f"{options.rows} x {options.dim} float16"
+    )
     for name, time_taken in best.items():
         print(f"{name:24} {time_taken * 1e3:10.1f} ms {gigabytes / time_taken:8.2f} GB/s")
     print(f"append / np.save: {best['np.save + fsync'] / best['append, one batch']:.2f} (goal 0.7)")
-    print(f"append in batches / np.save: {best['np.save + fsync'] / best['append, batches of 256']:.2f} (goal 0.7)")
+    print(
+        f"append in batches / np.save: "
+        f"{best['np.save + fsync'] / best['append, batches of 256']:.2f} (goal 0.7)"
+    )
     print(f"verify / read: {best['read all bytes'] / best['verify']:.2f} (goal 0.7)")
 
 

@@ -65,6 +65,8 @@ impl Buffer {
             self.hashes.insert(id_hash(id));
         }
         self.rows += ids.len();
+        // The index, which is made when the shard is written.
+        self.bytes += ids.len() * (Column::IdHash.width() + Column::IdRow.width());
     }
 
     /// Whether an id waits here.

@@ -304,9 +304,12 @@ impl Writer {
     /// Moves checked rows to the buffer, writing shards as it fills.
     fn take<S: AsRef<str>>(&mut self, ids: &[S], batch: &Batch<'_>, control: &Control) -> Result<()> {
         let mut start = 0;
+        let id_bytes: usize = ids.iter().map(|id| id.as_ref().len()).sum();
+        // The tables of an id take 20 bytes.
+        let overhead = id_bytes / ids.len().max(1) + 20;
         while start < ids.len() {
             let room = self.shard_bytes.saturating_sub(self.buffer.bytes());
-            let rows = self.rows_that_fit(batch, start, ids.len() - start, room);
+            let rows = self.rows_that_fit(batch, start, ids.len() - start, overhead, room);
             let end = start + rows;
             let main: &[u8] = match batch {
                 Batch::Global(vectors) => {
@@ -339,12 +342,19 @@ impl Writer {
         Ok(())
     }
 
-    /// How many of the next rows fill `room` bytes: at least one, and enough to reach it.
-    fn rows_that_fit(&self, batch: &Batch<'_>, start: usize, left: usize, room: usize) -> usize {
+    /// About how many of the next rows fill `room` bytes: at least one. `overhead` are the bytes of an id.
+    fn rows_that_fit(
+        &self,
+        batch: &Batch<'_>,
+        start: usize,
+        left: usize,
+        overhead: usize,
+        room: usize,
+    ) -> usize {
         let spec = &self.manifest.spec;
         let rows = match batch {
-            Batch::Global(_) => room.div_ceil(2 * spec.dim()),
-            Batch::Binary(_) => room.div_ceil(spec.code_bytes()),
+            Batch::Global(_) => room.div_ceil(2 * spec.dim() + overhead),
+            Batch::Binary(_) => room.div_ceil(spec.code_bytes() + overhead),
             Batch::Local(batch) => {
                 let most = (room / (spec.code_bytes() + 8)) as i64 + batch.offsets[start];
                 batch.offsets[start + 1..].partition_point(|end| *end <= most)
