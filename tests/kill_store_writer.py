@@ -32,7 +32,9 @@ def write_for_ever(path: Path, report: int) -> None:
     while True:
         for _ in range(2):
             numbers = range(len(writer), len(writer) + ROWS // 2)
-            writer.append([str(number) for number in numbers], np.stack([row_of(number) for number in numbers]))
+            writer.append(
+                [str(number) for number in numbers], np.stack([row_of(number) for number in numbers])
+            )
         os.write(report, writer.commit().to_bytes(8, "little"))
 
 
@@ -72,8 +74,8 @@ def main(path: Path, rounds: int, seed: int) -> None:
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status), "the writer failed by itself"
-        reports = b"".join(iter(lambda pipe=receive: os.read(pipe, 1 << 16), b""))
-        os.close(receive)
+        with os.fdopen(receive, "rb") as pipe:
+            reports = pipe.read()
         least = int.from_bytes(reports[-8:], "little") if reports else rows
         rows, leftovers = check(path, least)
         seen_leftovers += leftovers

@@ -1,4 +1,4 @@
-"""Damaged files, full disks, killed and competing writers: a typed error or a clean continuation, nothing lost."""
+"""Damaged files, full disks, killed and competing writers: a typed error or a clean continuation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ilias_fast.errors import CorruptStoreError, IliasFastError, NotAStoreError, StorageError, StoreLockedError
+from ilias_fast.errors import (
+    CorruptStoreError,
+    IliasFastError,
+    NotAStoreError,
+    StorageError,
+    StoreLockedError,
+)
 from ilias_fast.store import GlobalStore, LocalStore, gc, open_store, verify
 
 HERE = Path(__file__).resolve().parent
@@ -23,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 def small(tmp_path: Path, rng: np.random.Generator) -> Path:
     """A global store of two shards of 4 rows each."""
     path = tmp_path / "small"
-    with GlobalStore.create(path, dim=4, shard_bytes=60, provenance={"model": "m"}) as writer:
+    with GlobalStore.create(path, dim=4, provenance={"model": "m"}) as writer:
         for first in (0, 4):
             matrix = rng.standard_normal((4, 4)).astype(np.float16)
             writer.append([f"id{first + row}" for row in range(4)], matrix)
@@ -85,7 +91,7 @@ def test_a_manifest_cut_anywhere_is_noticed(small: Path) -> None:
     good = manifest.read_bytes()
     for length in range(len(good)):
         manifest.write_bytes(good[:length])
-        with pytest.raises(CorruptStoreError, match="manifest.json"):
+        with pytest.raises(CorruptStoreError, match=r"manifest\.json"):
             GlobalStore.open(small)
         with pytest.raises(CorruptStoreError):
             verify(small)
@@ -124,7 +130,9 @@ def test_a_shard_cut_anywhere_is_noticed(small: Path) -> None:
     good = shard.read_bytes()
     for length in range(0, len(good), 3):
         shard.write_bytes(good[:length])
-        with pytest.raises(CorruptStoreError, match=f"{shard.name}.*expected {len(good)} bytes, found {length}"):
+        with pytest.raises(
+            CorruptStoreError, match=f"{shard.name}.*expected {len(good)} bytes, found {length}"
+        ):
             GlobalStore.open(small)
         (damage,) = verify(small, quick=True).damages
         assert f"found {length}" in damage.detail
@@ -173,7 +181,11 @@ def test_verify_names_the_damaged_block_and_its_tensors(tmp_path: Path, rng: np.
 
 
 def test_leftovers_are_listed_and_collected(small: Path) -> None:
-    names = ["shards/000009-0123456789abcdef.safetensors", "shards/000002.safetensors.partial", "manifest.json.partial"]
+    names = [
+        "shards/000009-0123456789abcdef.safetensors",
+        "shards/000002.safetensors.partial",
+        "manifest.json.partial",
+    ]
     for name in names:
         (small / name).write_bytes(b"half")
     (small / "README").write_text("mine")
@@ -213,7 +225,15 @@ def test_an_enormous_manifest_is_not_read(tmp_path: Path) -> None:
 
 
 def test_killed_writers_lose_nothing_that_was_committed(tmp_path: Path) -> None:
-    script = [sys.executable, "-W", "ignore", str(HERE / "kill_store_writer.py"), str(tmp_path / "s"), "40", "20"]
+    script = [
+        sys.executable,
+        "-W",
+        "ignore",
+        str(HERE / "kill_store_writer.py"),
+        str(tmp_path / "s"),
+        "40",
+        "20",
+    ]
     done = subprocess.run(script, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     rows, _, leftovers, _ = done.stdout.split()
@@ -223,7 +243,8 @@ def test_killed_writers_lose_nothing_that_was_committed(tmp_path: Path) -> None:
 
 def test_another_process_cannot_write_at_the_same_time(small: Path) -> None:
     code = (
-        "import sys; from ilias_fast.store import GlobalStore; from ilias_fast.errors import StoreLockedError\n"
+        "import sys; from ilias_fast.store import GlobalStore\n"
+        "from ilias_fast.errors import StoreLockedError\n"
         "try: GlobalStore.append_to(sys.argv[1])\n"
         "except StoreLockedError as error: print(error); sys.exit(7)\n"
     )
@@ -231,6 +252,33 @@ def test_another_process_cannot_write_at_the_same_time(small: Path) -> None:
         done = subprocess.run([sys.executable, "-c", code, small], capture_output=True, text=True)
         assert (done.returncode, "another writer" in done.stdout) == (7, True), done.stderr
     assert subprocess.run([sys.executable, "-c", code, small]).returncode == 0
+
+
+def test_opening_while_another_process_overwrites(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    code = (
+        "import sys, numpy as np; from ilias_fast.store import GlobalStore\n"
+        "for value in range(1, 10**6):\n"
+        "    with GlobalStore.create(sys.argv[1], dim=4, overwrite=True, shard_bytes=100) as writer:\n"
+        "        ids = [f'{value}/{row}' for row in range(20)]\n"
+        "        writer.append(ids, np.full((20, 4), value % 1000, np.float16))\n"
+        "    print(value, flush=True)\n"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE)
+    try:
+        assert other.stdout is not None
+        other.stdout.readline()
+        seen = set()
+        for _ in range(300):
+            store = GlobalStore.open(path)
+            (value,) = {name.split("/")[0] for name in store.ids}
+            assert np.all(store.rows(range(20)) == int(value) % 1000)
+            assert verify(path).ok
+            seen.add(value)
+        assert len(seen) > 1, "nothing was overwritten meanwhile: the test tests nothing"
+    finally:
+        other.kill()
+        other.communicate()
 
 
 def test_a_forked_child_does_not_tidy_up_for_its_parent(small: Path) -> None:
@@ -306,7 +354,9 @@ def tmpfs(path: Path, size: int) -> Iterator[Path]:
     mount = shutil.which("mount")
     if mount is None:
         pytest.skip("there is no mount command")
-    done = subprocess.run([mount, "-t", "tmpfs", "-o", f"size={size}", "none", path], capture_output=True, text=True)
+    done = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", f"size={size}", "none", path], capture_output=True, text=True
+    )
     if done.returncode != 0:
         pytest.skip(f"cannot mount a tmpfs: {done.stderr.strip()}")
     try:

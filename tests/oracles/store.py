@@ -6,6 +6,7 @@ It follows docs/format.md and loads everything; tests compare the real reader wi
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def read(path: Path) -> tuple[dict[str, Any], list[str], dict[str, list[NDArray[
         assert file.stat().st_size == entry["bytes"]
         shard = load_file(file)
         offsets, text = shard["id_offsets"], shard["ids"].tobytes()
-        names = [text[start:end].decode() for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+        names = [text[start:end].decode() for start, end in pairwise(offsets)]
         assert len(names) == entry["rows"]
         assert sorted(shard["id_row"].tolist()) == list(range(len(names)))
         assert np.all(np.diff(shard["id_hash"]) >= 0)
@@ -44,6 +45,7 @@ def images(tensors: dict[str, list[NDArray[Any]]]) -> list[dict[str, NDArray[Any
         for row in range(len(offsets) - 1):
             of_image = slice(offsets[row], offsets[row + 1])
             per_descriptor = [n for n in ("codes", "xy", "scale", "angle", "weight") if n in tensors]
-            image = {name: tensors[name][shard][of_image] for name in per_descriptor}
-            found.append({**image, "size": tensors["size"][shard][row]})
+            image: dict[str, NDArray[Any]] = {name: tensors[name][shard][of_image] for name in per_descriptor}
+            image["size"] = tensors["size"][shard][row]
+            found.append(image)
     return found

@@ -74,7 +74,7 @@ class GlobalStore(BaseStore):
             parent: The store this one is derived from, whose path and checksum are recorded.
             parameters: How it is derived; recorded with the parent.
             overwrite: Replace a store that is there; it stays whole until the first commit.
-            shard_bytes: Rows are cut into files of about this size; None for 256 MiB.
+            shard_bytes: Rows are cut into files of about this size; None for 128 MiB.
 
         Raises:
             StoreExistsError: Something is there already.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ilias_fast.errors import FileFormatError, ShapeError
+from ilias_fast.errors import FileFormatError, ParameterError, ShapeError
 from ilias_fast.store._binary import BinaryStore
 from ilias_fast.store._files import replacing, storage_error
 from ilias_fast.store._global import GlobalStore
@@ -82,6 +82,8 @@ def export_npy(
     Raises:
         StorageError: The disk refused, or a file exists.
     """
+    if not isinstance(store, (GlobalStore, BinaryStore)):
+        raise ParameterError(f"store: expected a global or binary store, found {store!r}")
     width, dtype = (store.dim, np.float16) if isinstance(store, GlobalStore) else (store.code_bytes, np.uint8)
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
     with (

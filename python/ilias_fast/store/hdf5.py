@@ -176,6 +176,8 @@ def export_hdf5(
         MissingExtraError: h5py is not installed.
     """
     h5py = require("h5py", "write HDF5 files")
+    if not isinstance(store, GlobalStore):
+        raise ParameterError(f"store: expected a global store, found {store!r}")
     if compression not in range(10):
         raise ParameterError(f"compression: expected a gzip level from 0 to 9, found {compression!r}")
     with replacing(Path(path), overwrite=overwrite) as partial, h5py.File(partial, "w") as file:

@@ -1,11 +1,12 @@
 //! Bindings of `ilias_fast_core::store`.
+#![expect(clippy::needless_pass_by_value, reason = "PyO3 hands over owned arguments")]
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use half::f16;
 use ilias_fast_core::store::{self, Batch, Kind, LocalBatch, Optional, Spec, Store, Writer};
-use ilias_fast_core::{Error, Result};
+use ilias_fast_core::{Control, Error, Result};
 use numpy::ndarray::{ArrayView1, ArrayView2};
 use numpy::{
     Element, IntoPyArray, PyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
@@ -15,6 +16,9 @@ use pyo3::prelude::*;
 use crate::arrays::{matrix, vector};
 use crate::call::call;
 use crate::error::to_python;
+
+/// Batches below this many bytes are appended on the calling thread.
+const SMALL_BATCH: usize = 8 << 20;
 
 /// One committed state of a store.
 #[pyclass(frozen, name = "Store", module = "ilias_fast._core")]
@@ -32,7 +36,7 @@ type Local<'py> = (
 );
 type Damages = Vec<(String, Vec<String>, u64, u64, String)>;
 
-/// A read-only NumPy array over `elements`, which belong to the maps of `owner`.
+/// A read-only `numpy.ndarray` over `elements`, which belong to the maps of `owner`.
 fn view2<'py, T: Element>(
     owner: &Bound<'py, PyStore>,
     elements: &[T],
@@ -53,7 +57,7 @@ fn view1<'py>(owner: &Bound<'py, PyStore>, elements: &[f32]) -> PyResult<Bound<'
     read_only(array)
 }
 
-/// The pages are mapped read-only: a write would kill the process, so NumPy must refuse it.
+/// The pages are mapped read-only: a write would kill the process, so the array must refuse it.
 fn read_only<T: Element, D>(array: Bound<'_, PyArray<T, D>>) -> PyResult<Bound<'_, PyArray<T, D>>> {
     array.call_method1("setflags", (false,))?;
     Ok(array)
@@ -232,6 +236,20 @@ impl PyWriter {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Appends a batch of `bytes` bytes. Small ones, as extraction makes them, are not worth the two thread
+    /// switches of `call`; the one shard they may complete is written in well under a second.
+    fn append(
+        &self,
+        py: Python<'_>,
+        bytes: usize,
+        work: impl FnOnce(&mut Writer, &Control) -> Result<()> + Send,
+    ) -> PyResult<()> {
+        if bytes < SMALL_BATCH {
+            return py.detach(|| self.with(|writer| work(writer, &Control::new()))).map_err(to_python);
+        }
+        call(py, Some(1), None, |control| self.with(|writer| work(writer, control)))
+    }
+
     fn with<T>(&self, use_it: impl FnOnce(&mut Writer) -> Result<T>) -> Result<T> {
         match self.locked().as_mut() {
             Some(writer) => use_it(writer),
@@ -302,11 +320,9 @@ impl PyWriter {
         vectors: PyReadonlyArray2<'_, f16>,
     ) -> PyResult<()> {
         let (elements, columns) = matrix("vectors", &vectors)?;
-        call(py, Some(1), None, |control| {
-            self.with(|writer| {
-                check_columns("vectors", columns, writer.spec().dim())?;
-                writer.append(&ids, &Batch::Global(elements), control)
-            })
+        self.append(py, size_of_val(elements), |writer, control| {
+            check_columns("vectors", columns, writer.spec().dim())?;
+            writer.append(&ids, &Batch::Global(elements), control)
         })
     }
 
@@ -317,11 +333,9 @@ impl PyWriter {
         codes: PyReadonlyArray2<'_, u8>,
     ) -> PyResult<()> {
         let (elements, columns) = matrix("codes", &codes)?;
-        call(py, Some(1), None, |control| {
-            self.with(|writer| {
-                check_columns("codes", columns, writer.spec().code_bytes())?;
-                writer.append(&ids, &Batch::Binary(elements), control)
-            })
+        self.append(py, elements.len(), |writer, control| {
+            check_columns("codes", columns, writer.spec().code_bytes())?;
+            writer.append(&ids, &Batch::Binary(elements), control)
         })
     }
 
@@ -351,13 +365,11 @@ impl PyWriter {
             weight: weight.as_ref().map(|values| vector("weight", values)).transpose()?,
             size,
         };
-        call(py, Some(1), None, |control| {
-            self.with(|writer| {
-                check_columns("codes", code_bytes, writer.spec().code_bytes())?;
-                check_columns("xy", xy_columns, 2)?;
-                check_columns("size", size_columns, 2)?;
-                writer.append(&ids, &Batch::Local(batch), control)
-            })
+        self.append(py, codes.len(), |writer, control| {
+            check_columns("codes", code_bytes, writer.spec().code_bytes())?;
+            check_columns("xy", xy_columns, 2)?;
+            check_columns("size", size_columns, 2)?;
+            writer.append(&ids, &Batch::Local(batch), control)
         })
     }
 
@@ -386,7 +398,6 @@ fn check_columns(what: &str, found: usize, expected: usize) -> Result<()> {
 /// Checks every byte; returns damages (file, tensors, start, end, detail), leftovers, shards and bytes checked.
 #[pyfunction]
 #[pyo3(signature = (path, quick, threads, progress))]
-#[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts owned values")]
 fn verify_store(
     py: Python<'_>,
     path: PathBuf,
@@ -405,7 +416,6 @@ fn verify_store(
 
 /// Removes leftovers and returns their names.
 #[pyfunction]
-#[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts owned values")]
 fn gc_store(py: Python<'_>, path: PathBuf) -> PyResult<Vec<String>> {
     py.detach(|| store::gc(&path)).map_err(to_python)
 }

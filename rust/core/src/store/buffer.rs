@@ -65,6 +65,8 @@ impl Buffer {
             self.hashes.insert(id_hash(id));
         }
         self.rows += ids.len();
+        // The index, which is made when the shard is written.
+        self.bytes += ids.len() * (Column::IdHash.width() + Column::IdRow.width());
     }
 
     /// Whether an id waits here.
@@ -82,8 +84,19 @@ impl Buffer {
         })
     }
 
+    /// Empties the buffer but keeps its memory, so that its pages are fetched from the system once a writer.
+    pub fn clear(&mut self) {
+        self.columns.iter_mut().for_each(Vec::clear);
+        self.columns[Column::IdOffsets as usize].resize(8, 0);
+        self.columns[Column::Offsets as usize].resize(8, 0);
+        self.hashes.clear();
+        (self.rows, self.descriptors, self.bytes) = (0, 0, 0);
+    }
+
     /// Writes the rows as a shard. The buffer stays as it is.
-    pub fn write(&self, spec: &Spec, file: &mut ShardFile) -> std::io::Result<()> {
+    ///
+    /// `tail` are the last elements of the main tensor, which need not be copied to the buffer first.
+    pub fn write(&self, spec: &Spec, tail: &[u8], file: &mut ShardFile) -> std::io::Result<()> {
         let mut index: Vec<(i64, i32)> =
             self.ids().enumerate().map(|(row, id)| (id_hash(id), row as i32)).collect();
         index.sort_unstable();
@@ -97,8 +110,10 @@ impl Buffer {
                 Column::IdRow => bytes_of(&rows),
                 _ => &self.columns[column as usize],
             };
-            debug_assert_eq!(bytes.len(), range.len(), "{column:?}");
+            let tail = if column == spec.main() { tail } else { &[] };
+            debug_assert_eq!(bytes.len() + tail.len(), range.len(), "{column:?}");
             file.write(bytes)?;
+            file.write(tail)?;
         }
         Ok(())
     }

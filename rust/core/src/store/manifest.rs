@@ -1,6 +1,7 @@
 //! `manifest.json`: reading it with every claim checked, and writing it.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -160,44 +161,42 @@ impl Manifest {
 
     /// The bytes of the manifest, and its checksum.
     pub fn serialise(&self) -> (Vec<u8>, u64) {
-        use std::fmt::Write as _;
-        let quote = |text: &str| serde_json::Value::from(text).to_string();
-        let mut text = format!(
-            "{{\n\"format\":{},\n\"version\":{VERSION},\n\"writer\":{},\n\"kind\":{},\n",
-            quote(FORMAT),
-            quote(concat!("ilias-fast ", env!("CARGO_PKG_VERSION"))),
-            quote(self.spec.kind().name())
-        );
-        let written = match self.spec.kind() {
-            Kind::Global => writeln!(text, "\"dim\":{},", self.spec.dim()),
-            Kind::Binary | Kind::Local => writeln!(
-                text,
-                "\"bits\":{},\n\"bit_order\":{},\n\"sign_rule\":{},",
-                self.spec.bits(),
-                quote(BIT_ORDER),
-                quote(SIGN_RULE)
-            ),
-        };
-        written.expect("writing to a String cannot fail");
-        if self.spec.kind() == Kind::Local {
-            let names: Vec<String> = self.spec.optional().names().into_iter().map(quote).collect();
-            text += &format!("\"optional\":[{}],\n", names.join(","));
-        }
-        text += &format!("\"rows\":{},\n\"block_bytes\":{BLOCK},\n\"shards\":[", self.rows());
-        for (index, shard) in self.shards.iter().enumerate() {
-            text += if index == 0 { "\n" } else { ",\n" };
-            text += &format!("{{\"file\":{},\"rows\":{},", quote(&shard.file), shard.rows);
-            if self.spec.kind() == Kind::Local {
-                text += &format!("\"descriptors\":{},", shard.descriptors);
-            }
-            let blocks: Vec<String> = shard.blocks.iter().map(|block| format!("\"{block:016x}\"")).collect();
-            text += &format!("\"bytes\":{},\"blocks\":[{}]}}", shard.bytes, blocks.join(","));
-        }
-        text += &format!("],\n\"provenance\":{},\n", self.provenance);
-        text += &format!("\"parent\":{},\n", self.parent.as_deref().unwrap_or("null"));
+        let mut text = String::new();
+        self.write(&mut text).expect("writing to a String cannot fail");
         let checksum = hash(text.as_bytes());
         text += &tail(checksum);
         (text.into_bytes(), checksum)
+    }
+
+    /// Writes everything before the checksum.
+    fn write(&self, text: &mut String) -> std::fmt::Result {
+        let quote = |text: &str| serde_json::Value::from(text).to_string();
+        let kind = self.spec.kind();
+        writeln!(text, "{{\n\"format\":{},\n\"version\":{VERSION},", quote(FORMAT))?;
+        writeln!(text, "\"writer\":{},", quote(concat!("ilias-fast ", env!("CARGO_PKG_VERSION"))))?;
+        writeln!(text, "\"kind\":{},", quote(kind.name()))?;
+        if kind == Kind::Global {
+            writeln!(text, "\"dim\":{},", self.spec.dim())?;
+        } else {
+            writeln!(text, "\"bits\":{},", self.spec.bits())?;
+            writeln!(text, "\"bit_order\":{},\n\"sign_rule\":{},", quote(BIT_ORDER), quote(SIGN_RULE))?;
+        }
+        if kind == Kind::Local {
+            let names: Vec<String> = self.spec.optional().names().into_iter().map(quote).collect();
+            writeln!(text, "\"optional\":[{}],", names.join(","))?;
+        }
+        write!(text, "\"rows\":{},\n\"block_bytes\":{BLOCK},\n\"shards\":[", self.rows())?;
+        for (index, shard) in self.shards.iter().enumerate() {
+            text.push_str(if index == 0 { "\n" } else { ",\n" });
+            write!(text, "{{\"file\":{},\"rows\":{},", quote(&shard.file), shard.rows)?;
+            if kind == Kind::Local {
+                write!(text, "\"descriptors\":{},", shard.descriptors)?;
+            }
+            let blocks: Vec<String> = shard.blocks.iter().map(|block| format!("\"{block:016x}\"")).collect();
+            write!(text, "\"bytes\":{},\"blocks\":[{}]}}", shard.bytes, blocks.join(","))?;
+        }
+        writeln!(text, "],\n\"provenance\":{},", self.provenance)?;
+        writeln!(text, "\"parent\":{},", self.parent.as_deref().unwrap_or("null"))
     }
 }
 

@@ -45,7 +45,7 @@ pub const LOCK: &str = "lock";
 /// Suffix of files that are being written.
 pub(crate) const PARTIAL: &str = ".partial";
 /// Rows are cut into shards of about this many bytes unless the writer is told otherwise.
-pub const SHARD_BYTES: usize = 256 << 20;
+pub const SHARD_BYTES: usize = 128 << 20;
 
 #[cfg(target_endian = "big")]
 compile_error!("shards are little-endian and are read in place");

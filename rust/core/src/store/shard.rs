@@ -27,7 +27,7 @@ pub(super) type Layout = Vec<(Column, Vec<usize>, Range<usize>)>;
 /// that is impossible, the first tensor) to a multiple of 64.
 pub(super) fn layout(spec: &Spec, rows: usize, descriptors: usize, id_bytes: usize) -> (Vec<u8>, Layout) {
     let columns = spec.columns();
-    let main = *columns.last().expect("every kind has a main tensor");
+    let main = spec.main();
     let size = |column: Column| -> usize {
         column.shape(spec, rows, descriptors, id_bytes).iter().product::<usize>() * column.width()
     };
@@ -359,7 +359,7 @@ mod tests {
                 prop_assert_eq!(range.start, end);
                 end = range.end;
             }
-            let main = layout.iter().find(|(column, ..)| Some(column) == spec.columns().last()).unwrap();
+            let main = layout.iter().find(|(column, ..)| *column == spec.main()).unwrap();
             let odd = main.2.len() % 4 != 0;
             prop_assert!(odd || main.2.start % ALIGN == 0);
             file.resize(end, 0);

@@ -141,7 +141,7 @@ impl Spec {
         self.optional
     }
 
-    /// The tensors of a shard beside the id tables, the main one last.
+    /// The tensors of a shard beside the id tables.
     pub(super) fn columns(&self) -> Vec<Column> {
         match self.kind {
             Kind::Global => vec![Column::Vectors],
@@ -154,6 +154,14 @@ impl Spec {
                 columns.extend([Column::Size, Column::Codes]);
                 columns
             }
+        }
+    }
+
+    /// The tensor with the descriptors themselves.
+    pub(super) const fn main(&self) -> Column {
+        match self.kind {
+            Kind::Global => Column::Vectors,
+            Kind::Binary | Kind::Local => Column::Codes,
         }
     }
 

@@ -53,11 +53,19 @@ pub struct Report {
 /// # Errors
 /// Only what keeps the manifest from being read, and [`Error::Interrupted`]; damage of shards is returned.
 pub fn verify(path: &Path, quick: bool, control: &Control) -> Result<Report> {
-    let (manifest, _) = Manifest::read(path)?;
-    let mut damages = Vec::new();
-    for entry in &manifest.shards {
-        damages.extend(check_shard(path, &manifest, entry, quick, control)?);
-    }
+    let (mut manifest, mut checksum) = Manifest::read(path)?;
+    let damages = loop {
+        let mut damages = Vec::new();
+        for entry in &manifest.shards {
+            damages.extend(check_shard(path, &manifest, entry, quick, control)?);
+        }
+        let newer = Manifest::read(path)?;
+        // A store overwritten meanwhile has lost its old shards by right.
+        if damages.is_empty() || newer.1 == checksum {
+            break damages;
+        }
+        (manifest, checksum) = newer;
+    };
     Ok(Report {
         damages,
         leftovers: leftovers(path, &manifest)?,

@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 use super::PARTIAL;
 use super::checksum::Blocks;
 
+/// From this many bytes on hashing takes longer than starting a thread for it.
+const WORTH_A_THREAD: usize = 1 << 20;
+
 /// Makes the entries of a folder (new names, renames) durable.
 pub(super) fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(folder, "sync"))
@@ -52,10 +55,20 @@ impl ShardFile {
 
     /// Appends bytes.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.blocks.update(bytes);
         self.bytes += bytes.len() as u64;
-        Ok(())
+        let (file, blocks) = (&mut self.file, &mut self.blocks);
+        if bytes.len() < WORTH_A_THREAD {
+            blocks.update(bytes);
+            return file.write_all(bytes);
+        }
+        // A thread of its own and not rayon's: a commit may run outside of any pool, and rayon's global one
+        // does not survive a fork.
+        std::thread::scope(|scope| {
+            let hashing = std::thread::Builder::new().spawn_scoped(scope, || blocks.update(bytes))?;
+            let written = file.write_all(bytes);
+            hashing.join().expect("hashing does not panic");
+            written
+        })
     }
 
     /// Syncs the file and gives it its name `<sequence>-<hash of its block hashes>.safetensors`.

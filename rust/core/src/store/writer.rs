@@ -13,7 +13,7 @@ use super::ids::{check_id, sorted_hashes};
 use super::manifest::{Entry, Manifest, json_object};
 use super::mmap::{bytes_of, first_non_finite};
 use super::shard::Shard;
-use super::spec::{Column, Kind, Spec};
+use super::spec::{Kind, Spec};
 use super::write_file::{ShardFile, replace, sync_folder};
 use super::{LOCK, MANIFEST, SHARD_BYTES, SHARDS, Store};
 
@@ -304,18 +304,21 @@ impl Writer {
     /// Moves checked rows to the buffer, writing shards as it fills.
     fn take<S: AsRef<str>>(&mut self, ids: &[S], batch: &Batch<'_>, control: &Control) -> Result<()> {
         let mut start = 0;
+        let id_bytes: usize = ids.iter().map(|id| id.as_ref().len()).sum();
+        // The tables of an id take 20 bytes.
+        let overhead = id_bytes / ids.len().max(1) + 20;
         while start < ids.len() {
             let room = self.shard_bytes.saturating_sub(self.buffer.bytes());
-            let rows = self.rows_that_fit(batch, start, ids.len() - start, room);
+            let rows = self.rows_that_fit(batch, start, ids.len() - start, overhead, room);
             let end = start + rows;
-            match batch {
+            let main: &[u8] = match batch {
                 Batch::Global(vectors) => {
                     let dim = self.manifest.spec.dim();
-                    self.buffer.extend(Column::Vectors, bytes_of(&vectors[start * dim..end * dim]));
+                    bytes_of(&vectors[start * dim..end * dim])
                 }
                 Batch::Binary(codes) => {
                     let width = self.manifest.spec.code_bytes();
-                    self.buffer.extend(Column::Codes, &codes[start * width..end * width]);
+                    &codes[start * width..end * width]
                 }
                 Batch::Local(batch) => {
                     super::local::extend(
@@ -324,24 +327,34 @@ impl Writer {
                         start..end,
                         self.manifest.spec.code_bytes(),
                     );
+                    &[]
                 }
-            }
+            };
             self.buffer.extend_ids(&ids[start..end]);
             start = end;
-            if self.buffer.bytes() >= self.shard_bytes {
-                self.flush()?;
+            if self.buffer.bytes() + main.len() >= self.shard_bytes {
+                self.flush(main)?;
                 control.advance(rows as u64)?;
+            } else {
+                self.buffer.extend(self.manifest.spec.main(), main);
             }
         }
         Ok(())
     }
 
-    /// How many of the next rows fill `room` bytes: at least one, and enough to reach it.
-    fn rows_that_fit(&self, batch: &Batch<'_>, start: usize, left: usize, room: usize) -> usize {
+    /// About how many of the next rows fill `room` bytes: at least one. `overhead` are the bytes of an id.
+    fn rows_that_fit(
+        &self,
+        batch: &Batch<'_>,
+        start: usize,
+        left: usize,
+        overhead: usize,
+        room: usize,
+    ) -> usize {
         let spec = &self.manifest.spec;
         let rows = match batch {
-            Batch::Global(_) => room.div_ceil(2 * spec.dim()),
-            Batch::Binary(_) => room.div_ceil(spec.code_bytes()),
+            Batch::Global(_) => room.div_ceil(2 * spec.dim() + overhead),
+            Batch::Binary(_) => room.div_ceil(spec.code_bytes() + overhead),
             Batch::Local(batch) => {
                 let most = (room / (spec.code_bytes() + 8)) as i64 + batch.offsets[start];
                 batch.offsets[start + 1..].partition_point(|end| *end <= most)
@@ -350,8 +363,8 @@ impl Writer {
         rows.clamp(1, left)
     }
 
-    /// Writes the buffer as a shard that no manifest lists yet.
-    fn flush(&mut self) -> Result<()> {
+    /// Writes the buffer, with `tail` at the end of the main tensor, as a shard that no manifest lists yet.
+    fn flush(&mut self, tail: &[u8]) -> Result<()> {
         if self.buffer.rows() == 0 {
             return Ok(());
         }
@@ -359,7 +372,7 @@ impl Writer {
         let partial = file.partial().to_owned();
         let written = self
             .buffer
-            .write(&self.manifest.spec, &mut file)
+            .write(&self.manifest.spec, tail, &mut file)
             .map_err(Error::io(&partial, "write"))
             .and_then(|()| file.finish(self.sequence));
         let (name, bytes, blocks) = written.inspect_err(|_| {
@@ -374,7 +387,7 @@ impl Writer {
         self.shards.push(shard);
         self.manifest.shards.push(entry);
         self.sequence += 1;
-        self.buffer = Buffer::default();
+        self.buffer.clear();
         Ok(())
     }
 
@@ -384,7 +397,7 @@ impl Writer {
     /// appended is lost, and `commit` can be called again (for example after making room on the disk).
     pub fn commit(&mut self) -> Result<usize> {
         self.check_usable()?;
-        self.flush()?;
+        self.flush(&[])?;
         sync_folder(&self.path.join(SHARDS))?;
         let (bytes, _) = self.manifest.serialise();
         let synced = replace(&self.path.join(MANIFEST), &bytes)?;
