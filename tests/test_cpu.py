@@ -27,13 +27,17 @@ def test_unknown_level_lists_those_available() -> None:
 @pytest.mark.parametrize("name", cpu.available_levels())
 def test_environment_pins_the_level(name: str) -> None:
     code = "from ilias_fast import cpu; print(cpu.level())"
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "ILIAS_FAST_CPU": name}, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "ILIAS_FAST_CPU": name}, capture_output=True
+    )
     assert done.stdout.decode().strip() == name
 
 
 def test_wrong_environment_is_an_error_that_names_the_levels() -> None:
     code = "from ilias_fast import cpu; cpu.level()"
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "ILIAS_FAST_CPU": "sse9"}, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "ILIAS_FAST_CPU": "sse9"}, capture_output=True
+    )
     assert done.returncode != 0
     assert "CpuLevelError" in done.stderr.decode()
     assert "scalar" in done.stderr.decode()

@@ -177,7 +177,10 @@ def test_several_descriptors_at_one_spot_count_once(tmp_path: Path, rng: np.rand
     queries = write(tmp_path / "q", {"q": image(codes, here, (1, 0))})
     database = write(tmp_path / "d", {"d": image(codes, rng.uniform(0, 1, (20, 2)), (1, 0))})
     local = rerank(
-        Run.from_dict({"q": {"d": 1.0}}), queries, database, options=SpatialOptions(score="inliers")
+        Run.from_dict({"q": {"d": 1.0}}),
+        queries,
+        database,
+        options=SpatialOptions(score="inliers", mutual=False),
     )
     assert local.inliers is not None
     assert local.inliers[0] == 20

@@ -9,6 +9,31 @@ from typing import TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "Store",
+    "StoreWriter",
+    "__version__",
+    "available_cpu_levels",
+    "average_precision",
+    "chamfer",
+    "cpu_level",
+    "default_threads",
+    "gc_store",
+    "hamming_topk",
+    "hamming_topk_store",
+    "judge",
+    "match_codes",
+    "pin_cpu_level",
+    "rerank_chamfer",
+    "rerank_spatial",
+    "topk",
+    "topk_float32",
+    "topk_store",
+    "verify_pair",
+    "verify_spatial",
+    "verify_store",
+]
+
 __version__: str
 
 # --- cpu ---
@@ -154,7 +179,11 @@ def hamming_topk_store(
 # --- rerank ---
 
 _ImageArrays: TypeAlias = tuple[
-    NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32] | None, tuple[int, int]
+    NDArray[np.uint8],
+    NDArray[np.float32],
+    NDArray[np.float32] | None,
+    NDArray[np.float32] | None,
+    tuple[int, int],
 ]
 _SpatialFields: TypeAlias = tuple[int, float, bool, float, int, str, bool]
 
@@ -167,7 +196,6 @@ def chamfer(
 def verify_spatial(
     query_xy: NDArray[np.float32], database_xy: NDArray[np.float32], threshold: float
 ) -> tuple[int, NDArray[np.float64] | None, NDArray[np.bool_]]: ...
-
 def verify_pair(
     query: _ImageArrays, database: _ImageArrays, options: _SpatialFields
 ) -> tuple[

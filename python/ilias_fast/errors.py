@@ -73,7 +73,9 @@ class StorageError(IliasFastError, OSError):
         filename: The file or directory, or None.
     """
 
-    def __init__(self, message: str, errno: int | None = None, filename: str | os.PathLike[str] | None = None):
+    def __init__(
+        self, message: str, errno: int | None = None, filename: str | os.PathLike[str] | None = None
+    ):
         super().__init__(message)
         self.errno = errno
         self.filename = None if filename is None else os.fspath(filename)

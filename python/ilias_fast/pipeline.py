@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ilias_fast import __version__, cpu
 from ilias_fast._doctor import machine
@@ -27,9 +27,9 @@ from ilias_fast.extract import (
     extract_to_stores,
     timm_network,
 )
-from ilias_fast.rerank import LocalScores, ensemble, rerank
 from ilias_fast.report import write_report
 from ilias_fast.report.assemble import Judged, matched_pairs, report_data
+from ilias_fast.rerank import LocalScores, ensemble, rerank
 from ilias_fast.run import Run
 from ilias_fast.search import search
 from ilias_fast.store import GlobalStore, LocalStore, exists
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ilias_fast.datasets import Dataset
+    from ilias_fast.images import ImageSource
 
 __all__ = ["PipelineOptions", "PipelineResult", "run_pipeline"]
 
@@ -233,7 +234,7 @@ def run_pipeline(
 
 
 def _extract(
-    place: _Workplace, source: object, ids: Mapping[str, list[str]], options: PipelineOptions
+    place: _Workplace, source: ImageSource, ids: Mapping[str, list[str]], options: PipelineOptions
 ) -> list[tuple[str, str]]:
     """Fill the raw global store and the local store of queries and database; return what was skipped."""
     learnt = place.at("extractor.safetensors")
@@ -266,7 +267,7 @@ def _extract(
 
 
 def _classical(
-    learnt: Path, source: object, names: list[str], options: PipelineOptions, place: _Workplace
+    learnt: Path, source: ImageSource, names: list[str], options: PipelineOptions, place: _Workplace
 ) -> ClassicalExtractor:
     if learnt.exists():
         return ClassicalExtractor.load(learnt, threads=options.threads)
@@ -298,7 +299,8 @@ def _check_known(path: Path, names: Sequence[str]) -> None:
     )
     if gone is not None:
         raise IncompatibleStoreError(
-            f"{path}: holds {gone!r}, which is not in the dataset; choose another output folder, or remove this one"
+            f"{path}: holds {gone!r}, which is not in the dataset; choose another output folder, "
+            f"or remove this one"
         )
 
 
@@ -340,7 +342,11 @@ def _search(
 
 
 def _rerank(
-    place: _Workplace, run: Run, local: Sequence[LocalStore], method: str, options: PipelineOptions
+    place: _Workplace,
+    run: Run,
+    local: Sequence[LocalStore],
+    method: Literal["chamfer", "spatial"],
+    options: PipelineOptions,
 ) -> LocalScores:
     return rerank(
         run,

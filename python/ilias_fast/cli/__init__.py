@@ -63,5 +63,5 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; Python would complain again when it flushes at exit.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         sys.exit(0)

@@ -21,8 +21,8 @@ def demo(
     images: Annotated[
         Path | None,
         typer.Option(
-            help="Your own photographs instead of the generated ones: `<instance>/query`, `<instance>/pos` and "
-            "`distractors/`, or the official ILIAS layout."
+            help="Your own photographs instead of the generated ones: `<instance>/query`, `<instance>/pos` "
+            "and `distractors/`, or the official ILIAS layout."
         ),
     ] = None,
     size: Annotated[
@@ -60,8 +60,8 @@ def demo(
         dataset = load_dataset(images)
         result = run_pipeline(dataset, output / "run", options=chosen, progress=progress)
     out.print(
-        f"\n[bold]{escape(dataset.name)}[/]: {len(dataset.image_queries)} queries, {len(dataset.positives)} positives, "
-        f"{len(dataset.distractors)} distractors"
+        f"\n[bold]{escape(dataset.name)}[/]: {len(dataset.image_queries)} queries, "
+        f"{len(dataset.positives)} positives, {len(dataset.distractors)} distractors"
     )
     out.print(results_table([(method.label, method.evaluation) for method in result.methods]))
     for name, reason in result.skipped:

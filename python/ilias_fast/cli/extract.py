@@ -33,8 +33,8 @@ def extract(
         Path | None,
         typer.Option(
             "--learnt",
-            help="File of the classical extractor's codebook and binarisation: loaded if it is there, else learnt "
-            "from these images and saved. Queries and database need the same one.",
+            help="File of the classical extractor's codebook and binarisation: loaded if it is there, else "
+            "learnt from these images and saved. Queries and database need the same one.",
         ),
     ] = None,
     model: options.Model = None,
@@ -50,7 +50,7 @@ def extract(
     strict: options.Strict = False,
     threads: options.Threads = None,
 ) -> None:
-    """Describe images and append them to stores. Run again after an interruption, it goes on where it stopped."""
+    """Describe images and append them to stores; run again after an interruption, it goes on."""
     from ilias_fast.errors import ParameterError
     from ilias_fast.extract import NeuralExtractor, extract_to_stores, timm_network
 
@@ -97,8 +97,8 @@ def _classical(source: ImageSource, learnt: Path | None, seed: int, threads: int
 
     if learnt is None:
         raise ParameterError(
-            "the classical extractor learns a codebook: name a file for it with --learnt, and give the same file when "
-            "you extract the other side (or choose a network with --model)"
+            "the classical extractor learns a codebook: name a file for it with --learnt, and give the same "
+            "file when you extract the other side (or choose a network with --model)"
         )
     if learnt.exists():
         return ClassicalExtractor.load(learnt, threads=threads)

@@ -20,8 +20,8 @@ def search(
     database: Annotated[
         list[str],
         typer.Argument(
-            help="Database descriptors, searched as one sequence in the order given: stores, official HDF5 (with "
-            "`{idx}` for 00000, 00001, ...), or .npy."
+            help="Database descriptors, searched as one sequence in the order given: stores, official HDF5 "
+            "(with `{idx}` for 00000, 00001, ...), or .npy."
         ),
     ],
     output: Annotated[

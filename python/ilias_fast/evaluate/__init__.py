@@ -7,4 +7,12 @@ returns AP in [0, 1].)
 from ilias_fast.evaluate.ilias import CLUTTER_BOUNDS, SCALE_BOUNDS, MissingQueriesWarning, evaluate
 from ilias_fast.evaluate.result import Evaluation, QueryScore, TaskScores
 
-__all__ = ["CLUTTER_BOUNDS", "SCALE_BOUNDS", "Evaluation", "MissingQueriesWarning", "QueryScore", "TaskScores", "evaluate"]
+__all__ = [
+    "CLUTTER_BOUNDS",
+    "SCALE_BOUNDS",
+    "Evaluation",
+    "MissingQueriesWarning",
+    "QueryScore",
+    "TaskScores",
+    "evaluate",
+]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast.errors import ParameterError, ShapeError
-from ilias_fast.rerank.options import SpatialOptions, Weights, default_weights
+from ilias_fast.rerank.options import Weights, default_weights
 from ilias_fast.rerank.shortlist import LocalScores
 from ilias_fast.run import Run
 
@@ -17,8 +17,7 @@ __all__ = ["SweepPoint", "ensemble", "sweep"]
 
 
 def _weights(local: LocalScores, lam: float | None, gamma: float | None, centre: bool | None) -> Weights:
-    score = local.options.score if isinstance(local.options, SpatialOptions) else None
-    default = default_weights(local.method, score)
+    default = default_weights(local.method)
     weights = Weights(
         default.lam if lam is None else float(lam),
         default.gamma if gamma is None else float(gamma),

@@ -138,7 +138,7 @@ class Weights:
     centre: bool
 
 
-def default_weights(method: Method, score: str | None = None) -> Weights:
+def default_weights(method: Method) -> Weights:
     """Return the default weights of a method, chosen on generated data of another seed than the demo's."""
     if method == "chamfer":
         return Weights(lam=0.5, gamma=0.05, centre=True)

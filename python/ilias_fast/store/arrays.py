@@ -16,7 +16,7 @@ from ilias_fast.store._global import GlobalStore
 if TYPE_CHECKING:
     from ilias_fast.store._base import StrPath
 
-__all__ = ["export_npy", "import_npy"]
+__all__ = ["export_npy", "import_npy", "read_npy"]
 
 _BLOCK_BYTES = 64 << 20
 
@@ -48,7 +48,7 @@ def import_npy(
         StorageError: A file is missing, or the disk refused.
         StoreExistsError, NonFiniteError, DuplicateIdError, ParameterError
     """
-    matrix = _mapped(Path(array))
+    matrix = read_npy(Path(array))
     names = _lines(Path(ids))
     if len(names) != len(matrix):
         raise ShapeError(f"{ids}: expected {len(matrix)} ids (the rows of {array}), found {len(names)}")
@@ -98,7 +98,13 @@ def export_npy(
             text.writelines(f"{name}\n" for name in store.ids)
 
 
-def _mapped(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.generic]]:
+def read_npy(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.generic]]:
+    """Map a `.npy` matrix of floats or of packed codes (uint8).
+
+    Raises:
+        FileFormatError: The file is damaged, or holds something else.
+        StorageError: It cannot be read.
+    """
     try:
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as cause:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ilias_fast._extras import require
 from ilias_fast.errors import (
@@ -31,7 +32,7 @@ from ilias_fast.store._open import exists
 if TYPE_CHECKING:
     from ilias_fast.store._base import StrPath
 
-__all__ = ["escape_id", "export_hdf5", "import_hdf5", "unescape_id"]
+__all__ = ["escape_id", "export_hdf5", "import_hdf5", "read_hdf5", "unescape_id"]
 
 Progress = Callable[[int, int], object]
 
@@ -149,6 +150,27 @@ def import_hdf5(
             if progress is not None:
                 progress(rows_done, rows_of_all)
     return GlobalStore.open(out)
+
+
+def read_hdf5(path: StrPath, *, unescape: bool = True) -> tuple[list[str], NDArray[np.float32]]:
+    """Read one official feature file as it is, without rounding: for queries, which fit in memory.
+
+    Args:
+        path: The file.
+        unescape: Undo the official writer's id escaping.
+
+    Returns:
+        The ids, and float32 [n, d].
+
+    Raises:
+        FileFormatError: The file is truncated, damaged or not of this format.
+        StorageError: It cannot be read.
+        MissingExtraError: h5py is not installed.
+    """
+    with _reading(Path(path)) as opened:
+        index, features = _datasets(Path(path), opened)
+        names = index.asstr()[:].tolist()
+        return [unescape_id(name) for name in names] if unescape else names, features[:].astype(np.float32)
 
 
 def export_hdf5(

@@ -1,7 +1,7 @@
 //! Array arguments: dtype, shape and contiguity checks with both numbers in the message.
 //!
 //! The Python layer (`ilias_fast._arrays`) has already turned anything convertible into a C-contiguous
-//! NumPy array of the right dtype; what is checked here is what memory safety rests on.
+//! `NumPy` array of the right dtype; what is checked here is what memory safety rests on.
 
 use ilias_fast_core::Error;
 use numpy::{Element, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
