@@ -259,8 +259,8 @@ def _check_settings(path: Path, options: PipelineOptions) -> None:
         raise FileFormatError(f"{path}: expected the settings of a run as JSON: {cause}") from cause
     if there != settings:
         raise IncompatibleStoreError(
-            f"{path.parent}: holds a run with other settings ({there}; now {settings}); choose another output "
-            f"folder, or remove this one"
+            f"{path.parent}: holds a run with other settings ({there}; now {settings}); choose another "
+            f"output folder, or remove this one"
         )
 
 
