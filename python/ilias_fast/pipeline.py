@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ilias_fast import __version__, cpu
 from ilias_fast._doctor import machine
+from ilias_fast._extras import require
 from ilias_fast.adapt import PcaWhitening, adapt_store, sample_rows
 from ilias_fast.errors import (
     DatasetError,
@@ -186,6 +187,9 @@ def run_pipeline(
         StorageError: The operating system refused to write.
     """
     options = options or PipelineOptions()
+    # What the last stage needs should not be missed an hour after the first.
+    for module, purpose in (("cv2", "extract local descriptors"), ("jinja2", "write the report")):
+        require(module, purpose)
     place = _Workplace(Path(output), progress)
     _check_settings(place.at("settings.json"), options)
     source = dataset.image_source()
