@@ -17,7 +17,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast.errors import DtypeError, ParameterError, ShapeError
 
-__all__ = ["at_least_one", "codes", "count", "float16_rows", "float32_rows", "offsets", "vector"]
+__all__ = [
+    "at_least_one",
+    "codes",
+    "count",
+    "float16_rows",
+    "float32_rows",
+    "offsets",
+    "threads",
+    "vector",
+]
 
 
 def _array(name: str, value: ArrayLike, dimensions: str) -> NDArray[Any]:
@@ -88,6 +97,11 @@ def at_least_one(name: str, value: SupportsIndex) -> int:
     if number < 1:
         raise ParameterError(f"{name}: expected at least 1, found {number}")
     return number
+
+
+def threads(value: SupportsIndex | None) -> int | None:
+    """Return a number of threads, at least 1, or None, which leaves it to the core."""
+    return None if value is None else at_least_one("threads", value)
 
 
 def vector(

@@ -17,9 +17,9 @@ from ilias_fast import _arrays, _core
 from ilias_fast.errors import NonFiniteError, ParameterError, ShapeError
 from ilias_fast.kernels import TopK, topk
 from ilias_fast.run import Run
-from ilias_fast.store import GlobalStore, check_compatible
+from ilias_fast.store import GlobalStore, check_compatible, is_selected
 
-__all__ = ["DescriptorAdapter", "is_selected", "search"]
+__all__ = ["DescriptorAdapter", "search"]
 
 Mode = Literal["paper", "official"]
 Progress = Callable[[int, int], object]
@@ -37,18 +37,6 @@ class DescriptorAdapter(Protocol):
     def apply(self, vectors: ArrayLike) -> NDArray[Any]:
         """Map float32 [m, d] to float32 [m, d'], row by row."""
         ...
-
-
-def is_selected(name: str, selected: Collection[str]) -> bool:
-    """Return whether an id survives a selection of distractors.
-
-    Positives (`<instance>/pos/<name>`) always do, as in the official search; a distractor does if its
-    second "/"-component, or its whole id, is in `selected`.
-    """
-    parts = name.split("/")
-    if name in selected or (len(parts) > 1 and parts[1] in selected):
-        return True
-    return len(parts) > 2 and parts[1] == "pos"
 
 
 class _Sequence:
@@ -222,7 +210,8 @@ def search(
         alpha: Exponent of the weights, at least 0 and finite; 1 in the ILIAS paper.
         mode: "paper" or "official"; without adapter and negative similarities they are the same at alpha 1.
         adapter: An adaptation to float32 descriptors.
-        selected_ids: Only these distractors are searched (see `is_selected`); None searches everything.
+        selected_ids: Search only positives and these distractors (see `ilias_fast.store.is_selected`); None
+            searches everything.
         force: Search stores together although their provenance differs.
         threads: Number of threads; None for all cores.
         progress: Called now and then with (rows done, rows in all), over all passes.

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ilias_fast.errors import DatasetError, ParameterError, StorageError, UnknownIdError
+from ilias_fast._files import read_lines, read_text
+from ilias_fast.errors import DatasetError, ParameterError, UnknownIdError
 
 if TYPE_CHECKING:
     from ilias_fast.images import ImageSource
@@ -140,7 +141,7 @@ class Dataset:
         image = self._core_path(id)
         path = image.with_name(f"{image.stem}_bbox.txt")
         boxes: list[list[int]] = []
-        for number, line in enumerate(_text(path).splitlines() if path.exists() else (), 1):
+        for number, line in enumerate(read_lines(path, DatasetError) if path.exists() else (), 1):
             if not line.strip():
                 continue
             try:
@@ -165,7 +166,7 @@ class Dataset:
         if query_id not in self._queries or not query_id.endswith(".txt"):
             raise UnknownIdError(f"{self.root}: the dataset has no text query {query_id!r}")
         path = self._core_path(query_id)
-        text = _text(path).strip()
+        text = read_text(path, DatasetError).strip()
         if not text:
             raise DatasetError(f"{path}: expected a description, found an empty file")
         return text
@@ -282,12 +283,3 @@ class Dataset:
 def _without_tar(name: str) -> str:
     tar, slash, key = name.partition("/")
     return f"{tar.removesuffix('.tar')}{slash}{key}"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as cause:
-        raise StorageError(f"{path}: cannot read: {cause.strerror or cause}", cause.errno, path) from cause
-    except UnicodeDecodeError as cause:
-        raise DatasetError(f"{path}: expected UTF-8 text: {cause}") from cause

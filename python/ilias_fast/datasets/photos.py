@@ -5,8 +5,9 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 
+from ilias_fast._files import storage_error
 from ilias_fast.datasets.base import Dataset
-from ilias_fast.errors import DatasetError, StorageError
+from ilias_fast.errors import DatasetError
 
 __all__ = ["load_photos"]
 
@@ -59,7 +60,7 @@ def load_photos(root: str | PathLike[str]) -> Dataset:
             texts += found[1]
             positives += found[2]
     except OSError as cause:
-        raise StorageError(f"{path}: cannot list: {cause.strerror or cause}", cause.errno, path) from cause
+        raise storage_error(cause, path, "list") from cause
     if not positives:
         raise DatasetError(f"{path}: no instance folder found; {_LAYOUT}")
     return Dataset(

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ilias_fast._files import written
 from ilias_fast.errors import ParameterError
-from ilias_fast.run import files
 
 __all__ = ["Evaluation", "QueryScore", "TaskScores"]
 
@@ -226,7 +226,7 @@ class Evaluation:
             content = pickle.dumps(self.official_report())
         else:
             raise ParameterError(f"{path}: expected a file name ending in .json or .pkl")
-        with files.written(path) as file:
+        with written(path) as file:
             file.write(content)
 
 

@@ -89,9 +89,7 @@ class ClassicalExtractor:
         self.options = options
         self.centres = centres
         self.itq = itq
-        self.threads = cpu.threads() if threads is None else threads
-        if self.threads < 1:
-            raise ParameterError(f"threads: expected at least 1, found {threads}")
+        self.threads = cpu.threads(threads)
 
     @classmethod
     def fit(
@@ -121,7 +119,7 @@ class ClassicalExtractor:
             MissingExtraError: OpenCV or Pillow is not installed.
         """
         options = options or ClassicalOptions()
-        threads = cpu.threads() if threads is None else threads
+        threads = cpu.threads(threads)
         require("cv2", "extract classical descriptors")
         generator = np.random.default_rng(seed)
         every = list(source.ids() if ids is None else ids)

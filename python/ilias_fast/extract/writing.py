@@ -110,7 +110,7 @@ def extract_to_stores(
                 progress(resumed + extracted + len(skipped), len(names))
 
         tell()
-        pool = stack.enter_context(ThreadPoolExecutor(cpu.threads() if threads is None else threads))
+        pool = stack.enter_context(ThreadPoolExecutor(cpu.threads(threads)))
         # Entered after the pool and so left before it: what is still queued is dropped, not decoded.
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         try:

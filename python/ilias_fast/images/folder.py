@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from ilias_fast._files import storage_error
 from ilias_fast.errors import DatasetError, ImageError, StorageError
 from ilias_fast.images.source import IMAGE_SUFFIXES
 
@@ -78,9 +79,7 @@ class FolderSource:
 
 def _walk(root: Path) -> Iterator[str]:
     def fail(cause: OSError) -> None:
-        raise StorageError(
-            f"{cause.filename}: cannot be listed ({cause.strerror})", cause.errno, cause.filename
-        )
+        raise storage_error(cause, cause.filename, "list") from cause
 
     visited: set[tuple[int, int]] = set()
     for folder, folders, files in os.walk(root, followlinks=True, onerror=fail):

@@ -9,12 +9,12 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ilias_fast._files import storage_error
 from ilias_fast.errors import (
     DatasetError,
     DuplicateIdError,
     FileFormatError,
     ImageError,
-    StorageError,
     UnknownIdError,
 )
 from ilias_fast.images.source import IMAGE_SUFFIXES
@@ -151,9 +151,7 @@ def _index(path: Path, number: int) -> dict[str, _Member]:
             f"{path}: expected an uncompressed, complete tar ({cause}); download or unpack it again"
         ) from cause
     except OSError as cause:
-        raise StorageError(
-            f"{path}: cannot be read ({cause.strerror or cause})", cause.errno, path
-        ) from cause
+        raise storage_error(cause, path, "read") from cause
     return {key: member for key, (_, member) in found.items()}
 
 

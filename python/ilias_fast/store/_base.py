@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast import _core
+from ilias_fast._files import StrPath
 from ilias_fast.errors import DtypeError, IncompatibleStoreError, ParameterError, ShapeError, UnknownIdError
 from ilias_fast.store._provenance import from_json, parent_record, to_json
 from ilias_fast.store._verify import VerifyReport, verify
@@ -20,9 +21,7 @@ from ilias_fast.store._verify import VerifyReport, verify
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BaseStore", "BaseWriter", "Ids", "StoreInfo", "StrPath", "id_list", "row_indices"]
-
-StrPath = str | os.PathLike[str]
+__all__ = ["BaseStore", "BaseWriter", "Ids", "StoreInfo", "id_list", "row_indices"]
 
 _ID_BLOCK = 4096
 _NAMED = 5

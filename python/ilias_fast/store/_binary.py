@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast import _arrays
-from ilias_fast.store._base import BaseStore, BaseWriter, StrPath, id_list, row_indices
+from ilias_fast._files import StrPath
+from ilias_fast.store._base import BaseStore, BaseWriter, id_list, row_indices
 
 __all__ = ["BinaryStore", "BinaryWriter"]
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ilias_fast._files import StrPath
 from ilias_fast.errors import DtypeError, ShapeError
-from ilias_fast.store._base import BaseStore, BaseWriter, StrPath, id_list, row_indices
+from ilias_fast.store._base import BaseStore, BaseWriter, id_list, row_indices
 
 __all__ = ["GlobalStore", "GlobalWriter"]
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast import _arrays
+from ilias_fast._files import StrPath
 from ilias_fast.errors import IncompatibleStoreError, ParameterError, ShapeError
-from ilias_fast.store._base import BaseStore, BaseWriter, StrPath, id_list
+from ilias_fast.store._base import BaseStore, BaseWriter, id_list
 
 __all__ = ["LocalImage", "LocalStore", "LocalWriter"]
 
