@@ -218,6 +218,7 @@ def chamfer(
         DtypeError: Codes are not uint8 or offsets not integers.
     """
     query = _arrays.codes("query_codes", query_codes, "m, bytes")
+    threads = _arrays.threads(threads)
     return _core.chamfer(query, _arrays.codes("codes", codes), _arrays.offsets("offsets", offsets), threads)
 
 

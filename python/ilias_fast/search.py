@@ -35,7 +35,11 @@ class DescriptorAdapter(Protocol):
     """What `search` needs of an adaptation; `ilias_fast.adapt.LinearAdapter` is one."""
 
     def apply(self, vectors: ArrayLike) -> NDArray[Any]:
-        """Map float32 [m, d] to float32 [m, d'], row by row."""
+        """Map float32 [m, d] to float32 [m, d'], row by row.
+
+        Args:
+            vectors: float32 [m, d].
+        """
         ...
 
 
@@ -228,9 +232,8 @@ def search(
 
     Complexity: one pass over the database, two with query expansion; memory O(Q (d + k)).
     """
-    k, neighbours = _arrays.at_least_one("k", k), _arrays.count("query_expansion", query_expansion)
-    if neighbours < 0:
-        raise ParameterError(f"query_expansion: expected at least 0, found {neighbours}")
+    k, neighbours = _arrays.at_least_one("k", k), _arrays.at_least("query_expansion", query_expansion, 0)
+    threads = _arrays.threads(threads)
     if mode not in ("paper", "official"):
         raise ParameterError(f"mode: expected 'paper' or 'official', found {mode!r}")
     if not 0 <= alpha < np.inf or (mode == "official" and alpha != 1):

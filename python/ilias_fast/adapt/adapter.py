@@ -40,6 +40,9 @@ class Adapter(ABC):
     def apply(self, vectors: ArrayLike) -> NDArray[Any]:
         """Map descriptors float [n, input_dim] to float32 descriptors or packed uint8 codes, row by row.
 
+        Args:
+            vectors: float [n, input_dim].
+
         Raises:
             ShapeError: Another dimension than `input_dim`.
         """
@@ -78,6 +81,9 @@ class Adapter(ABC):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the adapter as a safetensors file; it appears complete or not at all.
 
+        Args:
+            path: The file; replaced if it exists.
+
         Raises:
             StorageError: The file cannot be written.
         """
@@ -87,6 +93,9 @@ class Adapter(ABC):
     @classmethod
     def load(cls: type[_Self], path: str | os.PathLike[str]) -> _Self:
         """Read an adapter that `save` wrote.
+
+        Args:
+            path: The file.
 
         Raises:
             StorageError: The file is missing or cannot be read.

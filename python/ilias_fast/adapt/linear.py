@@ -53,6 +53,9 @@ class LinearAdapter(Adapter):
         A checkpoint is a state dict with `layer.weight` [D_out, D_in] and `layer.bias` [D_out]. It is read
         without executing any code in it, and needs the extra `torch`; a safetensors file (`save`) needs none.
 
+        Args:
+            path: The file; `.pth` and `.pt` are checkpoints, anything else is safetensors.
+
         Raises:
             StorageError: The file is missing or cannot be read.
             FileFormatError: It is damaged, or holds something else than a linear adaptation layer.

@@ -85,7 +85,11 @@ class Dataset:
 
     @staticmethod
     def instance_of(id: str) -> str:  # noqa: A002 - the field's word
-        """Return the instance of a query or positive id: the text before the first "/"."""
+        """Return the instance of a query or positive id: the text before the first "/".
+
+        Args:
+            id: The id.
+        """
         return id.partition("/")[0]
 
     @cached_property
@@ -106,6 +110,9 @@ class Dataset:
 
     def positives_of(self, query_id: str) -> frozenset[str]:
         """Return the positives of a query.
+
+        Args:
+            query_id: An image or text query.
 
         Raises:
             UnknownIdError: The dataset has no such query.
@@ -129,6 +136,9 @@ class Dataset:
 
     def boxes(self, id: str) -> NDArray[np.int64]:  # noqa: A002
         """Return the boxes of a query or positive image.
+
+        Args:
+            id: The image's id.
 
         Returns:
             int64 [n, 4], (x, y, width, height) in pixels of the stored image after EXIF transposition,
@@ -157,6 +167,9 @@ class Dataset:
 
     def text(self, query_id: str) -> str:
         """Return the description of a text query.
+
+        Args:
+            query_id: The text query.
 
         Raises:
             UnknownIdError: The dataset has no such text query.
@@ -202,6 +215,9 @@ class Dataset:
 
         Distractor ids may be given with or without the ".tar" of their first part. The distractors are
         streamed once, in memory for the ids that are looked for.
+
+        Args:
+            ids: The ids to look for.
 
         Raises:
             DatasetError: The dataset lists no distractors and an id is not a positive: nothing can be said.

@@ -206,7 +206,11 @@ class Evaluation:
         }
 
     def to_json(self, *, indent: int | None = 2) -> str:
-        """Return `to_dict()` as JSON."""
+        """Return `to_dict()` as JSON.
+
+        Args:
+            indent: Spaces a level; None for one line.
+        """
         return json.dumps(self.to_dict(), indent=indent, default=str)
 
     def save(self, path: str | PathLike[str]) -> None:

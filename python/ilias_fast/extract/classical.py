@@ -210,6 +210,9 @@ class ClassicalExtractor:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write settings and everything learned as one safetensors file.
 
+        Args:
+            path: The file; replaced if it exists.
+
         Raises:
             StorageError: The file cannot be written.
         """
@@ -224,6 +227,10 @@ class ClassicalExtractor:
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, threads: int | None = None) -> ClassicalExtractor:
         """Read an extractor that `save` wrote.
+
+        Args:
+            path: The file.
+            threads: Images described at the same time; None for all cores.
 
         Raises:
             StorageError: The file is missing or cannot be read.

@@ -51,6 +51,9 @@ class FolderSource:
     def path(self, image_id: str) -> Path:
         """Return the file of an id.
 
+        Args:
+            image_id: The id.
+
         Raises:
             ImageError: The id leads out of the folder.
         """
@@ -63,6 +66,9 @@ class FolderSource:
 
     def read(self, image_id: str, /) -> bytes:
         """Return the bytes of the file.
+
+        Args:
+            image_id: The id.
 
         Raises:
             ImageError: The file is missing or cannot be read.

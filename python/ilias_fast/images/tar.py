@@ -96,6 +96,9 @@ class TarSource:
     def read(self, image_id: str, /) -> bytes:
         """Return the bytes of the image member.
 
+        Args:
+            image_id: The id, with or without `.tar` in its first part.
+
         Raises:
             ImageError: There is no such image, or its tar has changed or cannot be read.
         """

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ilias_fast import _arrays
 from ilias_fast.errors import (
     DuplicateIdError,
     ParameterError,
@@ -191,6 +192,10 @@ class Run:
     ) -> Run:
         """Make a run from `{query id: {database id: score}}`; equal scores keep the order of the mapping.
 
+        Args:
+            results: Scores of each query's results.
+            provenance: How they came about.
+
         Raises:
             NonFiniteError, InputError: See the class.
             DtypeError: A score is not a real number.
@@ -266,6 +271,9 @@ class Run:
     def entries(self, query_id: str) -> slice:
         """Return the slice of `indices` and `scores` that holds a query's results.
 
+        Args:
+            query_id: The query.
+
         Raises:
             UnknownIdError: The run has no such query.
         """
@@ -277,11 +285,13 @@ class Run:
     def truncate(self, k: int) -> Run:
         """Return the run with at most the first `k` results of every query.
 
+        Args:
+            k: Results to keep, at least 0.
+
         Raises:
             ParameterError: k is negative.
         """
-        if k < 0:
-            raise ParameterError(f"k: expected 0 or more, found {k}")
+        k = _arrays.at_least("k", k, 0)
         kept = np.minimum(np.diff(self.offsets), k)
         offsets = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
         rank = np.arange(len(self.indices)) - np.repeat(self.offsets[:-1], np.diff(self.offsets))

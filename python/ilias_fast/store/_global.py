@@ -90,6 +90,10 @@ class GlobalStore(BaseStore):
     def append_to(cls, path: StrPath, *, shard_bytes: int | None = None) -> GlobalWriter:
         """Open a store to append to it.
 
+        Args:
+            path: The folder.
+            shard_bytes: New rows are cut into files of about this size; None for 128 MiB.
+
         Raises:
             NotAStoreError, CorruptStoreError, IncompatibleStoreError: As `open`.
             StoreLockedError: Another writer has it open.
@@ -110,6 +114,9 @@ class GlobalStore(BaseStore):
 
     def rows(self, rows: ArrayLike) -> NDArray[np.float16]:
         """Return copies of rows, float16 [m, dim], in the order asked for.
+
+        Args:
+            rows: int [m].
 
         Raises:
             ParameterError: A row is out of range.

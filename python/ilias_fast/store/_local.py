@@ -204,7 +204,12 @@ class LocalStore(BaseStore):
 
     @classmethod
     def append_to(cls, path: StrPath, *, shard_bytes: int | None = None) -> LocalWriter:
-        """Open a store to append to it; errors as `GlobalStore.append_to`."""
+        """Open a store to append to it; errors as `GlobalStore.append_to`.
+
+        Args:
+            path: The folder.
+            shard_bytes: New rows are cut into files of about this size; None for 128 MiB.
+        """
         return LocalWriter._append_to(path, cls.kind, shard_bytes)
 
     @property
@@ -225,6 +230,9 @@ class LocalStore(BaseStore):
     def image(self, row: int) -> LocalImage:
         """Return the descriptors of one image as read-only views of the memory map.
 
+        Args:
+            row: The row; negative ones count from the end.
+
         Raises:
             IndexError: The row is out of range.
             CorruptStoreError: The shard's offsets are damaged there.
@@ -243,6 +251,9 @@ class LocalStore(BaseStore):
 
     def require(self, *names: str) -> None:
         """Check that the store has optional tensors.
+
+        Args:
+            names: Some of "scale", "angle" and "weight".
 
         Raises:
             IncompatibleStoreError: It lacks one.

@@ -20,10 +20,18 @@ _FACADES: dict[str, type[GlobalStore] | type[BinaryStore] | type[LocalStore]] = 
 
 
 def open_store(path: str | os.PathLike[str]) -> GlobalStore | BinaryStore | LocalStore:
-    """Open a store of any kind; errors as `GlobalStore.open`."""
+    """Open a store of any kind; errors as `GlobalStore.open`.
+
+    Args:
+        path: The folder.
+    """
     return _FACADES[_core.Store(Path(path)).kind].open(path)
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
-    """Return whether there is a store: a folder with a manifest, whole or not."""
+    """Return whether there is a store: a folder with a manifest, whole or not.
+
+    Args:
+        path: The folder.
+    """
     return (Path(path) / "manifest.json").is_file()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ilias_fast import _core
+from ilias_fast import _arrays, _core
 
 __all__ = ["Damage", "VerifyReport", "gc", "verify"]
 
@@ -63,7 +63,7 @@ def verify(
     *,
     quick: bool = False,
     threads: int | None = None,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> VerifyReport:
     """Check every byte of a store, also of one too damaged to open.
 
@@ -71,13 +71,16 @@ def verify(
         path: The folder.
         quick: Check only the manifest and the shards' sizes and headers, without reading their rows.
         threads: Number of threads; None for all cores.
-        progress: Called now and then with the number of bytes checked (of `StoreInfo.bytes`).
+        progress: Called now and then with (bytes checked, bytes in all).
 
     Raises:
         CorruptStoreError: The manifest itself is damaged.
         NotAStoreError: There is no store.
     """
-    damages, leftovers, shards, size = _core.verify_store(Path(path), quick, threads, progress)
+    total = 0 if quick or progress is None else _core.committed_bytes(Path(path))
+    # A store overwritten meanwhile is checked again from the start, so more bytes than it had may be read.
+    report = None if progress is None else lambda done: progress(min(done, total), total)
+    damages, leftovers, shards, size = _core.verify_store(Path(path), quick, _arrays.threads(threads), report)
     return VerifyReport(
         damages=tuple(
             Damage(file, tuple(tensors), start, end, detail) for file, tensors, start, end, detail in damages
@@ -90,6 +93,9 @@ def verify(
 
 def gc(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Remove the leftovers `verify` lists; return their names, relative to the store.
+
+    Args:
+        path: The folder.
 
     Raises:
         StoreLockedError: A writer has the store open; its uncommitted shards are not leftovers.

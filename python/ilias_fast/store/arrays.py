@@ -75,6 +75,12 @@ def export_npy(
 ) -> None:
     """Write the rows as a `.npy` file (float16 [n, d] or uint8 [n, bytes]) and the ids as text, one a line.
 
+    Args:
+        store: What to write.
+        array: The `.npy` file.
+        ids: The text file.
+        overwrite: Replace files that are there.
+
     Raises:
         StorageError: The disk refused, or a file exists.
     """

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ilias_fast import _arrays
 from ilias_fast._extras import require
 from ilias_fast._files import StrPath, read_names, replacing, storage_error
 from ilias_fast.errors import (
@@ -46,6 +47,9 @@ def escape_id(name: str) -> str:
 
     `str()` of the bytes of the unicode-escape, in which a doubled backslash before `u` becomes `#U` and
     before `x` becomes `#U00`: "café/1.jpg" is stored as "caf#U00e9/1.jpg".
+
+    Args:
+        name: The id.
     """
     text = str(name.encode("unicode-escape"))[2:-1]
     return text.replace("\\\\u", "#U").replace("\\\\x", "#U00")
@@ -56,6 +60,9 @@ def unescape_id(stored: str) -> str:
 
     The escaping is not one-to-one: an id that itself contains `#U` and four hex digits, or a backslash before
     `u` or `x`, comes back as something else.
+
+    Args:
+        stored: The id as the file has it.
     """
 
     def original(match: re.Match[str]) -> str:
@@ -230,8 +237,7 @@ def _expand(source: StrPath | Sequence[StrPath], total: int | None) -> list[Path
     if "{idx}" not in template:
         return [Path(template)]
     if total is not None:
-        if total < 1:
-            raise ParameterError(f"total: expected at least 1, found {total}")
+        total = _arrays.at_least_one("total", total)
         return [Path(template.replace("{idx}", f"{index:05d}")) for index in range(total)]
     folder, name = Path(template).parent, Path(template).name
     if "{idx}" not in name:

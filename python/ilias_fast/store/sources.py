@@ -28,6 +28,9 @@ def read_queries(source: StrPath) -> GlobalStore | tuple[list[str], NDArray[np.f
     A `.npy` matrix takes its ids from the text file of the same name (`queries.npy`, `queries.txt`), one id a
     line, or, without one, the row numbers.
 
+    Args:
+        source: A store, an official HDF5 file, or a `.npy` matrix.
+
     Raises:
         ParameterError: The path is none of these.
         FileFormatError, StorageError, ShapeError, CorruptStoreError: It cannot be read.
