@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast import __version__, _arrays
+from ilias_fast._files import StrPath
 from ilias_fast.adapt.adapter import Adapter
 from ilias_fast.adapt.itq import Itq
 from ilias_fast.adapt.linear import LinearAdapter
@@ -28,7 +28,7 @@ _COMMIT_BYTES = 256 << 20
 @overload
 def adapt_store(
     source: GlobalStore,
-    path: str | os.PathLike[str],
+    path: StrPath,
     adapter: Itq,
     *,
     progress: Callable[[int, int], object] | None = None,
@@ -36,14 +36,14 @@ def adapt_store(
 @overload
 def adapt_store(
     source: GlobalStore,
-    path: str | os.PathLike[str],
+    path: StrPath,
     adapter: LinearAdapter | PcaWhitening,
     *,
     progress: Callable[[int, int], object] | None = None,
 ) -> GlobalStore: ...
 def adapt_store(
     source: GlobalStore,
-    path: str | os.PathLike[str],
+    path: StrPath,
     adapter: Itq | LinearAdapter | PcaWhitening,
     *,
     progress: Callable[[int, int], object] | None = None,

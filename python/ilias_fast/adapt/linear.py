@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast import _arrays
 from ilias_fast._checkpoints import read_checkpoint
+from ilias_fast._files import StrPath
 from ilias_fast._tensors import read_tensors
 from ilias_fast.adapt.adapter import Adapter, require_tensor
 from ilias_fast.errors import FileFormatError, NonFiniteError, ShapeError
@@ -47,7 +47,7 @@ class LinearAdapter(Adapter):
             raise NonFiniteError("weight and bias: expected finite values, found NaN or an infinity")
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> LinearAdapter:
+    def load(cls, path: StrPath) -> LinearAdapter:
         """Read a layer: an official `.pth` checkpoint, or a safetensors file.
 
         A checkpoint is a state dict with `layer.weight` [D_out, D_in] and `layer.bias` [D_out]. It is read

@@ -10,11 +10,10 @@ import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import islice
-from os import PathLike
 from pathlib import Path
 from typing import Any, overload
 
-from ilias_fast._files import read_lines, read_text, storage_error
+from ilias_fast._files import StrPath, read_lines, read_text, storage_error
 from ilias_fast.datasets.base import Dataset, Taxonomy
 from ilias_fast.errors import DatasetError, StorageError
 
@@ -24,7 +23,7 @@ __all__ = ["DistractorIds", "load_ilias"]
 _HELD = 1_000_000
 
 
-def load_ilias(root: str | PathLike[str], *, taxonomy: str | PathLike[str] | None = None) -> Dataset:
+def load_ilias(root: StrPath, *, taxonomy: StrPath | None = None) -> Dataset:
     """Read a dataset in the official ILIAS layout.
 
     ```

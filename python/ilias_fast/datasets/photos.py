@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from os import PathLike
 from pathlib import Path
 
-from ilias_fast._files import storage_error
+from ilias_fast._files import StrPath, storage_error
 from ilias_fast.datasets.base import Dataset
 from ilias_fast.errors import DatasetError
 
@@ -17,7 +16,7 @@ _LAYOUT = (
 )
 
 
-def load_photos(root: str | PathLike[str]) -> Dataset:
+def load_photos(root: StrPath) -> Dataset:
     """Read a folder of photographs.
 
     Layout: `<instance>/query/*` holds the images to search with, `<instance>/pos/*` the images to be found,

@@ -6,14 +6,13 @@ import json
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ilias_fast._files import written
+from ilias_fast._files import StrPath, written
 from ilias_fast.errors import ParameterError
 
 __all__ = ["Evaluation", "QueryScore", "TaskScores"]
@@ -213,7 +212,7 @@ class Evaluation:
         """
         return json.dumps(self.to_dict(), indent=indent, default=str)
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: StrPath) -> None:
         """Write the evaluation, atomically.
 
         Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from ilias_fast import cpu
 from ilias_fast._extras import require
+from ilias_fast._files import StrPath
 from ilias_fast._tensors import read_tensors, write_tensors
 from ilias_fast.adapt.adapter import require_tensor
 from ilias_fast.adapt.itq import Itq
@@ -207,7 +207,7 @@ class ClassicalExtractor:
             size=found.size,
         )
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: StrPath) -> None:
         """Write settings and everything learned as one safetensors file.
 
         Args:
@@ -225,7 +225,7 @@ class ClassicalExtractor:
         write_tensors(path, tensors, metadata)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, threads: int | None = None) -> ClassicalExtractor:
+    def load(cls, path: StrPath, *, threads: int | None = None) -> ClassicalExtractor:
         """Read an extractor that `save` wrote.
 
         Args:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ilias_fast._checkpoints import read_checkpoint
 from ilias_fast._extras import require
+from ilias_fast._files import StrPath
 from ilias_fast.errors import FileFormatError, ParameterError
 from ilias_fast.extract.neural import Network, state_fingerprint
 from ilias_fast.extract.pooling import pooling as named_pooling
@@ -21,7 +21,7 @@ __all__ = ["timm_network"]
 def timm_network(
     name: str,
     *,
-    weights: Literal["pretrained", "random"] | str | os.PathLike[str] = "pretrained",
+    weights: Literal["pretrained", "random"] | StrPath = "pretrained",
     pooling: str = "head",
     seed: int = 0,
 ) -> Network:

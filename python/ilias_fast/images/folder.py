@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from ilias_fast._files import storage_error
+from ilias_fast._files import StrPath, storage_error
 from ilias_fast.errors import DatasetError, ImageError, StorageError
 from ilias_fast.images.source import IMAGE_SUFFIXES
 
@@ -31,7 +31,7 @@ class FolderSource:
         DatasetError: There is no image below it, or a file name is not valid Unicode.
     """
 
-    def __init__(self, root: str | os.PathLike[str], ids: Sequence[str] | None = None) -> None:
+    def __init__(self, root: StrPath, ids: Sequence[str] | None = None) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
             kind = "is not a folder" if self.root.exists() else "does not exist"

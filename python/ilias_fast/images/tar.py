@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ilias_fast._files import storage_error
+from ilias_fast._files import StrPath, storage_error
 from ilias_fast.errors import (
     DatasetError,
     DuplicateIdError,
@@ -56,7 +56,7 @@ class TarSource:
 
     def __init__(
         self,
-        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        paths: StrPath | Iterable[StrPath],
         ids: Sequence[str] | None = None,
         *,
         keys: Collection[str] | None = None,
@@ -121,7 +121,7 @@ class TarSource:
         return bytes(data)
 
 
-def _tars(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
+def _tars(paths: StrPath | Iterable[StrPath]) -> tuple[Path, ...]:
     given = [Path(paths)] if isinstance(paths, (str, os.PathLike)) else [Path(path) for path in paths]
     found = [tar for path in given for tar in (sorted(path.glob("*.tar")) if path.is_dir() else [path])]
     if not found:

@@ -51,7 +51,7 @@ def write_report(
     """
     options = options or ReportOptions()
     environment = _environment()
-    require("PIL.Image", "draw the pictures of a report")
+    require("PIL.Image", "draw the pictures of a report", extra="report")
     pictures = Pictures()
     page = build_page(data, options, pictures)
     numbered = [

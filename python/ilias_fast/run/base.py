@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast import _arrays
+from ilias_fast._files import StrPath
 from ilias_fast.errors import (
     DuplicateIdError,
     ParameterError,
@@ -315,7 +315,7 @@ class Run:
         kept = self.provenance if provenance is None else provenance
         return Run(self.query_ids, self.offsets, self.database_ids, self.indices, scores, kept)  # type: ignore[arg-type]
 
-    def save(self, path: str | PathLike[str], *, indent: int | None = 4) -> None:
+    def save(self, path: StrPath, *, indent: int | None = 4) -> None:
         """Write the run, atomically: `.json` and `.pkl` as the official tools do, `.npz` compactly.
 
         The npz keeps everything; JSON and pickle have no place for the provenance, and the pickle also
@@ -342,7 +342,7 @@ class Run:
             raise ParameterError(f"{path}: expected a file name ending in .json, .pkl or .npz")
 
     @classmethod
-    def load(cls, path: str | PathLike[str], *, duplicates: Duplicates = "error") -> Run:
+    def load(cls, path: StrPath, *, duplicates: Duplicates = "error") -> Run:
         """Read a run; the extension decides the format. Nothing in the file is executed.
 
         Args:

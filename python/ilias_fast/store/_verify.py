@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ilias_fast import _arrays, _core
+from ilias_fast._files import StrPath
 
 __all__ = ["Damage", "VerifyReport", "gc", "verify"]
 
@@ -59,7 +59,7 @@ class VerifyReport:
 
 
 def verify(
-    path: str | os.PathLike[str],
+    path: StrPath,
     *,
     quick: bool = False,
     threads: int | None = None,
@@ -91,7 +91,7 @@ def verify(
     )
 
 
-def gc(path: str | os.PathLike[str]) -> tuple[str, ...]:
+def gc(path: StrPath) -> tuple[str, ...]:
     """Remove the leftovers `verify` lists; return their names, relative to the store.
 
     Args:

@@ -8,7 +8,6 @@ downloaded.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ilias_fast import cpu
+from ilias_fast._files import StrPath
 from ilias_fast.datasets.generate.drawing import cv
 from ilias_fast.datasets.generate.families import FAMILIES
 from ilias_fast.datasets.generate.layout import Layout
@@ -58,7 +58,7 @@ class GeneratedSummary:
 
 
 def generate(
-    root: str | os.PathLike[str],
+    root: StrPath,
     *,
     objects: int | None = None,
     images: int | None = None,
