@@ -225,7 +225,7 @@ def test_checkpoints_that_are_not_layers(tmp_path: Path) -> None:
     path.write_bytes(b"garbage")
     with pytest.raises(FileFormatError, match="plain tensors"):
         LinearAdapter.load(path)
-    with pytest.raises(StorageError, match="cannot be read"):
+    with pytest.raises(StorageError, match="cannot read"):
         LinearAdapter.load(tmp_path / "gone.pth")
 
 
@@ -340,10 +340,10 @@ def test_a_header_cannot_claim_what_is_not_there(tmp_path: Path) -> None:
 
 
 def test_saving_where_it_cannot_be_saved(adapter: Adapter, tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot write"):
         adapter.save(tmp_path / "no" / "such" / "folder")
     (tmp_path / "taken").mkdir()
-    with pytest.raises(StorageError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot write"):
         adapter.save(tmp_path / "taken")
     assert [file.name for file in tmp_path.iterdir()] == ["taken"]
 

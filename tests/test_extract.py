@@ -254,7 +254,7 @@ def test_damaged_extractor_files(classical: ClassicalExtractor, tmp_path: Path) 
         path.write_bytes(damaged)
         with pytest.raises(FileFormatError, match="model"):
             ClassicalExtractor.load(path)
-    with pytest.raises(StorageError, match="cannot be read"):
+    with pytest.raises(StorageError, match="cannot read"):
         ClassicalExtractor.load(tmp_path / "gone")
 
 

@@ -279,7 +279,7 @@ def test_bad_parameters_are_refused_before_anything_is_written(
 def test_a_full_disk_is_reported_and_survived(
     tmp_path: Path, smallest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, calls = layout.write_atomically, []
+    write, calls = layout.write_whole, []
 
     def full(path: Path, data: bytes) -> None:
         calls.append(path)
@@ -288,7 +288,7 @@ def test_a_full_disk_is_reported_and_survived(
         write(path, data)
 
     with monkeypatch.context() as patched:
-        patched.setattr(layout, "write_atomically", full)
+        patched.setattr(layout, "write_whole", full)
         with pytest.raises(StorageError, match="No space left on device") as caught:
             generate(tmp_path / "b", images=10)
     assert caught.value.errno == errno.ENOSPC

@@ -278,7 +278,7 @@ def test_pearson_and_counts() -> None:
 
 def test_unwritable_path_leaves_nothing(tmp_path: Path, rng: np.random.Generator) -> None:
     data = dataclasses.replace(make_data(rng, queries=1), image=None)
-    with pytest.raises(errors.StorageError, match="cannot be written"):
+    with pytest.raises(errors.StorageError, match="cannot write"):
         write_report(tmp_path / "missing" / "r.html", data)
     (tmp_path / "taken").mkdir()
     with pytest.raises(errors.StorageError, match="taken"):

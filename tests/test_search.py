@@ -20,8 +20,8 @@ from ilias_fast.errors import (
     ShapeError,
 )
 from ilias_fast.kernels import hamming_topk, topk
-from ilias_fast.search import is_selected, search
-from ilias_fast.store import BinaryStore, GlobalStore, import_hdf5
+from ilias_fast.search import search
+from ilias_fast.store import BinaryStore, GlobalStore, import_hdf5, is_selected
 
 
 class Linear:

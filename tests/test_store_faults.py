@@ -164,10 +164,11 @@ def test_verify_names_the_damaged_block_and_its_tensors(tmp_path: Path, rng: np.
         writer.append([f"id{row}" for row in range(len(matrix))], matrix)
     (shard,) = shards_of(path)
     size = shard.stat().st_size
-    done: list[int] = []
-    report = verify(path, threads=2, progress=done.append)
+    told: list[tuple[int, int]] = []
+    report = verify(path, threads=2, progress=lambda done, total: told.append((done, total)))
     assert report.ok
-    assert (report.shards, report.bytes, done[-1]) == (1, size, size)
+    assert (report.shards, report.bytes, told[-1]) == (1, size, (size, size))
+    assert told == sorted(told)
     with shard.open("r+b") as file:
         file.seek(block + 77)
         file.write(b"\xff\xee\xdd")

@@ -416,3 +416,12 @@ def test_only_global_stores_have_an_official_form(tmp_path: Path) -> None:
         export_hdf5(store, tmp_path / "f.hdf5")  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="expected a global or binary store"):
         export_npy(store, tmp_path / "f.npy", tmp_path / "f.txt")  # type: ignore[arg-type]
+
+
+def test_a_selection_keeps_every_positive(tmp_path: Path, rng: np.random.Generator) -> None:
+    names = ["cup/pos/P0.jpg", "yfcc_0.tar/7", "yfcc_0.tar/8", "pos/7", "cup/query/Q0.jpg"]
+    with GlobalStore.create(tmp_path / "all", dim=4) as writer:
+        writer.append(names, rng.normal(size=(5, 4)).astype(np.float16))
+    export_hdf5(GlobalStore.open(tmp_path / "all"), tmp_path / "all.hdf5")
+    chosen = import_hdf5(tmp_path / "all.hdf5", tmp_path / "mini", selected_ids=["7"])
+    assert list(chosen.ids) == ["cup/pos/P0.jpg", "yfcc_0.tar/7", "pos/7"]

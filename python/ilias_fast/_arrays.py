@@ -17,7 +17,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast.errors import DtypeError, ParameterError, ShapeError
 
-__all__ = ["at_least_one", "codes", "count", "float16_rows", "float32_rows", "offsets", "vector"]
+__all__ = [
+    "at_least",
+    "at_least_one",
+    "codes",
+    "count",
+    "float16_rows",
+    "float32_rows",
+    "offsets",
+    "threads",
+    "vector",
+]
 
 
 def _array(name: str, value: ArrayLike, dimensions: str) -> NDArray[Any]:
@@ -82,12 +92,24 @@ def count(name: str, value: SupportsIndex) -> int:
     return number
 
 
+def at_least(name: str, value: SupportsIndex, least: int) -> int:
+    """Return a whole number that is at least `least`; True and False are none."""
+    if isinstance(value, bool):
+        raise ParameterError(f"{name}: expected a whole number, found {value!r}")
+    number = count(name, value)
+    if number < least:
+        raise ParameterError(f"{name}: expected at least {least}, found {number}")
+    return number
+
+
 def at_least_one(name: str, value: SupportsIndex) -> int:
     """Return a whole number that is at least 1."""
-    number = count(name, value)
-    if number < 1:
-        raise ParameterError(f"{name}: expected at least 1, found {number}")
-    return number
+    return at_least(name, value, 1)
+
+
+def threads(value: SupportsIndex | None) -> int | None:
+    """Return a number of threads, at least 1, or None, which leaves it to the core."""
+    return None if value is None else at_least_one("threads", value)
 
 
 def vector(

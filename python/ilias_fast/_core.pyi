@@ -16,6 +16,7 @@ __all__ = [
     "available_cpu_levels",
     "average_precision",
     "chamfer",
+    "committed_bytes",
     "cpu_level",
     "default_threads",
     "gc_store",
@@ -127,6 +128,7 @@ class StoreWriter:
     def commit(self) -> int: ...
     def close(self) -> None: ...
 
+def committed_bytes(path: str | os.PathLike[str]) -> int: ...
 def verify_store(
     path: str | os.PathLike[str],
     quick: bool,

@@ -7,27 +7,29 @@ from types import ModuleType
 
 from ilias_fast.errors import MissingExtraError
 
-__all__ = ["require"]
+__all__ = ["EXTRAS_OF", "require"]
 
-_EXTRA_OF = {
-    "PIL": "classical",
-    "cv2": "classical",
-    "h5py": "hdf5",
-    "jinja2": "report",
-    "open_clip": "torch",
-    "safetensors": "torch",
-    "timm": "torch",
-    "torch": "torch",
-    "torchvision": "torch",
+EXTRAS_OF = {
+    "PIL": ("classical", "report", "torch"),
+    "cv2": ("classical",),
+    "h5py": ("hdf5",),
+    "jinja2": ("report",),
+    "open_clip": ("torch",),
+    "safetensors": ("torch",),
+    "timm": ("torch",),
+    "torch": ("torch",),
+    "torchvision": ("torch",),
 }
+"""The extras that bring a package, the smallest first."""
 
 
-def require(module: str, purpose: str) -> ModuleType:
+def require(module: str, purpose: str, *, extra: str | None = None) -> ModuleType:
     """Import `module`, or say which extra brings it.
 
     Args:
         module: Dotted module name.
         purpose: What it is needed for, to complete "... is needed to ..." ("read HDF5 files").
+        extra: The extra whose business the purpose is; None to name all that bring the package.
 
     Raises:
         MissingExtraError: The module is not installed.
@@ -38,8 +40,10 @@ def require(module: str, purpose: str) -> ModuleType:
         package = module.partition(".")[0]
         if missing.name is None or missing.name.partition(".")[0] != package:
             raise
-        extra = _EXTRA_OF[package]
+        first, *others = EXTRAS_OF[package] if extra is None else (extra,)
+        alternatives = f" (or, instead of [{first}]: {', '.join(f'[{o}]' for o in others)})" if others else ""
         raise MissingExtraError(
-            f"{package} is needed to {purpose}; install it with: pip install 'ilias-fast[{extra}]'",
+            f"{package} is needed to {purpose}; "
+            f"install it with: pip install 'ilias-fast[{first}]'{alternatives}",
             name=missing.name,
         ) from missing

@@ -7,8 +7,6 @@ format is a little-endian header length, a JSON header and raw arrays; any safet
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ilias_fast.errors import FileFormatError, StorageError
+from ilias_fast._files import StrPath, read_bytes, written
+from ilias_fast.errors import FileFormatError
 
 __all__ = ["read_tensors", "write_tensors"]
 
@@ -25,15 +24,12 @@ _NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
 _LARGEST_HEADER = 1 << 24
 
 
-def write_tensors(
-    path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
-) -> None:
+def write_tensors(path: StrPath, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
     """Write arrays and text metadata; the file appears complete or not at all.
 
     Raises:
         StorageError: The file cannot be written.
     """
-    path = Path(path)
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     parts: list[bytes] = []
     end = 0
@@ -48,35 +44,20 @@ def write_tensors(
         end += len(part)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(len(text).to_bytes(8, "little") + text)
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as cause:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise StorageError(f"{path}: cannot be written ({cause.strerror})", cause.errno, path) from cause
+    with written(Path(path)) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for part in parts:
+            file.write(part)
 
 
-def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+def read_tensors(path: StrPath) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Read all arrays of a safetensors file, and its metadata.
 
     Raises:
         StorageError: The file is missing or cannot be read.
         FileFormatError: It is not a valid safetensors file, or has a dtype that is not supported here.
     """
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as cause:
-        raise StorageError(f"{path}: cannot be read ({cause.strerror})", cause.errno, path) from cause
+    data = read_bytes(Path(path))
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > min(len(data) - 8, _LARGEST_HEADER):
         raise FileFormatError(

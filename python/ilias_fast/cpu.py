@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ilias_fast import _core
+from ilias_fast import _arrays, _core
 
 __all__ = ["available_levels", "level", "pinned", "threads"]
 
@@ -28,13 +28,17 @@ def available_levels() -> list[str]:
     return _core.available_cpu_levels()
 
 
-def threads() -> int:
-    """Return the number of threads used when a call does not say.
+def threads(wanted: int | None = None) -> int:
+    """Return the number of threads a call uses.
+
+    Args:
+        wanted: What the call was asked for; None for `ILIAS_FAST_THREADS`, or else all cores.
 
     Raises:
-        ParameterError: `ILIAS_FAST_THREADS` is not a whole number from 1 to 1024.
+        ParameterError: `wanted` is below 1, or `ILIAS_FAST_THREADS` is not a whole number from 1 to 1024.
     """
-    return _core.default_threads()
+    asked = _arrays.threads(wanted)
+    return _core.default_threads() if asked is None else asked
 
 
 @contextmanager

@@ -134,7 +134,7 @@ def topk(
     rows = _arrays.float32_rows("queries", queries)
     mask = None if selected is None else _arrays.vector("selected", selected, "b", np.bool_)
     k = _arrays.at_least_one("k", k)
-    threads = None if threads is None else _arrays.at_least_one("threads", threads)
+    threads = _arrays.threads(threads)
     if isinstance(database, _StoreBacked):
         return TopK(*_core.topk_store(rows, database._core_store, k, mask, threads, progress))
     return TopK(*_core.topk(rows, _arrays.float16_rows("database", database), k, mask, threads, progress))
@@ -167,7 +167,7 @@ def hamming_topk(
     """
     rows = _arrays.codes("queries", queries, "Q, bytes")
     k = _arrays.at_least_one("k", k)
-    threads = None if threads is None else _arrays.at_least_one("threads", threads)
+    threads = _arrays.threads(threads)
     if isinstance(database, _StoreBacked):
         return HammingTopK(*_core.hamming_topk_store(rows, database._core_store, k, threads, progress))
     return HammingTopK(*_core.hamming_topk(rows, _arrays.codes("database", database), k, threads, progress))
@@ -218,6 +218,7 @@ def chamfer(
         DtypeError: Codes are not uint8 or offsets not integers.
     """
     query = _arrays.codes("query_codes", query_codes, "m, bytes")
+    threads = _arrays.threads(threads)
     return _core.chamfer(query, _arrays.codes("codes", codes), _arrays.offsets("offsets", offsets), threads)
 
 

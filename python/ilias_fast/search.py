@@ -17,9 +17,9 @@ from ilias_fast import _arrays, _core
 from ilias_fast.errors import NonFiniteError, ParameterError, ShapeError
 from ilias_fast.kernels import TopK, topk
 from ilias_fast.run import Run
-from ilias_fast.store import GlobalStore, check_compatible
+from ilias_fast.store import GlobalStore, check_compatible, is_selected
 
-__all__ = ["DescriptorAdapter", "is_selected", "search"]
+__all__ = ["DescriptorAdapter", "search"]
 
 Mode = Literal["paper", "official"]
 Progress = Callable[[int, int], object]
@@ -35,20 +35,12 @@ class DescriptorAdapter(Protocol):
     """What `search` needs of an adaptation; `ilias_fast.adapt.LinearAdapter` is one."""
 
     def apply(self, vectors: ArrayLike) -> NDArray[Any]:
-        """Map float32 [m, d] to float32 [m, d'], row by row."""
+        """Map float32 [m, d] to float32 [m, d'], row by row.
+
+        Args:
+            vectors: float32 [m, d].
+        """
         ...
-
-
-def is_selected(name: str, selected: Collection[str]) -> bool:
-    """Return whether an id survives a selection of distractors.
-
-    Positives (`<instance>/pos/<name>`) always do, as in the official search; a distractor does if its
-    second "/"-component, or its whole id, is in `selected`.
-    """
-    parts = name.split("/")
-    if name in selected or (len(parts) > 1 and parts[1] in selected):
-        return True
-    return len(parts) > 2 and parts[1] == "pos"
 
 
 class _Sequence:
@@ -222,7 +214,8 @@ def search(
         alpha: Exponent of the weights, at least 0 and finite; 1 in the ILIAS paper.
         mode: "paper" or "official"; without adapter and negative similarities they are the same at alpha 1.
         adapter: An adaptation to float32 descriptors.
-        selected_ids: Only these distractors are searched (see `is_selected`); None searches everything.
+        selected_ids: Search only positives and these distractors (see `ilias_fast.store.is_selected`); None
+            searches everything.
         force: Search stores together although their provenance differs.
         threads: Number of threads; None for all cores.
         progress: Called now and then with (rows done, rows in all), over all passes.
@@ -239,9 +232,8 @@ def search(
 
     Complexity: one pass over the database, two with query expansion; memory O(Q (d + k)).
     """
-    k, neighbours = _arrays.at_least_one("k", k), _arrays.count("query_expansion", query_expansion)
-    if neighbours < 0:
-        raise ParameterError(f"query_expansion: expected at least 0, found {neighbours}")
+    k, neighbours = _arrays.at_least_one("k", k), _arrays.at_least("query_expansion", query_expansion, 0)
+    threads = _arrays.threads(threads)
     if mode not in ("paper", "official"):
         raise ParameterError(f"mode: expected 'paper' or 'official', found {mode!r}")
     if not 0 <= alpha < np.inf or (mode == "official" and alpha != 1):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast import _arrays
+from ilias_fast._files import StrPath
 from ilias_fast._tensors import read_tensors, write_tensors
 from ilias_fast.errors import FileFormatError, NonFiniteError, ShapeError
 
@@ -39,6 +39,9 @@ class Adapter(ABC):
     @abstractmethod
     def apply(self, vectors: ArrayLike) -> NDArray[Any]:
         """Map descriptors float [n, input_dim] to float32 descriptors or packed uint8 codes, row by row.
+
+        Args:
+            vectors: float [n, input_dim].
 
         Raises:
             ShapeError: Another dimension than `input_dim`.
@@ -75,8 +78,11 @@ class Adapter(ABC):
         """Return what a derived store records of the adapter."""
         return {"adapter": self.kind, "fingerprint": self.fingerprint, **self.parameters()}
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: StrPath) -> None:
         """Write the adapter as a safetensors file; it appears complete or not at all.
+
+        Args:
+            path: The file; replaced if it exists.
 
         Raises:
             StorageError: The file cannot be written.
@@ -85,8 +91,11 @@ class Adapter(ABC):
         write_tensors(path, self.tensors(), metadata)
 
     @classmethod
-    def load(cls: type[_Self], path: str | os.PathLike[str]) -> _Self:
+    def load(cls: type[_Self], path: StrPath) -> _Self:
         """Read an adapter that `save` wrote.
+
+        Args:
+            path: The file.
 
         Raises:
             StorageError: The file is missing or cannot be read.

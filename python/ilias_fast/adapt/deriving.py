@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,12 +10,13 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ilias_fast import __version__
+from ilias_fast import __version__, _arrays
+from ilias_fast._files import StrPath
 from ilias_fast.adapt.adapter import Adapter
 from ilias_fast.adapt.itq import Itq
 from ilias_fast.adapt.linear import LinearAdapter
 from ilias_fast.adapt.pca import PcaWhitening
-from ilias_fast.errors import IncompatibleStoreError, ParameterError
+from ilias_fast.errors import IncompatibleStoreError
 from ilias_fast.store import BinaryStore, BinaryWriter, GlobalStore, GlobalWriter, exists, open_store
 
 __all__ = ["adapt_store", "sample_rows"]
@@ -28,7 +28,7 @@ _COMMIT_BYTES = 256 << 20
 @overload
 def adapt_store(
     source: GlobalStore,
-    path: str | os.PathLike[str],
+    path: StrPath,
     adapter: Itq,
     *,
     progress: Callable[[int, int], object] | None = None,
@@ -36,14 +36,14 @@ def adapt_store(
 @overload
 def adapt_store(
     source: GlobalStore,
-    path: str | os.PathLike[str],
+    path: StrPath,
     adapter: LinearAdapter | PcaWhitening,
     *,
     progress: Callable[[int, int], object] | None = None,
 ) -> GlobalStore: ...
 def adapt_store(
     source: GlobalStore,
-    path: str | os.PathLike[str],
+    path: StrPath,
     adapter: Itq | LinearAdapter | PcaWhitening,
     *,
     progress: Callable[[int, int], object] | None = None,
@@ -111,8 +111,7 @@ def sample_rows(store: GlobalStore, count: int, *, seed: int = 0) -> NDArray[np.
     Raises:
         ParameterError: `count` is below 1.
     """
-    if count < 1:
-        raise ParameterError(f"count: expected at least 1, found {count}")
+    count = _arrays.at_least_one("count", count)
     chosen = np.random.default_rng(seed).permutation(len(store))[:count]
     return store.rows(np.sort(chosen).astype(np.int64)).astype(np.float32)
 

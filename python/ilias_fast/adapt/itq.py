@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ilias_fast import _arrays
 from ilias_fast.adapt.adapter import Adapter, finite_rows, require_tensor
 from ilias_fast.errors import FileFormatError, ParameterError
 
@@ -71,8 +72,7 @@ class Itq(Adapter):
             raise ParameterError(
                 f"bits: expected a multiple of 8 from 8 to the dimension {width}, found {bits}"
             )
-        if iterations < 1:
-            raise ParameterError(f"iterations: expected at least 1, found {iterations}")
+        iterations = _arrays.at_least_one("iterations", iterations)
         mean = rows.mean(axis=0)
         centred = rows - mean
         _, directions = np.linalg.eigh(centred.T @ centred)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast import _arrays
-from ilias_fast._extras import require
+from ilias_fast._checkpoints import read_checkpoint
+from ilias_fast._files import StrPath
 from ilias_fast._tensors import read_tensors
 from ilias_fast.adapt.adapter import Adapter, require_tensor
-from ilias_fast.errors import FileFormatError, NonFiniteError, ShapeError, StorageError
+from ilias_fast.errors import FileFormatError, NonFiniteError, ShapeError
 
 __all__ = ["LinearAdapter"]
 
@@ -48,11 +47,14 @@ class LinearAdapter(Adapter):
             raise NonFiniteError("weight and bias: expected finite values, found NaN or an infinity")
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> LinearAdapter:
+    def load(cls, path: StrPath) -> LinearAdapter:
         """Read a layer: an official `.pth` checkpoint, or a safetensors file.
 
         A checkpoint is a state dict with `layer.weight` [D_out, D_in] and `layer.bias` [D_out]. It is read
         without executing any code in it, and needs the extra `torch`; a safetensors file (`save`) needs none.
+
+        Args:
+            path: The file; `.pth` and `.pt` are checkpoints, anything else is safetensors.
 
         Raises:
             StorageError: The file is missing or cannot be read.
@@ -61,7 +63,7 @@ class LinearAdapter(Adapter):
         """
         path = Path(path)
         if path.suffix in (".pth", ".pt"):
-            tensors = _read_checkpoint(path)
+            tensors = {name: value.detach().float().numpy() for name, value in read_checkpoint(path).items()}
         else:
             tensors, _ = read_tensors(path)
         if set(tensors) != {"layer.weight", "layer.bias"}:
@@ -115,20 +117,3 @@ class LinearAdapter(Adapter):
     def _build(cls, tensors: Mapping[str, NDArray[Any]], parameters: Mapping[str, Any]) -> LinearAdapter:  # noqa: ARG003
         weight = require_tensor(tensors, "layer.weight", (None, None))
         return cls(weight, require_tensor(tensors, "layer.bias", (weight.shape[0],)))
-
-
-def _read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
-    torch = require("torch", "read .pth checkpoints")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as cause:
-        raise StorageError(
-            f"{path}: cannot be read ({cause.strerror or cause})", cause.errno, path
-        ) from cause
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as cause:
-        raise FileFormatError(
-            f"{path}: not a checkpoint of plain tensors ({str(cause).splitlines()[0]})"
-        ) from cause
-    if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
-        raise FileFormatError(f"{path}: expected a state dict of tensors, found {type(state).__name__}")
-    return {str(name): value.detach().float().numpy() for name, value in state.items()}

@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ilias_fast import _arrays
 from ilias_fast.adapt.adapter import Adapter, finite_rows, require_tensor
 from ilias_fast.errors import ParameterError
 
@@ -92,8 +93,7 @@ class PcaWhitening(Adapter):
         Complexity: O(n D min(n, D) + min(n, D)^3); the Gram matrix is used when n < D.
         """
         rows = finite_rows("vectors", vectors, at_least=2)
-        if dim is not None and dim < 1:
-            raise ParameterError(f"dim: expected at least 1, found {dim}")
+        dim = None if dim is None else _arrays.at_least_one("dim", dim)
         count, width = rows.shape
         added = width / (8 * count) if shrinkage is None else float(shrinkage)
         if not 0 <= added < float("inf"):

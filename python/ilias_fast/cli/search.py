@@ -51,12 +51,13 @@ def search(
     A .npy matrix takes its ids from a text file beside it, one id a line (`features.npy`, `features.txt`), or
     else the row numbers.
     """
+    from ilias_fast._files import read_names
     from ilias_fast.adapt import LinearAdapter
     from ilias_fast.search import search as search_stores
-    from ilias_fast.store.sources import open_features, read_lines, read_queries
+    from ilias_fast.store.sources import open_features, read_queries
 
     layer = None if adapter is None else LinearAdapter.load(adapter)
-    selected = None if selected_ids is None else read_lines(selected_ids)
+    selected = None if selected_ids is None else read_names(selected_ids)
     with (
         stages() as progress,
         open_features(

@@ -124,7 +124,10 @@ def verify(
 
     with stages() as progress:
         found = check(
-            path, quick=quick, threads=threads, progress=lambda done: progress("verify", done >> 20, 0)
+            path,
+            quick=quick,
+            threads=threads,
+            progress=lambda done, total: progress("verify", done >> 20, total >> 20),
         )
     for damage in found.damages:
         out.print(f"[red]damaged[/] {escape(str(damage))}", soft_wrap=True)

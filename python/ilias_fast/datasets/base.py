@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ilias_fast.errors import DatasetError, ParameterError, StorageError, UnknownIdError
+from ilias_fast._files import read_lines, read_text
+from ilias_fast.errors import DatasetError, ParameterError, UnknownIdError
 
 if TYPE_CHECKING:
     from ilias_fast.images import ImageSource
@@ -84,7 +85,11 @@ class Dataset:
 
     @staticmethod
     def instance_of(id: str) -> str:  # noqa: A002 - the field's word
-        """Return the instance of a query or positive id: the text before the first "/"."""
+        """Return the instance of a query or positive id: the text before the first "/".
+
+        Args:
+            id: The id.
+        """
         return id.partition("/")[0]
 
     @cached_property
@@ -105,6 +110,9 @@ class Dataset:
 
     def positives_of(self, query_id: str) -> frozenset[str]:
         """Return the positives of a query.
+
+        Args:
+            query_id: An image or text query.
 
         Raises:
             UnknownIdError: The dataset has no such query.
@@ -129,6 +137,9 @@ class Dataset:
     def boxes(self, id: str) -> NDArray[np.int64]:  # noqa: A002
         """Return the boxes of a query or positive image.
 
+        Args:
+            id: The image's id.
+
         Returns:
             int64 [n, 4], (x, y, width, height) in pixels of the stored image after EXIF transposition,
             origin top-left; [0, 4] for an image without a box file.
@@ -140,7 +151,7 @@ class Dataset:
         image = self._core_path(id)
         path = image.with_name(f"{image.stem}_bbox.txt")
         boxes: list[list[int]] = []
-        for number, line in enumerate(_text(path).splitlines() if path.exists() else (), 1):
+        for number, line in enumerate(read_lines(path, DatasetError) if path.exists() else (), 1):
             if not line.strip():
                 continue
             try:
@@ -157,6 +168,9 @@ class Dataset:
     def text(self, query_id: str) -> str:
         """Return the description of a text query.
 
+        Args:
+            query_id: The text query.
+
         Raises:
             UnknownIdError: The dataset has no such text query.
             DatasetError: The file is empty or not UTF-8.
@@ -165,7 +179,7 @@ class Dataset:
         if query_id not in self._queries or not query_id.endswith(".txt"):
             raise UnknownIdError(f"{self.root}: the dataset has no text query {query_id!r}")
         path = self._core_path(query_id)
-        text = _text(path).strip()
+        text = read_text(path, DatasetError).strip()
         if not text:
             raise DatasetError(f"{path}: expected a description, found an empty file")
         return text
@@ -201,6 +215,9 @@ class Dataset:
 
         Distractor ids may be given with or without the ".tar" of their first part. The distractors are
         streamed once, in memory for the ids that are looked for.
+
+        Args:
+            ids: The ids to look for.
 
         Raises:
             DatasetError: The dataset lists no distractors and an id is not a positive: nothing can be said.
@@ -282,12 +299,3 @@ class Dataset:
 def _without_tar(name: str) -> str:
     tar, slash, key = name.partition("/")
     return f"{tar.removesuffix('.tar')}{slash}{key}"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as cause:
-        raise StorageError(f"{path}: cannot read: {cause.strerror or cause}", cause.errno, path) from cause
-    except UnicodeDecodeError as cause:
-        raise DatasetError(f"{path}: expected UTF-8 text: {cause}") from cause

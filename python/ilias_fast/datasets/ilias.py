@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import math
@@ -9,10 +10,10 @@ import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import islice
-from os import PathLike
 from pathlib import Path
 from typing import Any, overload
 
+from ilias_fast._files import StrPath, read_lines, read_text, storage_error
 from ilias_fast.datasets.base import Dataset, Taxonomy
 from ilias_fast.errors import DatasetError, StorageError
 
@@ -22,7 +23,7 @@ __all__ = ["DistractorIds", "load_ilias"]
 _HELD = 1_000_000
 
 
-def load_ilias(root: str | PathLike[str], *, taxonomy: str | PathLike[str] | None = None) -> Dataset:
+def load_ilias(root: StrPath, *, taxonomy: StrPath | None = None) -> Dataset:
     """Read a dataset in the official ILIAS layout.
 
     ```
@@ -93,9 +94,7 @@ class DistractorIds(Sequence[str]):
         except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as cause:
             raise DatasetError(f"{self.path}: damaged list of distractor ids: {cause}") from cause
         except OSError as cause:
-            raise StorageError(
-                f"{self.path}: cannot read: {cause.strerror or cause}", cause.errno, self.path
-            ) from cause
+            raise storage_error(cause, self.path, "read") from cause
 
     def __len__(self) -> int:
         return self._length
@@ -130,15 +129,13 @@ Rows = dict[str, tuple[int, list[str]]]
 def _unique(path: Path) -> Rows:
     """Return `{id: (line number, further columns)}` of a comma-separated list."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as cause:
+        lines = read_lines(path, DatasetError)
+    except StorageError as cause:
+        if cause.errno != errno.ENOENT:
+            raise
         raise DatasetError(f"{path}: missing; the official layout has it") from cause
-    except UnicodeDecodeError as cause:
-        raise DatasetError(f"{path}: expected UTF-8 text: {cause}") from cause
-    except OSError as cause:
-        raise StorageError(f"{path}: cannot read: {cause.strerror or cause}", cause.errno, path) from cause
     rows: Rows = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, *columns = (part.strip() for part in line.split(","))
@@ -194,10 +191,9 @@ def _distractors(lists: Path) -> Sequence[str]:
 
 
 def _taxonomy(path: Path) -> Taxonomy:
+    text = read_text(path, DatasetError)
     try:
-        value: Any = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as cause:
-        raise StorageError(f"{path}: cannot read: {cause.strerror or cause}", cause.errno, path) from cause
+        value: Any = json.loads(text)
     except (ValueError, RecursionError) as cause:
         raise DatasetError(f"{path}: not a JSON file: {cause}") from cause
     if not isinstance(value, dict):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from os import PathLike
 from pathlib import Path
 
+from ilias_fast._files import StrPath
 from ilias_fast.datasets.base import Dataset
 from ilias_fast.datasets.ilias import load_ilias
 from ilias_fast.datasets.photos import load_photos
@@ -13,7 +13,7 @@ from ilias_fast.errors import DatasetError
 __all__ = ["load_dataset"]
 
 
-def load_dataset(root: str | PathLike[str]) -> Dataset:
+def load_dataset(root: StrPath) -> Dataset:
     """Read a dataset, whichever layout it has.
 
     Args:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from os import PathLike
 from pathlib import Path
 
+from ilias_fast._files import StrPath, storage_error
 from ilias_fast.datasets.base import Dataset
-from ilias_fast.errors import DatasetError, StorageError
+from ilias_fast.errors import DatasetError
 
 __all__ = ["load_photos"]
 
@@ -16,7 +16,7 @@ _LAYOUT = (
 )
 
 
-def load_photos(root: str | PathLike[str]) -> Dataset:
+def load_photos(root: StrPath) -> Dataset:
     """Read a folder of photographs.
 
     Layout: `<instance>/query/*` holds the images to search with, `<instance>/pos/*` the images to be found,
@@ -59,7 +59,7 @@ def load_photos(root: str | PathLike[str]) -> Dataset:
             texts += found[1]
             positives += found[2]
     except OSError as cause:
-        raise StorageError(f"{path}: cannot list: {cause.strerror or cause}", cause.errno, path) from cause
+        raise storage_error(cause, path, "list") from cause
     if not positives:
         raise DatasetError(f"{path}: no instance folder found; {_LAYOUT}")
     return Dataset(

@@ -94,7 +94,7 @@ def evaluate(
         raise UnknownIdError(
             f"{len(unknown)} database ids of the run are not in the dataset: {_some(unknown)}"
         )
-    judged = _Judged(run, dataset, _arrays.count("k", k), official, threads)
+    judged = _Judged(run, dataset, _arrays.count("k", k), official, _arrays.threads(threads))
     if official:
         chosen = [query for name in ([task] if task else asked) for query in asked[name]]
         if run.provenance.get("format") == "pickle":

@@ -6,15 +6,14 @@ import json
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ilias_fast._files import StrPath, written
 from ilias_fast.errors import ParameterError
-from ilias_fast.run import files
 
 __all__ = ["Evaluation", "QueryScore", "TaskScores"]
 
@@ -206,10 +205,14 @@ class Evaluation:
         }
 
     def to_json(self, *, indent: int | None = 2) -> str:
-        """Return `to_dict()` as JSON."""
+        """Return `to_dict()` as JSON.
+
+        Args:
+            indent: Spaces a level; None for one line.
+        """
         return json.dumps(self.to_dict(), indent=indent, default=str)
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: StrPath) -> None:
         """Write the evaluation, atomically.
 
         Args:
@@ -226,7 +229,7 @@ class Evaluation:
             content = pickle.dumps(self.official_report())
         else:
             raise ParameterError(f"{path}: expected a file name ending in .json or .pkl")
-        with files.written(path) as file:
+        with written(path) as file:
             file.write(content)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from ilias_fast import cpu
 from ilias_fast._extras import require
+from ilias_fast._files import StrPath
 from ilias_fast._tensors import read_tensors, write_tensors
 from ilias_fast.adapt.adapter import require_tensor
 from ilias_fast.adapt.itq import Itq
@@ -89,9 +89,7 @@ class ClassicalExtractor:
         self.options = options
         self.centres = centres
         self.itq = itq
-        self.threads = cpu.threads() if threads is None else threads
-        if self.threads < 1:
-            raise ParameterError(f"threads: expected at least 1, found {threads}")
+        self.threads = cpu.threads(threads)
 
     @classmethod
     def fit(
@@ -121,7 +119,7 @@ class ClassicalExtractor:
             MissingExtraError: OpenCV or Pillow is not installed.
         """
         options = options or ClassicalOptions()
-        threads = cpu.threads() if threads is None else threads
+        threads = cpu.threads(threads)
         require("cv2", "extract classical descriptors")
         generator = np.random.default_rng(seed)
         every = list(source.ids() if ids is None else ids)
@@ -209,8 +207,11 @@ class ClassicalExtractor:
             size=found.size,
         )
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: StrPath) -> None:
         """Write settings and everything learned as one safetensors file.
+
+        Args:
+            path: The file; replaced if it exists.
 
         Raises:
             StorageError: The file cannot be written.
@@ -224,8 +225,12 @@ class ClassicalExtractor:
         write_tensors(path, tensors, metadata)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, threads: int | None = None) -> ClassicalExtractor:
+    def load(cls, path: StrPath, *, threads: int | None = None) -> ClassicalExtractor:
         """Read an extractor that `save` wrote.
+
+        Args:
+            path: The file.
+            threads: Images described at the same time; None for all cores.
 
         Raises:
             StorageError: The file is missing or cannot be read.

@@ -209,6 +209,9 @@ def default_resolution(train_size: int) -> int:
 
     The nearest of 224, 384 and 512 on a logarithmic scale decides: 224 is tested at 384, 384 at 512 and 512
     at 724.
+
+    Args:
+        train_size: Side of the images the network was trained on, in pixels.
     """
     levels = {224: 384, 384: 512, 512: 724}
     return levels[min(levels, key=lambda level: abs(math.log(train_size / level)))]

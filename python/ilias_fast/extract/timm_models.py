@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ilias_fast._checkpoints import read_checkpoint
 from ilias_fast._extras import require
-from ilias_fast.errors import FileFormatError, ParameterError, StorageError
+from ilias_fast._files import StrPath
+from ilias_fast.errors import FileFormatError, ParameterError
 from ilias_fast.extract.neural import Network, state_fingerprint
 from ilias_fast.extract.pooling import pooling as named_pooling
 
@@ -21,7 +21,7 @@ __all__ = ["timm_network"]
 def timm_network(
     name: str,
     *,
-    weights: Literal["pretrained", "random"] | str | os.PathLike[str] = "pretrained",
+    weights: Literal["pretrained", "random"] | StrPath = "pretrained",
     pooling: str = "head",
     seed: int = 0,
 ) -> Network:
@@ -140,29 +140,7 @@ def _pooled(module: Any, pooling: str, name: str) -> Any:
 
 
 def _load_checkpoint(module: Any, path: Path, name: str) -> None:
-    torch = require("torch", "read checkpoints")
-    try:
-        if path.suffix == ".safetensors":
-            state = require("safetensors.torch", "read safetensors checkpoints").load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as cause:
-        raise StorageError(
-            f"{path}: cannot be read ({cause.strerror or cause})", cause.errno, path
-        ) from cause
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as cause:
-        raise FileFormatError(
-            f"{path}: not a checkpoint of plain tensors ({str(cause).splitlines()[0]})"
-        ) from cause
-    except Exception as cause:
-        if type(cause).__name__ != "SafetensorError":
-            raise
-        raise FileFormatError(f"{path}: not a safetensors file ({cause})") from cause
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
-        raise FileFormatError(f"{path}: expected a state dict of tensors, found {type(state).__name__}")
+    state = read_checkpoint(path)
     own = module.state_dict()
     missing = sorted(set(own) - set(state))
     if missing:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ilias_fast.errors import ParameterError, ShapeError
+from ilias_fast import _arrays
+from ilias_fast.errors import ShapeError
 
 __all__ = ["assign", "kmeans", "vlad"]
 
@@ -45,8 +46,7 @@ def kmeans(
         ShapeError: There are fewer points than clusters.
         ParameterError: `clusters` is below 1.
     """
-    if clusters < 1:
-        raise ParameterError(f"clusters: expected at least 1, found {clusters}")
+    clusters = _arrays.at_least_one("clusters", clusters)
     if points.shape[0] < clusters:
         raise ShapeError(
             f"expected at least {clusters} local descriptors to learn {clusters} words from, "

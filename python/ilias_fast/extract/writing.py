@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ilias_fast import __version__, cpu
+from ilias_fast import __version__, _arrays, cpu
 from ilias_fast.errors import DuplicateIdError, ImageError, IncompatibleStoreError, ParameterError
 from ilias_fast.extract.features import Extractor
 from ilias_fast.images import ImageSource, decode
@@ -110,7 +110,7 @@ def extract_to_stores(
                 progress(resumed + extracted + len(skipped), len(names))
 
         tell()
-        pool = stack.enter_context(ThreadPoolExecutor(cpu.threads() if threads is None else threads))
+        pool = stack.enter_context(ThreadPoolExecutor(cpu.threads(threads)))
         # Entered after the pool and so left before it: what is still queued is dropped, not decoded.
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         try:
@@ -162,8 +162,7 @@ def _check(
     if local_store is not None and extractor.code_bits is None:
         raise ParameterError("local_store: this extractor has no local codes")
     for name, value in (("batch_size", batch_size), ("commit_every", commit_every)):
-        if value < 1:
-            raise ParameterError(f"{name}: expected at least 1, found {value}")
+        _arrays.at_least_one(name, value)
 
 
 def _held(writer: GlobalWriter | LocalWriter | None, names: list[str]) -> frozenset[str]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from ilias_fast._files import StrPath, storage_error
 from ilias_fast.errors import DatasetError, ImageError, StorageError
 from ilias_fast.images.source import IMAGE_SUFFIXES
 
@@ -30,7 +31,7 @@ class FolderSource:
         DatasetError: There is no image below it, or a file name is not valid Unicode.
     """
 
-    def __init__(self, root: str | os.PathLike[str], ids: Sequence[str] | None = None) -> None:
+    def __init__(self, root: StrPath, ids: Sequence[str] | None = None) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
             kind = "is not a folder" if self.root.exists() else "does not exist"
@@ -50,6 +51,9 @@ class FolderSource:
     def path(self, image_id: str) -> Path:
         """Return the file of an id.
 
+        Args:
+            image_id: The id.
+
         Raises:
             ImageError: The id leads out of the folder.
         """
@@ -62,6 +66,9 @@ class FolderSource:
 
     def read(self, image_id: str, /) -> bytes:
         """Return the bytes of the file.
+
+        Args:
+            image_id: The id.
 
         Raises:
             ImageError: The file is missing or cannot be read.
@@ -78,9 +85,7 @@ class FolderSource:
 
 def _walk(root: Path) -> Iterator[str]:
     def fail(cause: OSError) -> None:
-        raise StorageError(
-            f"{cause.filename}: cannot be listed ({cause.strerror})", cause.errno, cause.filename
-        )
+        raise storage_error(cause, cause.filename, "list") from cause
 
     visited: set[tuple[int, int]] = set()
     for folder, folders, files in os.walk(root, followlinks=True, onerror=fail):

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ilias_fast import _arrays
 from ilias_fast._extras import require
 from ilias_fast.errors import DtypeError, ParameterError, ShapeError
 
@@ -129,6 +130,12 @@ def fit_longer_side(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 def padding(width: int, height: int, to_width: int, to_height: int) -> tuple[int, int, int, int]:
     """Return the centred padding (left, top, right, bottom): left and top get the smaller half.
 
+    Args:
+        width: Width of the image in pixels.
+        height: Height of the image.
+        to_width: Width to reach.
+        to_height: Height to reach.
+
     Raises:
         ParameterError: The target is smaller than the image.
     """
@@ -142,6 +149,11 @@ def centre_pad(image: NDArray[_Scalar], width: int, height: int) -> NDArray[_Sca
     """Pad an array [height, width, ...] with zeros to the given size, the image in the centre.
 
     Zero is the mean colour of a normalised image, which is where the protocol pads.
+
+    Args:
+        image: [height, width, ...].
+        width: Width to reach, in pixels.
+        height: Height to reach.
 
     Raises:
         ShapeError: The array has fewer than two dimensions.
@@ -158,12 +170,15 @@ def centre_pad(image: NDArray[_Scalar], width: int, height: int) -> NDArray[_Sca
 def pad_to_multiple(image: NDArray[_Scalar], multiple: int) -> NDArray[_Scalar]:
     """Pad an array [height, width, ...] with zeros, centred, to the next multiple of `multiple` on each side.
 
+    Args:
+        image: [height, width, ...].
+        multiple: What each side becomes a multiple of, in pixels.
+
     Raises:
         ShapeError: The array has fewer than two dimensions.
         ParameterError: `multiple` is below 1.
     """
-    if multiple < 1:
-        raise ParameterError(f"multiple: expected at least 1, found {multiple}")
+    multiple = _arrays.at_least_one("multiple", multiple)
     if image.ndim < 2:
         raise ShapeError(f"image: expected shape [height, width, ...], found {list(image.shape)}")
     height, width = (-(-side // multiple) * multiple for side in image.shape[:2])

@@ -21,6 +21,9 @@ class ImageSource(Protocol):
     def read(self, image_id: str, /) -> bytes:
         """Return the encoded bytes of one image.
 
+        Args:
+            image_id: The id.
+
         Raises:
             ImageError: The image is missing or cannot be read; the message names the id.
         """

@@ -9,12 +9,12 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ilias_fast._files import StrPath, storage_error
 from ilias_fast.errors import (
     DatasetError,
     DuplicateIdError,
     FileFormatError,
     ImageError,
-    StorageError,
     UnknownIdError,
 )
 from ilias_fast.images.source import IMAGE_SUFFIXES
@@ -56,7 +56,7 @@ class TarSource:
 
     def __init__(
         self,
-        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        paths: StrPath | Iterable[StrPath],
         ids: Sequence[str] | None = None,
         *,
         keys: Collection[str] | None = None,
@@ -96,6 +96,9 @@ class TarSource:
     def read(self, image_id: str, /) -> bytes:
         """Return the bytes of the image member.
 
+        Args:
+            image_id: The id, with or without `.tar` in its first part.
+
         Raises:
             ImageError: There is no such image, or its tar has changed or cannot be read.
         """
@@ -118,7 +121,7 @@ class TarSource:
         return bytes(data)
 
 
-def _tars(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
+def _tars(paths: StrPath | Iterable[StrPath]) -> tuple[Path, ...]:
     given = [Path(paths)] if isinstance(paths, (str, os.PathLike)) else [Path(path) for path in paths]
     found = [tar for path in given for tar in (sorted(path.glob("*.tar")) if path.is_dir() else [path])]
     if not found:
@@ -151,9 +154,7 @@ def _index(path: Path, number: int) -> dict[str, _Member]:
             f"{path}: expected an uncompressed, complete tar ({cause}); download or unpack it again"
         ) from cause
     except OSError as cause:
-        raise StorageError(
-            f"{path}: cannot be read ({cause.strerror or cause})", cause.errno, path
-        ) from cause
+        raise storage_error(cause, path, "read") from cause
     return {key: member for key, (_, member) in found.items()}
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ilias_fast._extras import require
-from ilias_fast.errors import StorageError
+from ilias_fast._files import StrPath, written
 from ilias_fast.report.data import ReportData, ReportOptions
 from ilias_fast.report.page import build_page
 from ilias_fast.report.pairs import Pair, draw_pair
@@ -27,7 +25,7 @@ __all__ = ["write_report"]
 
 
 def write_report(
-    path: str | os.PathLike[str],
+    path: StrPath,
     data: ReportData,
     *,
     options: ReportOptions | None = None,
@@ -53,7 +51,7 @@ def write_report(
     """
     options = options or ReportOptions()
     environment = _environment()
-    require("PIL.Image", "draw the pictures of a report")
+    require("PIL.Image", "draw the pictures of a report", extra="report")
     pictures = Pictures()
     page = build_page(data, options, pictures)
     numbered = [
@@ -89,7 +87,10 @@ def write_report(
         script=script,
         script_digest=digest,
     )
-    return _write(Path(path), html)
+    with written(Path(path)) as file:
+        # Ids read from a file system may hold bytes that are not UTF-8, as lone surrogates.
+        file.write(html.encode("utf-8", errors="xmlcharrefreplace"))
+    return Path(path)
 
 
 def _pairs(
@@ -148,19 +149,3 @@ def _signed(value: float | None) -> str:
     if rounded == 0:
         return "0.0"
     return f"+{rounded:.1f}" if rounded > 0 else f"−{-rounded:.1f}"
-
-
-def _write(path: Path, html: str) -> Path:
-    """Write to a temporary name beside `path`, then rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # Ids read from a file system may hold bytes that are not UTF-8, as lone surrogates.
-        temporary.write_text(html, encoding="utf-8", errors="xmlcharrefreplace")
-        temporary.replace(path)
-    except OSError as cause:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise StorageError(
-            f"{path}: the report cannot be written: {cause.strerror or cause}", cause.errno, path
-        ) from cause
-    return path

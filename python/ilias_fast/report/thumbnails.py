@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Thumbnail", "make_thumbnails"]
 
+_PURPOSE = "draw the pictures of a report"
+
 # Steps tried in turn when the pictures are over their bound: (factor on the longer side, JPEG quality).
 _SMALLER = ((0.85, 60), (0.7, 55), (0.55, 50), (0.45, 40), (0.35, 35), (0.25, 30))
 _MAX_PIXELS = 200_000_000
@@ -111,7 +113,7 @@ def _shrink_all(
 
 
 def _load(image: ImageLoader, id_: str, side: int, quality: int) -> Thumbnail:
-    pil_image = require("PIL.Image", "draw the pictures of a report")
+    pil_image = require("PIL.Image", _PURPOSE, extra="report")
     try:
         loaded = image(id_)
         if isinstance(loaded, np.ndarray):
@@ -122,7 +124,7 @@ def _load(image: ImageLoader, id_: str, side: int, quality: int) -> Thumbnail:
             if width * height > _MAX_PIXELS:
                 raise ValueError(f"{width} x {height} pixels are more than {_MAX_PIXELS}")
             picture.draft("RGB", (2 * side, 2 * side))  # JPEG: decode at a fraction of the size
-            picture = require("PIL.ImageOps", "draw the pictures of a report").exif_transpose(picture)
+            picture = require("PIL.ImageOps", _PURPOSE, extra="report").exif_transpose(picture)
         return _encode(picture, side, quality)
     # Pillow reports damaged files by whatever the decoder stumbled on, SyntaxError for PNG among them.
     except (
@@ -150,14 +152,14 @@ def _rgb(array: np.ndarray) -> np.ndarray:
 
 
 def _shrink(jpeg: bytes, side: int, quality: int) -> Thumbnail:
-    picture = require("PIL.Image", "draw the pictures of a report").open(io.BytesIO(jpeg))
+    picture = require("PIL.Image", _PURPOSE, extra="report").open(io.BytesIO(jpeg))
     return _encode(picture, side, quality)
 
 
 def _encode(picture: Image.Image, side: int, quality: int) -> Thumbnail:
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
-        canvas = require("PIL.Image", "draw the pictures of a report").new("RGBA", picture.size, "white")
+        canvas = require("PIL.Image", _PURPOSE, extra="report").new("RGBA", picture.size, "white")
         canvas.alpha_composite(picture)
         picture = canvas
     picture = picture.convert("RGB")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -13,6 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ilias_fast import _arrays
+from ilias_fast._files import StrPath
 from ilias_fast.errors import (
     DuplicateIdError,
     ParameterError,
@@ -191,6 +192,10 @@ class Run:
     ) -> Run:
         """Make a run from `{query id: {database id: score}}`; equal scores keep the order of the mapping.
 
+        Args:
+            results: Scores of each query's results.
+            provenance: How they came about.
+
         Raises:
             NonFiniteError, InputError: See the class.
             DtypeError: A score is not a real number.
@@ -266,6 +271,9 @@ class Run:
     def entries(self, query_id: str) -> slice:
         """Return the slice of `indices` and `scores` that holds a query's results.
 
+        Args:
+            query_id: The query.
+
         Raises:
             UnknownIdError: The run has no such query.
         """
@@ -277,11 +285,13 @@ class Run:
     def truncate(self, k: int) -> Run:
         """Return the run with at most the first `k` results of every query.
 
+        Args:
+            k: Results to keep, at least 0.
+
         Raises:
             ParameterError: k is negative.
         """
-        if k < 0:
-            raise ParameterError(f"k: expected 0 or more, found {k}")
+        k = _arrays.at_least("k", k, 0)
         kept = np.minimum(np.diff(self.offsets), k)
         offsets = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
         rank = np.arange(len(self.indices)) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
@@ -305,7 +315,7 @@ class Run:
         kept = self.provenance if provenance is None else provenance
         return Run(self.query_ids, self.offsets, self.database_ids, self.indices, scores, kept)  # type: ignore[arg-type]
 
-    def save(self, path: str | PathLike[str], *, indent: int | None = 4) -> None:
+    def save(self, path: StrPath, *, indent: int | None = 4) -> None:
         """Write the run, atomically: `.json` and `.pkl` as the official tools do, `.npz` compactly.
 
         The npz keeps everything; JSON and pickle have no place for the provenance, and the pickle also
@@ -332,7 +342,7 @@ class Run:
             raise ParameterError(f"{path}: expected a file name ending in .json, .pkl or .npz")
 
     @classmethod
-    def load(cls, path: str | PathLike[str], *, duplicates: Duplicates = "error") -> Run:
+    def load(cls, path: StrPath, *, duplicates: Duplicates = "error") -> Run:
         """Read a run; the extension decides the format. Nothing in the file is executed.
 
         Args:

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ilias_fast._files import read_bytes, written
 from ilias_fast.errors import DuplicateIdError, FileFormatError, InputError, ParameterError
-from ilias_fast.run import files
 from ilias_fast.run.base import Duplicates, Run
 
 __all__ = ["read", "write"]
@@ -53,7 +53,7 @@ def write(run: Run, path: Path) -> None:
     with np.errstate(over="ignore"):
         narrow = run.scores.astype(np.float32)
     small = len(run.database_ids) <= np.iinfo(np.int32).max
-    with files.written(path) as file:
+    with written(path) as file:
         np.savez_compressed(
             file,
             ilias_fast_run=np.int64(_VERSION),
@@ -70,7 +70,7 @@ def write(run: Run, path: Path) -> None:
 
 def read(path: Path, duplicates: Duplicates) -> Run:
     """Read a run written by `write`."""
-    data = files.read_bytes(path)
+    data = read_bytes(path)
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays: dict[str, NDArray[Any]] = {name: archive[name] for name in archive.files}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ilias_fast._files import read_bytes, written
 from ilias_fast.errors import (
     DuplicateIdError,
     FileFormatError,
@@ -19,7 +20,6 @@ from ilias_fast.errors import (
     NonFiniteError,
     ParameterError,
 )
-from ilias_fast.run import files
 from ilias_fast.run.base import Duplicates, Run
 from ilias_fast.run.unpickle import unpickle
 
@@ -48,7 +48,7 @@ def write_json(run: Run, path: Path, indent: int | None) -> None:
         f"{encode_basestring_ascii(query)}: {_json_object(entries[start:stop], indent, 2)}"
         for query, (start, stop) in zip(run.query_ids, pairwise(run.offsets.tolist()), strict=True)
     )
-    with files.written(path) as file:
+    with written(path) as file:
         file.write(_json_object(list(queries), indent, 1).encode())
 
 
@@ -64,7 +64,7 @@ def _json_object(members: list[str], indent: int | None, depth: int) -> str:
 
 def read_json(path: Path, duplicates: Duplicates) -> Run:
     """Read `{query: {database id: score}}`."""
-    data = files.read_bytes(path)
+    data = read_bytes(path)
     try:
         queries = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_Pairs)
     # A JSON text can fail as a decode error, as a number of too many digits or as too deep a nesting.
@@ -129,13 +129,13 @@ def write_pickle(run: Run, path: Path) -> None:
         "sims": _narrowest(run.scores).reshape(shape),
         "ranks": rows.astype(np.int64).reshape(shape),
     }
-    with files.written(path) as file:
+    with written(path) as file:
         pickle.dump(content, file)
 
 
 def read_pickle(path: Path, duplicates: Duplicates) -> Run:
     """Read the four arrays without executing anything."""
-    content = unpickle(files.read_bytes(path), path)
+    content = unpickle(read_bytes(path), path)
     expected = {"query_ids", "db_ids", "sims", "ranks"}
     if not isinstance(content, dict) or set(content) != expected:
         found = sorted(map(repr, content)) if isinstance(content, dict) else _kind(content)

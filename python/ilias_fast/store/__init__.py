@@ -23,6 +23,7 @@ from ilias_fast.store._global import GlobalStore, GlobalWriter
 from ilias_fast.store._local import LocalImage, LocalStore, LocalWriter
 from ilias_fast.store._open import exists, open_store
 from ilias_fast.store._provenance import IDENTITY_KEYS, check_compatible
+from ilias_fast.store._selection import is_selected
 from ilias_fast.store._verify import Damage, VerifyReport, gc, verify
 from ilias_fast.store.arrays import export_npy, import_npy
 from ilias_fast.store.hdf5 import escape_id, export_hdf5, import_hdf5, read_hdf5, unescape_id
@@ -48,6 +49,7 @@ __all__ = [
     "gc",
     "import_hdf5",
     "import_npy",
+    "is_selected",
     "open_store",
     "read_hdf5",
     "unescape_id",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ilias_fast import _core
+from ilias_fast import _arrays, _core
+from ilias_fast._files import StrPath
 from ilias_fast.errors import DtypeError, IncompatibleStoreError, ParameterError, ShapeError, UnknownIdError
 from ilias_fast.store._provenance import from_json, parent_record, to_json
 from ilias_fast.store._verify import VerifyReport, verify
@@ -20,9 +21,7 @@ from ilias_fast.store._verify import VerifyReport, verify
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BaseStore", "BaseWriter", "Ids", "StoreInfo", "StrPath", "id_list", "row_indices"]
-
-StrPath = str | os.PathLike[str]
+__all__ = ["BaseStore", "BaseWriter", "Ids", "StoreInfo", "id_list", "row_indices"]
 
 _ID_BLOCK = 4096
 _NAMED = 5
@@ -87,14 +86,24 @@ class Ids(Sequence[str]):
         return isinstance(name, str) and bool(self._core.find(id_list([name]))[0] >= 0)
 
     def index(self, value: str, start: int = 0, stop: int | None = None) -> int:
-        """Return the row of an id; `ValueError` if it is not there."""
+        """Return the row of an id; `ValueError` if it is not there.
+
+        Args:
+            value: The id.
+            start: First row that counts.
+            stop: One past the last row that counts; None for all.
+        """
         row = int(self._core.find(id_list([value]))[0])
         if row < 0 or row not in range(*slice(start, stop).indices(len(self))):
             raise ValueError(f"{value!r} is not among the ids")
         return row
 
     def count(self, value: str) -> int:
-        """Return 1 if the id is there, else 0: ids are unique."""
+        """Return 1 if the id is there, else 0: ids are unique.
+
+        Args:
+            value: The id.
+        """
         return int(value in self)
 
     def __repr__(self) -> str:
@@ -156,6 +165,9 @@ class BaseStore:
         Checks the manifest's checksum and every shard's size, header, dtypes and shapes, but reads no rows:
         O(number of shards). `verify` reads everything.
 
+        Args:
+            path: The folder.
+
         Raises:
             NotAStoreError: There is no store, or of a version this build cannot read.
             IncompatibleStoreError: It is of another kind.
@@ -196,6 +208,9 @@ class BaseStore:
     def find(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """Return the rows of ids, int64 [m].
 
+        Args:
+            ids: m ids.
+
         Raises:
             UnknownIdError: Some are not there; the message names the first ones.
 
@@ -211,12 +226,19 @@ class BaseStore:
         return rows
 
     def contains(self, ids: Sequence[str]) -> NDArray[np.bool_]:
-        """Return which of the ids are there, bool [m]."""
+        """Return which of the ids are there, bool [m].
+
+        Args:
+            ids: m ids.
+        """
         found: NDArray[np.bool_] = self._core_store.find(id_list(ids)) >= 0
         return found
 
     def id_of(self, rows: ArrayLike) -> list[str]:
         """Return the ids of rows, int [m].
+
+        Args:
+            rows: int [m].
 
         Raises:
             ParameterError: A row is out of range.
@@ -242,9 +264,19 @@ class BaseStore:
         )
 
     def verify(
-        self, *, quick: bool = False, threads: int | None = None, progress: Any = None
+        self,
+        *,
+        quick: bool = False,
+        threads: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
     ) -> VerifyReport:
-        """Check every byte of what is committed now; see `ilias_fast.store.verify`."""
+        """Check every byte of what is committed now; see `ilias_fast.store.verify`.
+
+        Args:
+            quick: Check only the manifest and the shards' sizes and headers, without reading their rows.
+            threads: Number of threads; None for all cores.
+            progress: Called now and then with (bytes checked, bytes in all).
+        """
         return verify(self._path, quick=quick, threads=threads, progress=progress)
 
     def _size(self) -> str:
@@ -281,13 +313,11 @@ class BaseWriter:
         overwrite: bool,
         shard_bytes: int | None,
     ) -> Self:
-        if not isinstance(length, (int, np.integer)) or isinstance(length, bool) or length < 1:
-            name = "dim" if kind == "global" else "bits"
-            raise ParameterError(f"{name}: expected a whole number of at least 1, found {length!r}")
+        length = _arrays.at_least_one("dim" if kind == "global" else "bits", length)
         record = parent_record(parent, parameters)
         text = to_json("provenance", {} if provenance is None else provenance)
         core = _core.StoreWriter.create(
-            Path(path), kind, int(length), list(optional), text, record, overwrite, shard_bytes
+            Path(path), kind, length, list(optional), text, record, overwrite, shard_bytes
         )
         return cls(core, path)
 
@@ -324,7 +354,11 @@ class BaseWriter:
         self._core.set_provenance(to_json("provenance", value))
 
     def contains(self, ids: Sequence[str]) -> NDArray[np.bool_]:
-        """Return which of the ids are there already, committed or not, bool [m]."""
+        """Return which of the ids are there already, committed or not, bool [m].
+
+        Args:
+            ids: m ids.
+        """
         return np.array(self._core.contains(id_list(ids)), dtype=np.bool_)
 
     def commit(self) -> int:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast import _arrays
-from ilias_fast.store._base import BaseStore, BaseWriter, StrPath, id_list, row_indices
+from ilias_fast._files import StrPath
+from ilias_fast.store._base import BaseStore, BaseWriter, id_list, row_indices
 
 __all__ = ["BinaryStore", "BinaryWriter"]
 
@@ -52,14 +53,29 @@ class BinaryStore(BaseStore):
         overwrite: bool = False,
         shard_bytes: int | None = None,
     ) -> BinaryWriter:
-        """Start a store of codes of `bits` bits; the rest is as in `GlobalStore.create`."""
+        """Start a store of codes of `bits` bits; the rest is as in `GlobalStore.create`.
+
+        Args:
+            path: As in `GlobalStore.create`, and so are the others.
+            bits: Bits a code.
+            provenance: See there.
+            parent: See there.
+            parameters: See there.
+            overwrite: See there.
+            shard_bytes: See there.
+        """
         return BinaryWriter._create(
             path, cls.kind, bits, (), provenance, parent, parameters, overwrite, shard_bytes
         )
 
     @classmethod
     def append_to(cls, path: StrPath, *, shard_bytes: int | None = None) -> BinaryWriter:
-        """Open a store to append to it; errors as `GlobalStore.append_to`."""
+        """Open a store to append to it; errors as `GlobalStore.append_to`.
+
+        Args:
+            path: The folder.
+            shard_bytes: New rows are cut into files of about this size; None for 128 MiB.
+        """
         return BinaryWriter._append_to(path, cls.kind, shard_bytes)
 
     @property
@@ -78,6 +94,9 @@ class BinaryStore(BaseStore):
 
     def rows(self, rows: ArrayLike) -> NDArray[np.uint8]:
         """Return copies of rows, uint8 [m, code_bytes], in the order asked for.
+
+        Args:
+            rows: int [m].
 
         Raises:
             ParameterError: A row is out of range.

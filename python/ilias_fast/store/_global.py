@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ilias_fast._files import StrPath
 from ilias_fast.errors import DtypeError, ShapeError
-from ilias_fast.store._base import BaseStore, BaseWriter, StrPath, id_list, row_indices
+from ilias_fast.store._base import BaseStore, BaseWriter, id_list, row_indices
 
 __all__ = ["GlobalStore", "GlobalWriter"]
 
@@ -89,6 +90,10 @@ class GlobalStore(BaseStore):
     def append_to(cls, path: StrPath, *, shard_bytes: int | None = None) -> GlobalWriter:
         """Open a store to append to it.
 
+        Args:
+            path: The folder.
+            shard_bytes: New rows are cut into files of about this size; None for 128 MiB.
+
         Raises:
             NotAStoreError, CorruptStoreError, IncompatibleStoreError: As `open`.
             StoreLockedError: Another writer has it open.
@@ -109,6 +114,9 @@ class GlobalStore(BaseStore):
 
     def rows(self, rows: ArrayLike) -> NDArray[np.float16]:
         """Return copies of rows, float16 [m, dim], in the order asked for.
+
+        Args:
+            rows: int [m].
 
         Raises:
             ParameterError: A row is out of range.

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast import _arrays
+from ilias_fast._files import StrPath
 from ilias_fast.errors import IncompatibleStoreError, ParameterError, ShapeError
-from ilias_fast.store._base import BaseStore, BaseWriter, StrPath, id_list
+from ilias_fast.store._base import BaseStore, BaseWriter, id_list
 
 __all__ = ["LocalImage", "LocalStore", "LocalWriter"]
 
@@ -203,7 +204,12 @@ class LocalStore(BaseStore):
 
     @classmethod
     def append_to(cls, path: StrPath, *, shard_bytes: int | None = None) -> LocalWriter:
-        """Open a store to append to it; errors as `GlobalStore.append_to`."""
+        """Open a store to append to it; errors as `GlobalStore.append_to`.
+
+        Args:
+            path: The folder.
+            shard_bytes: New rows are cut into files of about this size; None for 128 MiB.
+        """
         return LocalWriter._append_to(path, cls.kind, shard_bytes)
 
     @property
@@ -224,6 +230,9 @@ class LocalStore(BaseStore):
     def image(self, row: int) -> LocalImage:
         """Return the descriptors of one image as read-only views of the memory map.
 
+        Args:
+            row: The row; negative ones count from the end.
+
         Raises:
             IndexError: The row is out of range.
             CorruptStoreError: The shard's offsets are damaged there.
@@ -242,6 +251,9 @@ class LocalStore(BaseStore):
 
     def require(self, *names: str) -> None:
         """Check that the store has optional tensors.
+
+        Args:
+            names: Some of "scale", "angle" and "weight".
 
         Raises:
             IncompatibleStoreError: It lacks one.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from ilias_fast import _core
+from ilias_fast._files import StrPath
 from ilias_fast.store._binary import BinaryStore
 from ilias_fast.store._global import GlobalStore
 from ilias_fast.store._local import LocalStore
@@ -19,11 +19,19 @@ _FACADES: dict[str, type[GlobalStore] | type[BinaryStore] | type[LocalStore]] = 
 }
 
 
-def open_store(path: str | os.PathLike[str]) -> GlobalStore | BinaryStore | LocalStore:
-    """Open a store of any kind; errors as `GlobalStore.open`."""
+def open_store(path: StrPath) -> GlobalStore | BinaryStore | LocalStore:
+    """Open a store of any kind; errors as `GlobalStore.open`.
+
+    Args:
+        path: The folder.
+    """
     return _FACADES[_core.Store(Path(path)).kind].open(path)
 
 
-def exists(path: str | os.PathLike[str]) -> bool:
-    """Return whether there is a store: a folder with a manifest, whole or not."""
+def exists(path: StrPath) -> bool:
+    """Return whether there is a store: a folder with a manifest, whole or not.
+
+    Args:
+        path: The folder.
+    """
     return (Path(path) / "manifest.json").is_file()

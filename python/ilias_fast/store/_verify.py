@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ilias_fast import _core
+from ilias_fast import _arrays, _core
+from ilias_fast._files import StrPath
 
 __all__ = ["Damage", "VerifyReport", "gc", "verify"]
 
@@ -59,11 +59,11 @@ class VerifyReport:
 
 
 def verify(
-    path: str | os.PathLike[str],
+    path: StrPath,
     *,
     quick: bool = False,
     threads: int | None = None,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> VerifyReport:
     """Check every byte of a store, also of one too damaged to open.
 
@@ -71,13 +71,16 @@ def verify(
         path: The folder.
         quick: Check only the manifest and the shards' sizes and headers, without reading their rows.
         threads: Number of threads; None for all cores.
-        progress: Called now and then with the number of bytes checked (of `StoreInfo.bytes`).
+        progress: Called now and then with (bytes checked, bytes in all).
 
     Raises:
         CorruptStoreError: The manifest itself is damaged.
         NotAStoreError: There is no store.
     """
-    damages, leftovers, shards, size = _core.verify_store(Path(path), quick, threads, progress)
+    total = 0 if quick or progress is None else _core.committed_bytes(Path(path))
+    # A store overwritten meanwhile is checked again from the start, so more bytes than it had may be read.
+    report = None if progress is None else lambda done: progress(min(done, total), total)
+    damages, leftovers, shards, size = _core.verify_store(Path(path), quick, _arrays.threads(threads), report)
     return VerifyReport(
         damages=tuple(
             Damage(file, tuple(tensors), start, end, detail) for file, tensors, start, end, detail in damages
@@ -88,8 +91,11 @@ def verify(
     )
 
 
-def gc(path: str | os.PathLike[str]) -> tuple[str, ...]:
+def gc(path: StrPath) -> tuple[str, ...]:
     """Remove the leftovers `verify` lists; return their names, relative to the store.
+
+    Args:
+        path: The folder.
 
     Raises:
         StoreLockedError: A writer has the store open; its uncommitted shards are not leftovers.

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ilias_fast._files import StrPath, read_lines, replacing, storage_error
 from ilias_fast.errors import FileFormatError, ParameterError, ShapeError
 from ilias_fast.store._binary import BinaryStore
-from ilias_fast.store._files import replacing, storage_error
 from ilias_fast.store._global import GlobalStore
-
-if TYPE_CHECKING:
-    from ilias_fast.store._base import StrPath
 
 __all__ = ["export_npy", "import_npy", "read_npy"]
 
@@ -49,7 +45,7 @@ def import_npy(
         StoreExistsError, NonFiniteError, DuplicateIdError, ParameterError
     """
     matrix = read_npy(Path(array))
-    names = _lines(Path(ids))
+    names = read_lines(Path(ids))
     if len(names) != len(matrix):
         raise ShapeError(f"{ids}: expected {len(matrix)} ids (the rows of {array}), found {len(names)}")
     record = {
@@ -78,6 +74,12 @@ def export_npy(
     store: GlobalStore | BinaryStore, array: StrPath, ids: StrPath, *, overwrite: bool = False
 ) -> None:
     """Write the rows as a `.npy` file (float16 [n, d] or uint8 [n, bytes]) and the ids as text, one a line.
+
+    Args:
+        store: What to write.
+        array: The `.npy` file.
+        ids: The text file.
+        overwrite: Replace files that are there.
 
     Raises:
         StorageError: The disk refused, or a file exists.
@@ -118,13 +120,3 @@ def read_npy(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.generic]]:
     if matrix.dtype.kind != "f" and matrix.dtype != np.uint8:
         raise FileFormatError(f"{path}: expected floats or packed codes (uint8), found {matrix.dtype}")
     return matrix
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as cause:
-        raise storage_error(cause, path, "read") from cause
-    except UnicodeDecodeError as cause:
-        raise FileFormatError(f"{path}: expected ids in UTF-8, one a line, found {cause}") from cause
-    return text.removesuffix("\n").split("\n") if text else []

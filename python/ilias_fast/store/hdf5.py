@@ -12,25 +12,25 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ilias_fast import _arrays
 from ilias_fast._extras import require
+from ilias_fast._files import StrPath, read_names, replacing, storage_error
 from ilias_fast.errors import (
     FileFormatError,
     IliasFastError,
     IncompatibleStoreError,
     ParameterError,
+    StorageError,
     StoreExistsError,
 )
-from ilias_fast.store._files import replacing, storage_error
 from ilias_fast.store._global import GlobalStore, GlobalWriter
 from ilias_fast.store._open import exists
-
-if TYPE_CHECKING:
-    from ilias_fast.store._base import StrPath
+from ilias_fast.store._selection import is_selected
 
 __all__ = ["escape_id", "export_hdf5", "import_hdf5", "read_hdf5", "unescape_id"]
 
@@ -47,6 +47,9 @@ def escape_id(name: str) -> str:
 
     `str()` of the bytes of the unicode-escape, in which a doubled backslash before `u` becomes `#U` and
     before `x` becomes `#U00`: "café/1.jpg" is stored as "caf#U00e9/1.jpg".
+
+    Args:
+        name: The id.
     """
     text = str(name.encode("unicode-escape"))[2:-1]
     return text.replace("\\\\u", "#U").replace("\\\\x", "#U00")
@@ -57,6 +60,9 @@ def unescape_id(stored: str) -> str:
 
     The escaping is not one-to-one: an id that itself contains `#U` and four hex digits, or a backslash before
     `u` or `x`, comes back as something else.
+
+    Args:
+        stored: The id as the file has it.
     """
 
     def original(match: re.Match[str]) -> str:
@@ -92,8 +98,8 @@ def import_hdf5(
         source: A file, a template with `{idx}` (00000, 00001, ...), or a sequence of files.
         out: The store to make or continue.
         total: With a template, how many files there are; None for all there are, without gaps.
-        selected_ids: Keep only ids whose second "/"-component is listed (mini-ILIAS): a text file with one
-            name a line, or the names.
+        selected_ids: Keep only positives and these distractors (mini-ILIAS; see `is_selected`): a text file
+            with one name a line, or the names.
         unescape: Undo the official writer's id escaping.
         provenance: Added to what is recorded about the source.
         shard_bytes: As in `GlobalStore.create`.
@@ -202,7 +208,7 @@ def export_hdf5(
         raise ParameterError(f"store: expected a global store, found {store!r}")
     if compression not in range(10):
         raise ParameterError(f"compression: expected a gzip level from 0 to 9, found {compression!r}")
-    with replacing(Path(path), overwrite=overwrite) as partial, h5py.File(partial, "w") as file:
+    with replacing(Path(path), overwrite=overwrite) as partial, _writing(Path(path), partial) as file:
         text = h5py.string_dtype("ascii" if escape else "utf-8")
         index = file.create_dataset("index", (len(store),), dtype=text)
         compress: dict[str, Any] = (
@@ -231,8 +237,7 @@ def _expand(source: StrPath | Sequence[StrPath], total: int | None) -> list[Path
     if "{idx}" not in template:
         return [Path(template)]
     if total is not None:
-        if total < 1:
-            raise ParameterError(f"total: expected at least 1, found {total}")
+        total = _arrays.at_least_one("total", total)
         return [Path(template.replace("{idx}", f"{index:05d}")) for index in range(total)]
     folder, name = Path(template).parent, Path(template).name
     if "{idx}" not in name:
@@ -258,21 +263,8 @@ def _expand(source: StrPath | Sequence[StrPath], total: int | None) -> list[Path
 
 def _selection(selected: StrPath | Iterable[str]) -> frozenset[str]:
     if isinstance(selected, (str, os.PathLike)):
-        try:
-            lines = Path(selected).read_text(encoding="utf-8").splitlines()
-        except OSError as cause:
-            raise storage_error(cause, Path(selected), "read") from cause
-        except UnicodeDecodeError as cause:
-            raise FileFormatError(
-                f"{selected}: expected a text file of ids, found bytes that are not UTF-8"
-            ) from cause
-        return frozenset(line.strip() for line in lines if line.strip())
+        return frozenset(read_names(Path(selected)))
     return frozenset(selected)
-
-
-def _is_selected(name: str, wanted: frozenset[str]) -> bool:
-    parts = name.split("/", 2)
-    return len(parts) > 1 and parts[1] in wanted
 
 
 @contextmanager
@@ -293,6 +285,17 @@ def _reading(file: Path) -> Iterator[Any]:
         raise FileFormatError(
             f"{file}: expected a feature file (HDF5), found damage: {cause} (fetch or write the file again)"
         ) from cause
+
+
+@contextmanager
+def _writing(file: Path, partial: Path) -> Iterator[Any]:
+    h5py = require("h5py", "write HDF5 files")
+    try:
+        with h5py.File(partial, "w") as opened:
+            yield opened
+    except RuntimeError as cause:
+        # The HDF5 library reports a full disk this way when it closes a file.
+        raise StorageError(f"{file}: cannot write: {cause}", None, file) from cause
 
 
 def _datasets(file: Path, opened: Any) -> tuple[Any, Any]:
@@ -370,7 +373,7 @@ def _copy(file: Path, writer: GlobalWriter, wanted: frozenset[str] | None, unesc
             if unescape:
                 names = [unescape_id(name) if "#U" in name or "\\" in name else name for name in names]
             if wanted is not None:
-                keep = [_is_selected(name, wanted) for name in names]
+                keep = [is_selected(name, wanted) for name in names]
                 names = [name for name, kept in zip(names, keep, strict=True) if kept]
                 vectors = vectors[np.array(keep, dtype=np.bool_)]
             try:

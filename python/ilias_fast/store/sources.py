@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,23 +10,26 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ilias_fast._files import StrPath, read_lines, storage_error
 from ilias_fast.errors import FileFormatError, IncompatibleStoreError, ParameterError, ShapeError
-from ilias_fast.store._files import storage_error
 from ilias_fast.store._global import GlobalStore
 from ilias_fast.store._open import exists, open_store
 from ilias_fast.store.arrays import import_npy, read_npy
 from ilias_fast.store.hdf5 import import_hdf5, read_hdf5
 
-__all__ = ["open_features", "read_lines", "read_queries"]
+__all__ = ["open_features", "read_queries"]
 
 _HDF5 = (".hdf5", ".h5")
 
 
-def read_queries(source: str | os.PathLike[str]) -> GlobalStore | tuple[list[str], NDArray[np.float32]]:
+def read_queries(source: StrPath) -> GlobalStore | tuple[list[str], NDArray[np.float32]]:
     """Return query descriptors: a store as it is, the content of a file as (ids, float32 [Q, d]).
 
     A `.npy` matrix takes its ids from the text file of the same name (`queries.npy`, `queries.txt`), one id a
     line, or, without one, the row numbers.
+
+    Args:
+        source: A store, an official HDF5 file, or a `.npy` matrix.
 
     Raises:
         ParameterError: The path is none of these.
@@ -54,9 +56,9 @@ def read_queries(source: str | os.PathLike[str]) -> GlobalStore | tuple[list[str
 
 @contextmanager
 def open_features(
-    sources: Sequence[str | os.PathLike[str]],
+    sources: Sequence[StrPath],
     *,
-    near: str | os.PathLike[str],
+    near: StrPath,
     progress: Callable[[int, int], object] | None = None,
 ) -> Iterator[list[GlobalStore]]:
     """Open database descriptors as global stores, in the order given, for the length of a `with` block.
@@ -92,22 +94,6 @@ def open_features(
             else:
                 stores.append(import_hdf5(source, place, progress=progress))
         yield stores
-
-
-def read_lines(path: str | os.PathLike[str]) -> list[str]:
-    """Return the non-empty lines of a UTF-8 text file, stripped: a list of ids.
-
-    Raises:
-        StorageError: The file cannot be read.
-        FileFormatError: It is not UTF-8.
-    """
-    try:
-        lines = Path(path).read_text("utf-8").splitlines()
-    except OSError as cause:
-        raise storage_error(cause, Path(path), "read") from cause
-    except UnicodeDecodeError as cause:
-        raise FileFormatError(f"{path}: expected UTF-8 text: {cause}") from cause
-    return [line.strip() for line in lines if line.strip()]
 
 
 def _global(path: Path) -> GlobalStore:

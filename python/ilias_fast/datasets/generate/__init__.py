@@ -8,22 +8,22 @@ downloaded.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from operator import index
 from pathlib import Path
 from typing import TypeVar
 
+from ilias_fast import cpu
+from ilias_fast._files import StrPath
 from ilias_fast.datasets.generate.drawing import cv
 from ilias_fast.datasets.generate.families import FAMILIES
 from ilias_fast.datasets.generate.layout import Layout
 from ilias_fast.datasets.generate.photographs import Photograph
 from ilias_fast.datasets.generate.plan import MAX_IMAGES, MIN_IMAGES, Plan, check_parameters
 from ilias_fast.datasets.generate.studio import Studio
-from ilias_fast.errors import ParameterError, StorageError
+from ilias_fast.errors import StorageError
 
 __all__ = ["MAX_IMAGES", "MIN_IMAGES", "GeneratedSummary", "generate"]
 
@@ -58,7 +58,7 @@ class GeneratedSummary:
 
 
 def generate(
-    root: str | os.PathLike[str],
+    root: StrPath,
     *,
     objects: int | None = None,
     images: int | None = None,
@@ -82,7 +82,7 @@ def generate(
         seed: Another seed is another benchmark.
         near_duplicates: Share of the distractors that nearly duplicate a query object, 0 to 1.
         progress: Called with (images done, images in all), from the calling thread.
-        threads: Images drawn at the same time; all cores unless given.
+        threads: Images drawn at the same time; None for all cores.
         overwrite: Replace a benchmark generated before (never anything else).
 
     Returns:
@@ -94,7 +94,7 @@ def generate(
         StorageError: The operating system refused to write.
     """
     parameters = check_parameters(objects, images, seed, near_duplicates)
-    workers = _workers(threads)
+    workers = cpu.threads(threads)
     cv()
     plan = Plan(parameters, len(FAMILIES))
     layout = Layout(Path(root), plan)
@@ -120,18 +120,6 @@ def generate(
         near_duplicates=plan.near_duplicates,
         reused=reused,
     )
-
-
-def _workers(threads: int | None) -> int:
-    if threads is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        count = index(threads)
-    except TypeError:
-        raise ParameterError(f"threads: expected an integer, found {threads!r}") from None
-    if count < 1:
-        raise ParameterError(f"threads: expected 1 or more, found {threads}")
-    return count
 
 
 def _fill(layout: Layout, plan: Plan, workers: int, progress: Progress) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ilias_fast._files import is_leftover, written
 from ilias_fast.datasets.generate.drawing import cv
 from ilias_fast.datasets.generate.photographs import Photograph
 from ilias_fast.datasets.generate.plan import Plan
@@ -32,11 +33,10 @@ _MARKER = "ilias_demo.json"
 _OURS = ("image_ids", "ilias_core", "yfcc100m", "taxonomy.json", "checksums.txt", _MARKER)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is either absent or whole."""
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_bytes(data)
-    partial.replace(path)
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that is either absent or whole; not synced, as there are tens of thousands."""
+    with written(path, durable=False) as file:
+        file.write(data)
 
 
 def _lines(rows: Iterable[str]) -> bytes:
@@ -65,7 +65,7 @@ class Layout:
 
     def _mark(self, complete: bool) -> None:
         text = json.dumps(self._description(complete), indent=2) + "\n"
-        write_atomically(self.root / _MARKER, text.encode())
+        write_whole(self.root / _MARKER, text.encode())
 
     def prepare(self, overwrite: bool) -> None:
         """Make the directory ready to be filled, keeping what an earlier run of these parameters finished.
@@ -79,7 +79,7 @@ class Layout:
         root.mkdir(parents=True, exist_ok=True)
         marker = root / _MARKER
         if not marker.exists():
-            found = next((entry for entry in root.iterdir() if entry.name != f".{_MARKER}.part"), None)
+            found = next((entry for entry in root.iterdir() if not is_leftover(entry.name)), None)
             if found is not None:
                 raise ParameterError(
                     f"root: expected an empty directory or a benchmark generated before, found {found.name} "
@@ -128,12 +128,15 @@ class Layout:
         """Write checksums and declare the benchmark complete, unless it was and nothing changed."""
         if not changed and self._read_marker(self.root / _MARKER).get("complete") is True:
             return
-        write_atomically(self.root / "checksums.txt", _lines(self._checksums()))
+        write_whole(self.root / "checksums.txt", _lines(self._checksums()))
         self._mark(complete=True)
 
     def _checksums(self) -> Iterable[str]:
         for folder in (self.ids, self.core, self.tars):
-            for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.endswith(".part")):
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                if is_leftover(path.name):
+                    path.unlink()
+                    continue
                 digest = hashlib.sha256()
                 with path.open("rb") as file:
                     while block := file.read(1 << 20):
@@ -160,10 +163,10 @@ class Layout:
             (self.core / planned.name / part).mkdir(parents=True, exist_ok=True)
         for id_, photograph in pictures:
             path = self.core / id_
-            write_atomically(path, photograph.jpeg)
+            write_whole(path, photograph.jpeg)
             box = [] if photograph.box is None else [" ".join(map(str, photograph.box))]
-            write_atomically(path.with_name(f"{path.stem}_bbox.txt"), _lines(box))
-        write_atomically(self.core / planned.text_id, _lines([text]))
+            write_whole(path.with_name(f"{path.stem}_bbox.txt"), _lines(box))
+        write_whole(self.core / planned.text_id, _lines([text]))
 
     def write_ids(
         self,
@@ -174,21 +177,21 @@ class Layout:
         """Write the four id files (ids in Python string order) and the taxonomy."""
         self.ids.mkdir(exist_ok=True)
         taxonomy = json.dumps(self.plan.taxonomy(families), indent=1) + "\n"
-        write_atomically(self.root / "taxonomy.json", taxonomy.encode())
-        write_atomically(
+        write_whole(self.root / "taxonomy.json", taxonomy.encode())
+        write_whole(
             self.ids / "image_query_ids.txt", _lines(f"{i},{s:.8f}" for i, s in sorted(queries.items()))
         )
         text_ids = sorted(planned.text_id for planned in self.plan.objects)
-        write_atomically(self.ids / "text_query_ids.txt", _lines(text_ids))
+        write_whole(self.ids / "text_query_ids.txt", _lines(text_ids))
         distractors = sorted(
             f"{self.plan.shard_name(shard)}/{self.plan.key(number)}"
             for shard in range(self.plan.shards)
             for number in self.plan.shard_members(shard)
         )
         packed = gzip.compress(_lines(distractors), mtime=0)
-        write_atomically(self.ids / "distractor_ids.txt.gz", packed)
+        write_whole(self.ids / "distractor_ids.txt.gz", packed)
         rows = (f"{i},{scale:.8f},{clutter}" for i, (scale, clutter) in sorted(positives.items()))
-        write_atomically(self.ids / "positive_ids.txt", _lines(rows))
+        write_whole(self.ids / "positive_ids.txt", _lines(rows))
 
     # -- distractors ---------------------------------------------------------------------------------------
 
@@ -199,11 +202,11 @@ class Layout:
     def write_shard(self, shard: int, pictures: Iterable[tuple[int, Photograph]]) -> None:
         """Write one WebDataset tar; its bytes depend on the pictures alone."""
         self.tars.mkdir(exist_ok=True)
-        path = self.tars / self.plan.shard_name(shard)
-        partial = path.with_name(f".{path.name}.part")
-        with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
+        with (
+            written(self.tars / self.plan.shard_name(shard), durable=False) as file,
+            tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+        ):
             for number, photograph in pictures:
                 member = tarfile.TarInfo(f"{self.plan.key(number)}.jpg")
                 member.size = len(photograph.jpeg)
                 tar.addfile(member, io.BytesIO(photograph.jpeg))
-        partial.replace(path)

@@ -42,11 +42,11 @@ pub struct Judgements<'a> {
 pub struct Scores {
     /// [Q, 1 + G] AP@k in [0, 1], over all positives and per group; NaN where a query has no positive in a group.
     pub aps: Vec<f64>,
-    /// [Q] AP@k after a perfect re-ranking, [`oracle`].
+    /// One a query: AP@k after a perfect re-ranking, [`oracle`].
     pub oracles: Vec<f64>,
-    /// [Q] the same as published, [`official_oracle`].
+    /// One a query: the same as published, [`official_oracle`].
     pub official_oracles: Vec<f64>,
-    /// [Q] positives among the first k results.
+    /// One a query: positives among the first k results.
     pub found: Vec<i64>,
 }
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`average_precision`] | ILIAS AP@k of one ranked list |
 //! | [`oracle`], [`official_oracle`] | AP@k after a perfect re-ranking, as meant and as published |
-//! | [`judge`] | all of that for every query of a run and every group of positives, in one pass |
+//! | [`judge()`] | all of that for every query of a run and every group of positives, in one pass |
 //!
 //! # ILIAS AP@k
 //!

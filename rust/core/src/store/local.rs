@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 
+use super::batch::{LocalBatch, check_length, check_padding};
 use super::buffer::Buffer;
 use super::mmap::bytes_of;
 use super::spec::{Column, Spec};
-use super::writer::{LocalBatch, check_length, check_padding};
 
 /// Checks a batch of `rows` images against the store.
 pub(super) fn check(batch: &LocalBatch<'_>, rows: usize, spec: &Spec) -> Result<()> {

@@ -227,7 +227,7 @@ impl Raw {
         let mut total = 0_usize;
         let mut shards = Vec::with_capacity(self.shards.len());
         for raw in self.shards {
-            let entry = raw.check()?;
+            let entry = raw.check(self.kind)?;
             if !names.insert(entry.file.clone()) {
                 return Err(format!("shard {:?} is listed twice", entry.file));
             }
@@ -253,7 +253,7 @@ impl Raw {
 }
 
 impl RawEntry {
-    fn check(self) -> Result<Entry, String> {
+    fn check(self, kind: Kind) -> Result<Entry, String> {
         let Self { file, rows, descriptors, bytes, blocks } = self;
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         // No separators and no leading dot: a name cannot leave the folder.
@@ -263,6 +263,12 @@ impl RawEntry {
         if rows == 0 || rows > i32::MAX as usize {
             return Err(format!("shard {file}: expected 1 to {} rows, found {rows}", i32::MAX));
         }
+        if kind != Kind::Local && descriptors != 0 {
+            return Err(format!(
+                "shard {file}: expected no descriptors in this kind of store, found {descriptors}"
+            ));
+        }
+        // The manifest has 16 digits for every block, so the bytes of all shards cannot add up to an overflow.
         let expected = bytes.div_ceil(BLOCK as u64);
         if blocks.len() as u64 != expected {
             return Err(format!("shard {file}: expected {expected} block checksums, found {}", blocks.len()));

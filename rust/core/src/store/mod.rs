@@ -17,6 +17,7 @@
 //!
 //! `docs/format.md` specifies every byte.
 
+mod batch;
 mod buffer;
 mod checksum;
 mod ids;
@@ -30,11 +31,12 @@ mod verify;
 mod write_file;
 mod writer;
 
+pub use batch::{Batch, LocalBatch};
 pub use ids::{MAX_ID_BYTES, check_id};
 pub use reader::{LocalView, Store};
 pub use spec::{Kind, Optional, Spec};
-pub use verify::{Damage, Report, gc, verify};
-pub use writer::{Batch, LocalBatch, Writer};
+pub use verify::{Damage, Report, committed_bytes, gc, verify};
+pub use writer::Writer;
 
 /// Name of the manifest inside the directory.
 pub const MANIFEST: &str = "manifest.json";

@@ -50,7 +50,7 @@ impl Store {
     /// Opens the state that is committed now.
     ///
     /// Checks the manifest completely, and of every shard the size, header, dtypes, shapes and alignment;
-    /// [`super::verify`] also reads and checks all bytes. O(shards).
+    /// [`super::verify()`] also reads and checks all bytes. O(shards).
     ///
     /// # Errors
     /// [`Error::NotAStore`], [`Error::Corrupt`] naming the file, [`Error::Io`].

@@ -74,6 +74,12 @@ pub fn verify(path: &Path, quick: bool, control: &Control) -> Result<Report> {
     })
 }
 
+/// The size of all shards the manifest lists: how far [`verify`] counts.
+pub fn committed_bytes(path: &Path) -> Result<u64> {
+    let (manifest, _) = Manifest::read(path)?;
+    Ok(manifest.shards.iter().map(|entry| entry.bytes).sum())
+}
+
 fn check_shard(
     folder: &Path,
     manifest: &Manifest,

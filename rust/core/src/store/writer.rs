@@ -3,49 +3,18 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use half::f16;
-
 use crate::control::Control;
 use crate::error::{Error, Result};
 
+use super::batch::Batch;
 use super::buffer::Buffer;
 use super::ids::{check_id, sorted_hashes};
 use super::manifest::{Entry, Manifest, json_object};
-use super::mmap::{bytes_of, first_non_finite};
+use super::mmap::bytes_of;
 use super::shard::Shard;
-use super::spec::{Kind, Spec};
+use super::spec::Spec;
 use super::write_file::{ShardFile, replace, sync_folder};
 use super::{LOCK, MANIFEST, SHARD_BYTES, SHARDS, Store};
-
-/// Rows to append, one for each id given with them.
-#[derive(Debug, Clone, Copy)]
-pub enum Batch<'a> {
-    /// `dim` numbers a row.
-    Global(&'a [f16]),
-    /// `code_bytes` bytes a row.
-    Binary(&'a [u8]),
-    /// Local descriptors of several images.
-    Local(LocalBatch<'a>),
-}
-
-/// Local descriptors of n images, one image after the other.
-#[derive(Debug, Clone, Copy)]
-pub struct LocalBatch<'a> {
-    /// n + 1 numbers: image i owns descriptors `offsets[i]..offsets[i + 1]`.
-    pub offsets: &'a [i64],
-    /// `code_bytes` bytes a descriptor.
-    pub codes: &'a [u8],
-    /// x, y in [0, 1], two numbers a descriptor.
-    pub xy: &'a [f32],
-    /// Keypoint scales, positive; given exactly if the store has them.
-    pub scale: Option<&'a [f32]>,
-    /// Keypoint angles in radians; given exactly if the store has them.
-    pub angle: Option<&'a [f32]>,
-    /// Descriptor weights; given exactly if the store has them.
-    pub weight: Option<&'a [f32]>,
-    /// Width and height in pixels, two numbers an image, positive.
-    pub size: &'a [i32],
-}
 
 /// The one writer of a store.
 ///
@@ -225,7 +194,7 @@ impl Writer {
     /// accepts nothing more; what was committed is untouched.
     pub fn append<S: AsRef<str>>(&mut self, ids: &[S], batch: &Batch<'_>, control: &Control) -> Result<()> {
         self.check_usable()?;
-        self.check_batch(ids.len(), batch)?;
+        batch.check(ids.len(), &self.manifest.spec, &self.path)?;
         self.check_ids(ids)?;
         let outcome = self.take(ids, batch, control);
         self.failed = outcome.is_err();
@@ -238,39 +207,6 @@ impl Writer {
             return Err(Error::parameter("writer", "a usable writer", found));
         }
         Ok(())
-    }
-
-    fn check_batch(&self, rows: usize, batch: &Batch<'_>) -> Result<()> {
-        let spec = &self.manifest.spec;
-        match batch {
-            Batch::Global(vectors) if spec.kind() == Kind::Global => {
-                check_length("vectors", vectors.len(), rows, spec.dim())?;
-                first_non_finite(vectors).map_or(Ok(()), |position| {
-                    Err(Error::NonFinite {
-                        what: "vectors".to_owned(),
-                        row: position / spec.dim(),
-                        column: position % spec.dim(),
-                        value: vectors[position].to_f32(),
-                    })
-                })
-            }
-            Batch::Binary(codes) if spec.kind() == Kind::Binary => {
-                check_length("codes", codes.len(), rows, spec.code_bytes())?;
-                check_padding(codes, spec)
-            }
-            Batch::Local(batch) if spec.kind() == Kind::Local => super::local::check(batch, rows, spec),
-            Batch::Global(_) => Err(self.wrong_kind("vectors")),
-            Batch::Binary(_) => Err(self.wrong_kind("one code an image")),
-            Batch::Local(_) => Err(self.wrong_kind("local descriptors")),
-        }
-    }
-
-    fn wrong_kind(&self, found: &str) -> Error {
-        Error::Incompatible {
-            path: self.path.clone(),
-            expected: format!("rows for {}", self.manifest.spec.describe()),
-            found: found.to_owned(),
-        }
     }
 
     fn check_ids<S: AsRef<str>>(&self, ids: &[S]) -> Result<()> {
@@ -435,29 +371,4 @@ fn holds_foreign_files(path: &Path) -> Result<bool> {
         }
     }
     Ok(false)
-}
-
-pub(super) fn check_length(what: &str, found: usize, rows: usize, width: usize) -> Result<()> {
-    if rows.checked_mul(width) == Some(found) {
-        return Ok(());
-    }
-    let expected = format!("{rows} rows of {width}");
-    Err(Error::shape(what, expected, format!("{found} elements ({} rows)", found as f64 / width as f64)))
-}
-
-/// Checks that the bits after the last one of each code are zero; they would count as distance.
-pub(super) fn check_padding(codes: &[u8], spec: &Spec) -> Result<()> {
-    let width = spec.code_bytes();
-    let padding = (1_u16 << (8 * width - spec.bits())) as u8 - 1;
-    if padding == 0 {
-        return Ok(());
-    }
-    codes.chunks_exact(width).position(|code| code[width - 1] & padding != 0).map_or(Ok(()), |row| {
-        let expected = format!("zero bits after the first {}", spec.bits());
-        Err(Error::parameter(
-            "codes",
-            expected,
-            format!("row {row} ends in {:08b}", codes[(row + 1) * width - 1]),
-        ))
-    })
 }

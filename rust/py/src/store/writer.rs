@@ -1,0 +1,193 @@
+//! Appending to a store.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use half::f16;
+use ilias_fast_core::store::{Batch, Kind, LocalBatch, Optional, Spec, Writer};
+use ilias_fast_core::{Control, Error, Result};
+use numpy::{PyReadonlyArray1, PyReadonlyArray2};
+use pyo3::prelude::*;
+
+use crate::arrays::{matrix, vector};
+use crate::call::call;
+use crate::error::to_python;
+
+/// Batches below this many bytes are appended on the calling thread.
+const SMALL_BATCH: usize = 8 << 20;
+
+/// The writer of a store; every method but `close` fails once it is closed.
+#[pyclass(frozen, name = "StoreWriter", module = "ilias_fast._core")]
+pub struct PyWriter {
+    inner: Mutex<Option<Writer>>,
+}
+
+impl PyWriter {
+    fn new(writer: Writer, shard_bytes: Option<usize>) -> Result<Self> {
+        let mut writer = writer;
+        shard_bytes.map_or(Ok(()), |bytes| writer.set_shard_bytes(bytes))?;
+        Ok(Self { inner: Mutex::new(Some(writer)) })
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Option<Writer>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends a batch of `bytes` bytes. Small ones, as extraction makes them, are not worth the two thread
+    /// switches of `call`; the one shard they may complete is written in well under a second.
+    fn append(
+        &self,
+        py: Python<'_>,
+        bytes: usize,
+        work: impl FnOnce(&mut Writer, &Control) -> Result<()> + Send,
+    ) -> PyResult<()> {
+        if bytes < SMALL_BATCH {
+            return py.detach(|| self.with(|writer| work(writer, &Control::new()))).map_err(to_python);
+        }
+        call(py, Some(1), None, |control| self.with(|writer| work(writer, control)))
+    }
+
+    fn with<T>(&self, use_it: impl FnOnce(&mut Writer) -> Result<T>) -> Result<T> {
+        match self.locked().as_mut() {
+            Some(writer) => use_it(writer),
+            None => Err(Error::parameter("writer", "an open writer", "a closed one")),
+        }
+    }
+}
+
+#[pymethods]
+impl PyWriter {
+    #[staticmethod]
+    #[pyo3(signature = (path, kind, length, optional, provenance, parent, overwrite, shard_bytes))]
+    #[expect(clippy::too_many_arguments, reason = "the Python layer is the only caller")]
+    fn create(
+        py: Python<'_>,
+        path: PathBuf,
+        kind: &str,
+        length: usize,
+        optional: Vec<String>,
+        provenance: &str,
+        parent: Option<&str>,
+        overwrite: bool,
+        shard_bytes: Option<usize>,
+    ) -> PyResult<Self> {
+        py.detach(|| {
+            let spec = Spec::new(Kind::from_name(kind)?, length, Optional::from_names(&optional)?)?;
+            Self::new(Writer::create(&path, spec, provenance, parent, overwrite)?, shard_bytes)
+        })
+        .map_err(to_python)
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (path, shard_bytes))]
+    fn append_to(py: Python<'_>, path: PathBuf, shard_bytes: Option<usize>) -> PyResult<Self> {
+        py.detach(|| Self::new(Writer::open_append(&path)?, shard_bytes)).map_err(to_python)
+    }
+
+    /// Kind, dim, bits, optional tensors.
+    fn spec(&self) -> PyResult<(&'static str, usize, usize, Vec<&'static str>)> {
+        self.with(|writer| {
+            let spec = writer.spec();
+            Ok((spec.kind().name(), spec.dim(), spec.bits(), spec.optional().names()))
+        })
+        .map_err(to_python)
+    }
+
+    fn __len__(&self) -> PyResult<usize> {
+        self.with(|writer| Ok(writer.len())).map_err(to_python)
+    }
+
+    #[getter]
+    fn provenance(&self) -> PyResult<String> {
+        self.with(|writer| Ok(writer.provenance().to_owned())).map_err(to_python)
+    }
+
+    fn set_provenance(&self, provenance: &str) -> PyResult<()> {
+        self.with(|writer| writer.set_provenance(provenance)).map_err(to_python)
+    }
+
+    fn contains(&self, py: Python<'_>, ids: Vec<String>) -> PyResult<Vec<bool>> {
+        py.detach(|| self.with(|writer| writer.contains(&ids))).map_err(to_python)
+    }
+
+    fn append_vectors(
+        &self,
+        py: Python<'_>,
+        ids: Vec<String>,
+        vectors: PyReadonlyArray2<'_, f16>,
+    ) -> PyResult<()> {
+        let (elements, columns) = matrix("vectors", &vectors)?;
+        self.append(py, size_of_val(elements), |writer, control| {
+            check_columns("vectors", columns, writer.spec().dim())?;
+            writer.append(&ids, &Batch::Global(elements), control)
+        })
+    }
+
+    fn append_codes(
+        &self,
+        py: Python<'_>,
+        ids: Vec<String>,
+        codes: PyReadonlyArray2<'_, u8>,
+    ) -> PyResult<()> {
+        let (elements, columns) = matrix("codes", &codes)?;
+        self.append(py, elements.len(), |writer, control| {
+            check_columns("codes", columns, writer.spec().code_bytes())?;
+            writer.append(&ids, &Batch::Binary(elements), control)
+        })
+    }
+
+    #[pyo3(signature = (ids, offsets, codes, xy, scale, angle, weight, size))]
+    #[expect(clippy::too_many_arguments, reason = "the tensors of a local store")]
+    fn append_local(
+        &self,
+        py: Python<'_>,
+        ids: Vec<String>,
+        offsets: PyReadonlyArray1<'_, i64>,
+        codes: PyReadonlyArray2<'_, u8>,
+        xy: PyReadonlyArray2<'_, f32>,
+        scale: Option<PyReadonlyArray1<'_, f32>>,
+        angle: Option<PyReadonlyArray1<'_, f32>>,
+        weight: Option<PyReadonlyArray1<'_, f32>>,
+        size: PyReadonlyArray2<'_, i32>,
+    ) -> PyResult<()> {
+        let (codes, code_bytes) = matrix("codes", &codes)?;
+        let (xy, xy_columns) = matrix("xy", &xy)?;
+        let (size, size_columns) = matrix("size", &size)?;
+        let batch = LocalBatch {
+            offsets: vector("offsets", &offsets)?,
+            codes,
+            xy,
+            scale: scale.as_ref().map(|values| vector("scale", values)).transpose()?,
+            angle: angle.as_ref().map(|values| vector("angle", values)).transpose()?,
+            weight: weight.as_ref().map(|values| vector("weight", values)).transpose()?,
+            size,
+        };
+        self.append(py, codes.len(), |writer, control| {
+            check_columns("codes", code_bytes, writer.spec().code_bytes())?;
+            check_columns("xy", xy_columns, 2)?;
+            check_columns("size", size_columns, 2)?;
+            writer.append(&ids, &Batch::Local(batch), control)
+        })
+    }
+
+    fn commit(&self, py: Python<'_>) -> PyResult<usize> {
+        py.detach(|| self.with(Writer::commit)).map_err(to_python)
+    }
+
+    /// Ends the writer; what was not committed is dropped.
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| drop(self.locked().take()));
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.locked().is_none()
+    }
+}
+
+fn check_columns(what: &str, found: usize, expected: usize) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::shape(what, format!("{expected} columns"), format!("{found} columns")))
+}
