@@ -60,9 +60,10 @@ def write_tensors(
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as cause:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         raise StorageError(f"{path}: cannot be written ({cause.strerror})", cause.errno, path) from cause
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)  # there only if an exception came before the renaming
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:

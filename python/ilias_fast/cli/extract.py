@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, stages
+from ilias_fast.cli._console import out, plain, stages
 
 if TYPE_CHECKING:
     from ilias_fast.extract import Extractor
@@ -35,6 +34,7 @@ def extract(
             "--learnt",
             help="File of the classical extractor's codebook and binarisation: loaded if it is there, else "
             "learnt from these images and saved. Queries and database need the same one.",
+            callback=options.in_a_folder,
         ),
     ] = None,
     model: options.Model = None,
@@ -75,7 +75,7 @@ def extract(
         )
     out.print(f"{done.extracted} images described, {done.resumed} were there, {len(done.skipped)} skipped")
     for name, reason in done.skipped:
-        out.print(f"[yellow]skipped[/] {escape(name)}: {escape(reason)}", soft_wrap=True)
+        out.print(f"[yellow]skipped[/] {plain(name)}: {plain(reason)}", soft_wrap=True)
 
 
 def _source(images: list[Path]) -> ImageSource:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ilias_fast import _core
+from ilias_fast import _arrays, _core
 from ilias_fast.errors import IncompatibleStoreError, ParameterError
 from ilias_fast.rerank.options import ChamferOptions, Method, SpatialOptions
 from ilias_fast.run import Run
@@ -127,8 +127,9 @@ def rerank(
     Complexity: O(pairs * query descriptors * database descriptors) bit operations.
     """
     chosen = _options(method, options)
-    if isinstance(shortlist, bool) or shortlist < 0:
-        raise ParameterError(f"shortlist: expected 0 or more, found {shortlist!r}")
+    shortlist = _arrays.count("shortlist", shortlist)
+    if shortlist < 0:
+        raise ParameterError(f"shortlist: expected 0 or more, found {shortlist}")
     query_store, database_store = _handle("queries", queries), _handle("database", database)
     scored = _within(run, shortlist)
     query_rows = np.asarray(queries.find(list(run.query_ids)), np.int64)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ilias_fast.errors import StorageError
+from ilias_fast.errors import IliasFastError, StorageError
 
 __all__ = ["replacing", "storage_error"]
 
@@ -32,6 +32,8 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
+    except IliasFastError:
+        raise
     except OSError as cause:
         raise storage_error(cause, path, "write") from cause
     except RuntimeError as cause:

@@ -92,6 +92,8 @@ def gc(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Remove the leftovers `verify` lists; return their names, relative to the store.
 
     Raises:
+        NotAStoreError: There is no store.
         StoreLockedError: A writer has the store open; its uncommitted shards are not leftovers.
+        CorruptStoreError, StorageError: The manifest is damaged; the operating system refused.
     """
     return tuple(_core.gc_store(Path(path)))

@@ -16,7 +16,7 @@ from ilias_fast.store._global import GlobalStore
 if TYPE_CHECKING:
     from ilias_fast.store._base import StrPath
 
-__all__ = ["export_npy", "import_npy", "read_npy"]
+__all__ = ["export_npy", "import_npy", "read_ids", "read_npy"]
 
 _BLOCK_BYTES = 64 << 20
 
@@ -49,7 +49,7 @@ def import_npy(
         StoreExistsError, NonFiniteError, DuplicateIdError, ParameterError
     """
     matrix = read_npy(Path(array))
-    names = _lines(Path(ids))
+    names = read_ids(Path(ids))
     if len(names) != len(matrix):
         raise ShapeError(f"{ids}: expected {len(matrix)} ids (the rows of {array}), found {len(names)}")
     record = {
@@ -81,6 +81,7 @@ def export_npy(
 
     Raises:
         StorageError: The disk refused, or a file exists.
+        ParameterError: An id holds a line break; such ids need another format.
     """
     if not isinstance(store, (GlobalStore, BinaryStore)):
         raise ParameterError(f"store: expected a global or binary store, found {store!r}")
@@ -95,7 +96,10 @@ def export_npy(
             for _, rows in store.shards():
                 file.write(rows.data)
         with partial_ids.open("w", encoding="utf-8", newline="\n") as text:
-            text.writelines(f"{name}\n" for name in store.ids)
+            for name in store.ids:
+                if "\n" in name or "\r" in name:
+                    raise ParameterError(f"{ids}: expected ids of one line, found {name!r}")
+                text.write(f"{name}\n")
 
 
 def read_npy(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.generic]]:
@@ -106,7 +110,13 @@ def read_npy(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.generic]]:
         StorageError: It cannot be read.
     """
     try:
+        with path.open("rb") as file:
+            magic = file.read(len(np.lib.format.MAGIC_PREFIX))
+        if magic != np.lib.format.MAGIC_PREFIX:
+            raise FileFormatError(f"{path}: expected a .npy file, found something else (it starts {magic!r})")
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileFormatError:
+        raise
     except OSError as cause:
         raise storage_error(cause, path, "read") from cause
     except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError) as cause:
@@ -120,7 +130,13 @@ def read_npy(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.generic]]:
     return matrix
 
 
-def _lines(path: Path) -> list[str]:
+def read_ids(path: Path) -> list[str]:
+    """Read ids, one a line, each exactly as it stands there.
+
+    Raises:
+        FileFormatError: The file is not UTF-8.
+        StorageError: It cannot be read.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as cause:

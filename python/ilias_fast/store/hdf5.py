@@ -233,7 +233,13 @@ def _expand(source: StrPath | Sequence[StrPath], total: int | None) -> list[Path
     if total is not None:
         if total < 1:
             raise ParameterError(f"total: expected at least 1, found {total}")
-        return [Path(template.replace("{idx}", f"{index:05d}")) for index in range(total)]
+        files = []
+        for index in range(total):
+            # Asked for one by one: the first that lacks ends the list, however large a number was typed.
+            files.append(Path(template.replace("{idx}", f"{index:05d}")))
+            if not files[-1].exists():
+                break
+        return files
     folder, name = Path(template).parent, Path(template).name
     if "{idx}" not in name:
         raise ParameterError(

@@ -15,7 +15,7 @@ from ilias_fast.errors import FileFormatError, IncompatibleStoreError, Parameter
 from ilias_fast.store._files import storage_error
 from ilias_fast.store._global import GlobalStore
 from ilias_fast.store._open import exists, open_store
-from ilias_fast.store.arrays import import_npy, read_npy
+from ilias_fast.store.arrays import import_npy, read_ids, read_npy
 from ilias_fast.store.hdf5 import import_hdf5, read_hdf5
 
 __all__ = ["open_features", "read_lines", "read_queries"]
@@ -122,7 +122,7 @@ def _as_global(path: Path, store: object) -> GlobalStore:
 
 def _names(path: Path, rows: int) -> list[str]:
     ids = path.with_suffix(".txt")
-    return read_lines(ids) if ids.exists() else [str(row) for row in range(rows)]
+    return read_ids(ids) if ids.exists() else [str(row) for row in range(rows)]
 
 
 def _unknown(path: Path) -> ParameterError:
