@@ -171,7 +171,8 @@ def _expanded(
             f"queries: row {int(np.argmin(np.isfinite(norms)))} exceeds float64 when it is expanded with "
             f"alpha {alpha} (use a smaller alpha, or descriptors of unit length)"
         )
-    return (expanded / np.maximum(norms, _TINY)).astype(np.float32)
+    unit: NDArray[np.float64] = expanded / np.maximum(norms, _TINY)
+    return unit.astype(np.float32)
 
 
 def _checked_stores(database: GlobalStore | Sequence[GlobalStore], force: bool) -> list[GlobalStore]:

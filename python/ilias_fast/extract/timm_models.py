@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ilias_fast._extras import require
-from ilias_fast.errors import FileFormatError, ParameterError, StorageError
+from ilias_fast.errors import FileFormatError, MissingExtraError, ParameterError, StorageError
 from ilias_fast.extract.neural import Network, state_fingerprint
 from ilias_fast.extract.pooling import pooling as named_pooling
 
@@ -152,14 +151,15 @@ def _load_checkpoint(module: Any, path: Path, name: str) -> None:
         raise StorageError(
             f"{path}: cannot be read ({cause.strerror or cause})", cause.errno, path
         ) from cause
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as cause:
-        raise FileFormatError(
-            f"{path}: not a checkpoint of plain tensors ({str(cause).splitlines()[0]})"
-        ) from cause
+    except MissingExtraError:
+        raise
     except Exception as cause:
-        if type(cause).__name__ != "SafetensorError":
-            raise
-        raise FileFormatError(f"{path}: not a safetensors file ({cause})") from cause
+        if path.suffix == ".safetensors":
+            raise FileFormatError(f"{path}: not a safetensors file ({cause})") from cause
+        # Damage makes torch raise nearly anything, and its words advise to load again with execution allowed.
+        raise FileFormatError(
+            f"{path}: not a checkpoint of plain tensors (damaged, or of objects that would run code)"
+        ) from cause
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
