@@ -161,9 +161,10 @@ def _expanded(
             terms = weighted.astype(np.float64).reshape(*similarities.shape, -1)
         else:
             terms = database.adapt(vectors).astype(np.float64).reshape(*similarities.shape, -1)
-            with np.errstate(over="ignore", invalid="ignore"):  # checked below
+            with np.errstate(over="ignore", invalid="ignore"):  # the norms below tell
                 terms *= (np.maximum(similarities, 0.0) ** alpha)[..., None]
-        expanded[rows] += terms.sum(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            expanded[rows] += terms.sum(axis=1)
     with np.errstate(over="ignore", invalid="ignore"):
         norms = np.linalg.norm(expanded, axis=1, keepdims=True)
     if not np.isfinite(norms).all():
