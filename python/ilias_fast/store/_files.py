@@ -36,8 +36,5 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
         raise
     except OSError as cause:
         raise storage_error(cause, path, "write") from cause
-    except RuntimeError as cause:
-        # The HDF5 library reports a full disk this way when it closes a file.
-        raise StorageError(f"{path}: cannot write: {cause}", None, path) from cause
     finally:
         partial.unlink(missing_ok=True)

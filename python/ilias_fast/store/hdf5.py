@@ -28,6 +28,7 @@ from ilias_fast.errors import (
 from ilias_fast.store._files import replacing, storage_error
 from ilias_fast.store._global import GlobalStore, GlobalWriter
 from ilias_fast.store._open import exists
+from ilias_fast.store._sink import Sink
 
 if TYPE_CHECKING:
     from ilias_fast.store._base import StrPath
@@ -202,7 +203,11 @@ def export_hdf5(
         raise ParameterError(f"store: expected a global store, found {store!r}")
     if compression not in range(10):
         raise ParameterError(f"compression: expected a gzip level from 0 to 9, found {compression!r}")
-    with replacing(Path(path), overwrite=overwrite) as partial, h5py.File(partial, "w") as file:
+    with (
+        replacing(Path(path), overwrite=overwrite) as partial,
+        Sink(partial) as sink,
+        h5py.File(sink, "w") as file,
+    ):
         text = h5py.string_dtype("ascii" if escape else "utf-8")
         index = file.create_dataset("index", (len(store),), dtype=text)
         compress: dict[str, Any] = (
@@ -217,6 +222,7 @@ def export_hdf5(
             names = store.id_of(rows)
             index[start : start + len(rows)] = [escape_id(name) for name in names] if escape else names
             features[start : start + len(rows)] = store.rows(rows)
+            sink.check()
             if progress is not None:
                 progress(start + len(rows), len(store))
 
