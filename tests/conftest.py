@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from ilias_fast import cpu
+from tests.command_line import World, make_world
 
 settings.register_profile(
     "default",
@@ -62,3 +63,11 @@ def examples() -> Path:
 def photos() -> Path:
     """Real photographs in the `<instance>/query`, `<instance>/pos`, `distractors/` layout."""
     return _shared("photos")
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A tiny dataset and everything the command line makes of it; read-only."""
+    pytest.importorskip("PIL.Image", reason="decoding images needs Pillow (extra: classical)")
+    pytest.importorskip("cv2", reason="classical extraction needs OpenCV (extra: classical)")
+    return make_world(tmp_path_factory.mktemp("world"))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from ilias_fast import __version__, cpu
 from ilias_fast._doctor import machine
 from ilias_fast._extras import require
+from ilias_fast._files import read_bytes, written
 from ilias_fast.adapt import PcaWhitening, adapt_store, sample_rows
 from ilias_fast.errors import (
     DatasetError,
@@ -38,7 +39,7 @@ from ilias_fast.extract import (
 from ilias_fast.report import write_report
 from ilias_fast.report.assemble import Judged, matched_pairs, report_data
 from ilias_fast.rerank import ChamferOptions, LocalScores, SpatialOptions, ensemble, rerank
-from ilias_fast.run import Run, files
+from ilias_fast.run import Run
 from ilias_fast.search import search
 from ilias_fast.store import GlobalStore, LocalStore, exists
 
@@ -254,11 +255,11 @@ def _check_settings(path: Path, options: PipelineOptions) -> None:
     """Record what the files in the folder depend on; refuse a folder that was made with something else."""
     settings = {name: getattr(options, name) for name in ("model", "weights", "resolution", "dim", "seed")}
     if not path.exists():
-        with files.written(path) as file:
+        with written(path) as file:
             file.write(json.dumps(settings, indent=2).encode())
         return
     try:
-        there = json.loads(files.read_bytes(path))
+        there = json.loads(read_bytes(path))
     except ValueError as cause:
         raise FileFormatError(f"{path}: expected the settings of a run as JSON: {cause}") from cause
     if there != settings:
