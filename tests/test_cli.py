@@ -149,7 +149,7 @@ def test_extract_by_a_network(world: World, tmp_path: Path) -> None:
     assert "no local codes" in failing("extract", world.photos, *model, "--local", tmp_path / "l")
     bad = ["extract", world.photos, "-o", tmp_path / "bad", "--model", "resnet18", "--weights"]
     assert "plain tensors" in failing(*bad, world.run)
-    assert "cannot be read" in failing(*bad, tmp_path / "nowhere.pth")
+    assert "cannot read" in failing(*bad, tmp_path / "nowhere.pth")
     assert "pooling" in failing(*bad, "random", "--pooling", "frob")
     assert "resolution" in failing(*bad, "random", "--resolution", 10**9)
     assert "seed" in failing(*bad, "random", "--seed", 10**30)
@@ -357,7 +357,7 @@ def test_wrong_arguments(
         (["evaluate", "{run}", "-d", "{photos}", "--task", "text"], "text"),
         (["evaluate", "{run}", "{run}", "-d", "{photos}", "--json", "{out}.json"], "expected one run"),
         (["evaluate", "{run}", "-d", "{photos}", "--json", "{out}.txt"], ".json or .pkl"),
-        (["report", "{run}", "-d", "{photos}", "-o", "{photos}"], "cannot be written"),
+        (["report", "{run}", "-d", "{photos}", "-o", "{photos}"], "cannot write"),
         (["store", "create", "{run}", "{run}", "-o", "{out}"], "expected a .npy file"),
         (["store", "import", "{run}", "-o", "{out}"], "HDF5"),
         (["store", "import", "{nowhere}-{idx}.hdf5", "-o", "{out}"], "found none"),
@@ -372,7 +372,7 @@ def test_wrong_arguments(
         (["extract", "{photos}", "--learnt", "{learnt}"], "--output"),
         (["extract", "{photos}", "-o", "{out}"], "--learnt"),
         (["extract", "{photos}", "-o", "{out}", "--local", "{out}", "--learnt", "{learnt}"], "two stores"),
-        (["extract", "{photos}", "-o", "{out}", "--learnt", "{photos}"], "cannot be read"),
+        (["extract", "{photos}", "-o", "{out}", "--learnt", "{photos}"], "cannot read"),
         (["extract", "{photos}", "-o", "{out}", "--learnt", "{run}"], "safetensors"),
         (["extract", "{q}", "-o", "{out}", "--learnt", "{learnt}"], "expected images"),
         (["extract", "{run}", "-o", "{out}", "--learnt", "{learnt}"], "tar"),

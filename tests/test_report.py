@@ -300,10 +300,10 @@ def test_missing_extra_is_named(
 
     real = render.require
 
-    def require(name: str, purpose: str) -> object:
+    def require(name: str, purpose: str, *, extra: str | None = None) -> object:
         if name == module:
             raise errors.MissingExtraError(f"{name} is needed to {purpose}; install it with: pip install ...")
-        return real(name, purpose)
+        return real(name, purpose, extra=extra)
 
     monkeypatch.setattr(render, "require", require)
     with pytest.raises(errors.MissingExtraError, match="report"):
