@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from ilias_fast import cpu
+from tests.command_line import World, make_world
 
 if TYPE_CHECKING:
     from ilias_fast.extract import ClassicalExtractor
@@ -102,3 +103,11 @@ def small(tmp_path: Path, rng: np.random.Generator) -> Path:
             writer.append([f"id{first + row}" for row in range(4)], matrix)
             writer.commit()
     return path
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A tiny dataset and everything the command line makes of it; read-only."""
+    pytest.importorskip("PIL.Image", reason="decoding images needs Pillow (extra: classical)")
+    pytest.importorskip("cv2", reason="classical extraction needs OpenCV (extra: classical)")
+    return make_world(tmp_path_factory.mktemp("world"))

@@ -7,6 +7,7 @@ again, and the later stages, which take seconds, are made anew.
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +18,16 @@ from typing import TYPE_CHECKING, Literal
 
 from ilias_fast import __version__, cpu
 from ilias_fast._doctor import machine
+from ilias_fast._extras import require
+from ilias_fast._files import read_bytes, written
 from ilias_fast.adapt import PcaWhitening, adapt_store, sample_rows
-from ilias_fast.errors import DatasetError, IncompatibleStoreError, ParameterError, StorageError
+from ilias_fast.errors import (
+    DatasetError,
+    FileFormatError,
+    IncompatibleStoreError,
+    ParameterError,
+    StorageError,
+)
 from ilias_fast.evaluate import Evaluation, evaluate
 from ilias_fast.extract import (
     ClassicalExtractor,
@@ -29,7 +38,7 @@ from ilias_fast.extract import (
 )
 from ilias_fast.report import write_report
 from ilias_fast.report.assemble import Judged, matched_pairs, report_data
-from ilias_fast.rerank import LocalScores, ensemble, rerank
+from ilias_fast.rerank import ChamferOptions, LocalScores, SpatialOptions, ensemble, rerank
 from ilias_fast.run import Run
 from ilias_fast.search import search
 from ilias_fast.store import GlobalStore, LocalStore, exists
@@ -44,7 +53,11 @@ __all__ = ["PipelineOptions", "PipelineResult", "run_pipeline"]
 
 Progress = Callable[[str, int, int], object]
 
-_WHITENING_SAMPLE = 20_000
+_WHITENING_SAMPLE = 2000
+
+# A query's weaker keypoints are mostly texture that does not recur, and what is nearest to them is chance:
+# summed up over hundreds of them, it outweighs the object. The local stores keep the strongest first.
+_CHAMFER = ChamferOptions(query_descriptors=200)
 
 
 @dataclass(frozen=True)
@@ -168,13 +181,18 @@ def run_pipeline(
 
     Raises:
         IncompatibleStoreError: `output` holds a run of other images or settings.
+        FileFormatError, CorruptStoreError: A file in `output` is damaged; the message names it.
         ImageError: With `strict`, an image cannot be read.
         DatasetError: No query image, or no database image, can be read.
         MissingExtraError: A library the run needs is not installed.
         StorageError: The operating system refused to write.
     """
     options = options or PipelineOptions()
+    # What the last stage needs should not be missed an hour after the first.
+    for module, purpose in (("cv2", "extract local descriptors"), ("jinja2", "write the report")):
+        require(module, purpose)
     place = _Workplace(Path(output), progress)
+    _check_settings(place.at("settings.json"), options)
     source = dataset.image_source()
     ids = {
         "queries": list(dataset.image_queries),
@@ -207,8 +225,8 @@ def run_pipeline(
     baseline = found[0][2]
     local = [LocalStore.open(place.at("stores", f"{part}-local")) for part in ids]
     with place.stage("rerank"):
-        chamfer = _rerank(place, baseline, local, "chamfer", options)
-        spatial = _rerank(place, baseline, local, "spatial", options)
+        chamfer = _rerank(place, baseline, local, _CHAMFER, options)
+        spatial = _rerank(place, baseline, local, SpatialOptions(), options)
     judge("cs", "Chamfer similarity (CS)", ensemble(baseline, chamfer))
     verified = ensemble(baseline, spatial)
     judge("sp", "Spatial verification (SP)", verified)
@@ -231,6 +249,24 @@ def run_pipeline(
         )
         report = write_report(place.at("report.html"), data, progress=place.watch("report    pictures"))
     return PipelineResult(dataset, place.root, report, tuple(judged), tuple(skipped), dict(place.seconds))
+
+
+def _check_settings(path: Path, options: PipelineOptions) -> None:
+    """Record what the files in the folder depend on; refuse a folder that was made with something else."""
+    settings = {name: getattr(options, name) for name in ("model", "weights", "resolution", "dim", "seed")}
+    if not path.exists():
+        with written(path) as file:
+            file.write(json.dumps(settings, indent=2).encode())
+        return
+    try:
+        there = json.loads(read_bytes(path))
+    except ValueError as cause:
+        raise FileFormatError(f"{path}: expected the settings of a run as JSON: {cause}") from cause
+    if there != settings:
+        raise IncompatibleStoreError(
+            f"{path.parent}: holds a run with other settings ({there}; now {settings}); choose another "
+            f"output folder, or remove this one"
+        )
 
 
 def _extract(
@@ -345,15 +381,17 @@ def _rerank(
     place: _Workplace,
     run: Run,
     local: Sequence[LocalStore],
-    method: Literal["chamfer", "spatial"],
+    how: ChamferOptions | SpatialOptions,
     options: PipelineOptions,
 ) -> LocalScores:
+    method: Literal["chamfer", "spatial"] = "chamfer" if isinstance(how, ChamferOptions) else "spatial"
     return rerank(
         run,
         local[0],
         local[1],
         method=method,
         shortlist=options.shortlist,
+        options=how,
         threads=options.threads,
         progress=place.watch(f"rerank    {method}"),
     )

@@ -137,12 +137,6 @@ def _shifted(progress: Callable[[int], object], start: int) -> Callable[[int], o
     return lambda done: progress(start + done)
 
 
-def _normalised(vectors: NDArray[Any]) -> NDArray[np.float64]:
-    wide = vectors.astype(np.float64)
-    unit: NDArray[np.float64] = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), _TINY)
-    return unit
-
-
 def _expanded(
     queries: NDArray[np.float32], database: _Sequence, neighbours: TopK, alpha: float, mode: Mode
 ) -> NDArray[np.float32]:
@@ -158,13 +152,20 @@ def _expanded(
             weighted = database.adapt(similarities.reshape(-1, 1).astype(np.float32) * vectors)
             terms = weighted.astype(np.float64).reshape(*similarities.shape, -1)
         else:
-            weights = np.maximum(similarities, 0.0) ** alpha
-            terms = (
-                database.adapt(vectors).astype(np.float64).reshape(*similarities.shape, -1)
-                * weights[..., None]
-            )
-        expanded[rows] += terms.sum(axis=1)
-    return _normalised(expanded).astype(np.float32)
+            terms = database.adapt(vectors).astype(np.float64).reshape(*similarities.shape, -1)
+            with np.errstate(over="ignore", invalid="ignore"):  # the norms below tell
+                terms *= (np.maximum(similarities, 0.0) ** alpha)[..., None]
+        with np.errstate(over="ignore", invalid="ignore"):
+            expanded[rows] += terms.sum(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(expanded, axis=1, keepdims=True)
+    if not np.isfinite(norms).all():
+        raise NonFiniteError(
+            f"queries: row {int(np.argmin(np.isfinite(norms)))} exceeds float64 when it is expanded with "
+            f"alpha {alpha} (use a smaller alpha, or descriptors of unit length)"
+        )
+    unit: NDArray[np.float64] = expanded / np.maximum(norms, _TINY)
+    return unit.astype(np.float32)
 
 
 def _checked_stores(database: GlobalStore | Sequence[GlobalStore], force: bool) -> list[GlobalStore]:

@@ -63,7 +63,11 @@ class LinearAdapter(Adapter):
         """
         path = Path(path)
         if path.suffix in (".pth", ".pt"):
-            tensors = {name: value.detach().float().numpy() for name, value in read_checkpoint(path).items()}
+            state = read_checkpoint(path)
+            try:
+                tensors = {name: value.detach().float().numpy() for name, value in state.items()}
+            except (TypeError, RuntimeError) as cause:  # sparse, complex, on another device
+                raise FileFormatError(f"{path}: expected dense tensors of real numbers ({cause})") from cause
         else:
             tensors, _ = read_tensors(path)
         if set(tensors) != {"layer.weight", "layer.bias"}:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from ilias_fast.cli import demo, doctor, evaluate, extract, report, rerank, search, store
-from ilias_fast.cli._console import errors
+from ilias_fast.cli._console import errors, printable
 
 __all__ = ["app", "main"]
+
+# typer brings a click of its own, or uses the package, depending on its version: wrong arguments are known by
+# the base of the one class of them that it exports.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="ilias-fast",
@@ -54,14 +62,50 @@ def _options(
         cpu.threads()
 
 
-def main() -> None:
-    """Run the command line; an expected error is one line on stderr and exit code 1."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit.
+
+    An expected error is one line on stderr. Exit codes: 0 done; 1 an error, or a check that failed; 2 wrong
+    arguments; 130 interrupted (Ctrl-C).
+
+    Args:
+        arguments: The arguments; None for those of the process.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character of a file name is no reason to fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        code = app(args=arguments, standalone_mode=False)
     except errors() as error:
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
-        sys.exit(1)
+        _fail(str(error), 1)
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            sys.exit(2)
+        where = error.ctx.command_path if error.ctx is not None else "ilias-fast"
+        _fail(f"{error.format_message().rstrip('.')} (see {where} --help)", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough; Python would complain again when it flushes at exit.
-        sys.stdout = None
-        sys.exit(0)
+        # The reader (`| head`) has seen enough.
+        _discard_output()
+        code = 0
+    except OSError as error:
+        # The library types its own: this is the output, redirected to a full disk.
+        _discard_output()
+        _fail(f"cannot print: {error.strerror or error}", 1)
+    if code == _INTERRUPTED:
+        _fail("interrupted", _INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.secho(f"error: {printable(message)}", fg=typer.colors.RED, err=True)
+    sys.exit(code)
+
+
+def _discard_output() -> None:
+    """Send what is still to be printed nowhere: Python flushes once more at exit, and would complain."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

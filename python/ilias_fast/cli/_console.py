@@ -24,10 +24,10 @@ from rich.table import Table
 if TYPE_CHECKING:
     from ilias_fast.evaluate import Evaluation
 
-__all__ = ["StageProgress", "errors", "out", "results_table", "stages"]
+__all__ = ["StageProgress", "errors", "out", "plain", "printable", "results_table", "stages"]
 
-out = Console(highlight=False)
-_err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, emoji=False)
+_err = Console(stderr=True, highlight=False, emoji=False)
 
 StageProgress = Callable[[str, int, int], None]
 
@@ -39,12 +39,26 @@ def errors() -> tuple[type[Exception], ...]:
     return (IliasFastError,)
 
 
+def printable(text: str) -> str:
+    """Return text on one line that leaves the terminal alone, whatever a file name or an id holds."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def plain(value: object) -> str:
+    """Return a value as text that can be put into markup: printable, and no markup itself."""
+    return escape(printable(str(value)))
+
+
 @contextmanager
 def stages() -> Iterator[StageProgress]:
     """Show one line a stage: a live bar on a terminal, a line when it is done elsewhere.
 
     Yields:
-        A function `(stage, done, total)`; a stage is finished when done reaches total.
+        A function `(stage, done, total)`; a stage is finished when done reaches total. A total of 0 is not
+        known: the bar only shows that work goes on.
     """
     columns = (
         SpinnerColumn(finished_text="[green]✓"),
@@ -59,11 +73,11 @@ def stages() -> Iterator[StageProgress]:
 
         def update(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = live.add_task(stage, total=total)
+                tasks[stage] = live.add_task(stage, total=total or None)
             task = live.tasks[tasks[stage]]
-            if not _err.is_terminal and done >= total and not task.finished:
+            if not _err.is_terminal and done >= total > 0 and not task.finished:
                 _err.print(f"{stage}: {total}", soft_wrap=True)
-            live.update(tasks[stage], completed=done, total=total)
+            live.update(tasks[stage], completed=done, total=total or None)
 
         yield update
 
@@ -75,16 +89,16 @@ def results_table(rows: Sequence[tuple[str, Evaluation]]) -> Table:
     ]
     tasks = {name for _, name, _ in entries}
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("run" if len(rows) > 1 else "")
+    table.add_column("run" if len(rows) > 1 else "", overflow="fold")
     if len(tasks) > 1 or tasks == {"text"}:
         table.add_column("queries")
     for title in (f"mAP@{rows[0][1].k}", "oracle", "number"):
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", no_wrap=True)
     best = {name: max(scores.map for _, other, scores in entries if other == name) for name in tasks}
     for label, name, scores in entries:
         value = f"{scores.map:.2f}"
         if len(rows) > 1 and scores.map == best[name]:
             value = f"[bold]{value}[/]"
         task = [name] if len(tasks) > 1 or tasks == {"text"} else []
-        table.add_row(escape(label), *task, value, f"{scores.oracle:.2f}", str(len(scores.queries)))
+        table.add_row(plain(label), *task, value, f"{scores.oracle:.2f}", str(len(scores.queries)))
     return table

@@ -7,10 +7,42 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Dataset", "Depth", "Model", "Overwrite", "Strict", "Threads", "Weights"]
+__all__ = [
+    "Dataset",
+    "Depth",
+    "Model",
+    "Overwrite",
+    "RunOutput",
+    "Strict",
+    "Threads",
+    "Weights",
+    "in_a_folder",
+]
+
+
+def in_a_folder(path: Path | None) -> Path | None:
+    """Refuse an output whose folder is missing, before hours are spent on what goes into it."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {path.parent} to write {path.name} to")
+    return path
+
+
+def _run_output(path: Path) -> Path:
+    if path.suffix not in (".json", ".pkl", ".pickle", ".npz"):
+        raise typer.BadParameter(f"expected a file name ending in .json, .pkl or .npz, found {path.name!r}")
+    in_a_folder(path)
+    return path
+
 
 Threads = Annotated[
-    int | None, typer.Option("--threads", "-t", help="Number of threads; all cores if not given.", min=1)
+    int | None,
+    typer.Option("--threads", "-t", help="Number of threads; all cores if not given.", min=1, max=1024),
+]
+RunOutput = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", help="The run: .json or .pkl (official formats), or .npz.", callback=_run_output
+    ),
 ]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Stop at the first unreadable image instead of skipping it.")

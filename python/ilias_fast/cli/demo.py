@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -57,7 +58,9 @@ def demo(
                 threads=threads,
                 progress=lambda done, total: progress("images    generate", done, total),
             )
-        dataset = load_dataset(images)
+            dataset = replace(load_dataset(images), name=f"demo benchmark, seed {seed}")
+        else:
+            dataset = load_dataset(images)
         result = run_pipeline(dataset, output / "run", options=chosen, progress=progress)
     out.print(
         f"\n[bold]{escape(dataset.name)}[/]: {len(dataset.image_queries)} queries, "
@@ -67,5 +70,5 @@ def demo(
     for name, reason in result.skipped:
         out.print(f"[yellow]skipped[/] {escape(name)}: {escape(reason)}", soft_wrap=True)
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in result.seconds.items())
-    out.print(f"seconds: {seconds}")
+    out.print(f"seconds: {seconds}", soft_wrap=True)
     out.print(f"report: {result.report}", soft_wrap=True)

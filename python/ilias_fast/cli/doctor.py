@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 from rich.table import Table
 
-from ilias_fast.cli._console import out
+from ilias_fast.cli._console import out, plain
 
 __all__ = ["doctor"]
 
@@ -26,13 +26,13 @@ def doctor() -> None:
         ("GPU", found.gpu or "none that torch sees"),
     ]
     rows += [
-        (f"\\[{extra}]", version or f"not installed: pip install 'ilias-fast\\[{extra}]'")
+        (f"[{extra}]", version or f"not installed: pip install 'ilias-fast[{extra}]'")
         for extra, version in found.extras.items()
     ]
     for name, value in rows:
-        table.add_row(f"[bold]{name}", value)
+        table.add_row(f"[bold]{plain(name)}", plain(value))
     out.print(table)
     for problem in found.problems:
-        out.print(f"[red]problem:[/] {problem}", soft_wrap=True)
+        out.print(f"[red]problem:[/] {plain(problem)}", soft_wrap=True)
     if found.problems:
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, results_table
+from ilias_fast.cli._console import out, plain, results_table
 
 __all__ = ["evaluate"]
 
@@ -35,15 +35,15 @@ def evaluate(
     json: Annotated[
         Path | None,
         typer.Option(
-            "--json", help="Write everything as JSON (with one run; .pkl for the official result file)."
+            "--json",
+            help="Write everything as JSON (with one run; .pkl for the official result file).",
+            callback=options.in_a_folder,
         ),
     ] = None,
     threads: options.Threads = None,
 ) -> None:
     """Print mAP@k and the oracle of runs, by the ILIAS protocol."""
     import warnings
-
-    from rich.markup import escape
 
     from ilias_fast.datasets import load_dataset
     from ilias_fast.errors import ParameterError
@@ -73,8 +73,8 @@ def evaluate(
                 evaluation.save(json)
     out.print(results_table(rows))
     for warning in told:
-        out.print(f"[yellow]warning:[/] {escape(str(warning.message))}", soft_wrap=True)
+        out.print(f"[yellow]warning:[/] {plain(warning.message)}", soft_wrap=True)
     if per_query:
         for _, evaluation in rows:
             for score in evaluation.per_query():
-                out.print(f"{score.ap:7.2f}  {escape(score.query)}", soft_wrap=True)
+                out.print(f"{score.ap:7.2f}  {plain(score.query)}", soft_wrap=True)

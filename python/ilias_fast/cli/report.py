@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, stages
+from ilias_fast.cli._console import out, plain, stages
 
 __all__ = ["report"]
 
@@ -19,7 +19,9 @@ def report(
         typer.Argument(help="Runs to show, .json, .pkl or .npz; the others are compared with the first."),
     ],
     dataset: options.Dataset,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML page.")] = Path("report.html"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The HTML page.", callback=options.in_a_folder)
+    ] = Path("report.html"),
     k: options.Depth = 1000,
     threads: options.Threads = None,
 ) -> None:
@@ -48,4 +50,4 @@ def report(
             report_data(truth, judged, provenance={"Runs": {path.stem: str(path) for path in runs}}),
             progress=lambda done, total: progress("pictures", done, total),
         )
-    out.print(f"report: {page}", soft_wrap=True)
+    out.print(f"report: {plain(page)}", soft_wrap=True)

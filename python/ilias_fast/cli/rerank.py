@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, stages
+from ilias_fast.cli._console import out, plain, stages
 
 __all__ = ["rerank"]
 
@@ -17,7 +17,7 @@ def rerank(
     run: Annotated[Path, typer.Argument(help="The run to re-rank.", exists=True, dir_okay=False)],
     queries: Annotated[Path, typer.Argument(help="Local descriptors of the queries: a local store.")],
     database: Annotated[Path, typer.Argument(help="Local descriptors of the database: a local store.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The re-ranked run: .json, .pkl or .npz.")],
+    output: options.RunOutput,
     method: Annotated[
         Literal["spatial", "chamfer"], typer.Option("--method", "-m", help="What compares two images.")
     ] = "spatial",
@@ -55,4 +55,4 @@ def rerank(
         )
     after = ensemble(before, local, lam=lam, gamma=gamma)
     after.save(output)
-    out.print(f"{len(after)} queries re-ranked: {output}", soft_wrap=True)
+    out.print(f"{len(after)} queries re-ranked: {plain(output)}", soft_wrap=True)

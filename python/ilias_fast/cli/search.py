@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, stages
+from ilias_fast.cli._console import out, plain, stages
 
 __all__ = ["search"]
 
@@ -24,9 +24,7 @@ def search(
             "(with `{idx}` for 00000, 00001, ...), or .npy."
         ),
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The run: .json or .pkl (official formats), or .npz.")
-    ],
+    output: options.RunOutput,
     k: options.Depth = 1000,
     query_expansion: Annotated[
         int, typer.Option("--query-expansion", "--qe", help="Neighbours of alpha query expansion.", min=0)
@@ -78,4 +76,4 @@ def search(
             progress=lambda done, total: progress("search", done, total),
         )
         run.save(output)
-    out.print(f"{len(run)} queries, {len(run.indices)} results: {output}", soft_wrap=True)
+    out.print(f"{len(run)} queries, {len(run.indices)} results: {plain(output)}", soft_wrap=True)

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, stages
+from ilias_fast.cli._console import out, plain, stages
 
 if TYPE_CHECKING:
     from ilias_fast.store import BinaryStore, GlobalStore, LocalStore
@@ -102,7 +101,7 @@ def export(
             )
     else:
         raise ParameterError(f"--output: expected a name ending in .hdf5 or .npy, found {output.name!r}")
-    out.print(f"{len(store)} rows: {output}", soft_wrap=True)
+    out.print(f"{len(store)} rows: {plain(output)}", soft_wrap=True)
 
 
 @app.command("info")
@@ -123,16 +122,17 @@ def verify(
     from ilias_fast.store import verify as check
 
     with stages() as progress:
+        # A store too damaged to open has no known size; the bar then only shows that work goes on.
         found = check(
             path,
             quick=quick,
             threads=threads,
-            progress=lambda done, total: progress("verify", done >> 20, total >> 20),
+            progress=lambda done, total: progress("verify", done, total),
         )
     for damage in found.damages:
-        out.print(f"[red]damaged[/] {escape(str(damage))}", soft_wrap=True)
+        out.print(f"[red]damaged[/] {plain(damage)}", soft_wrap=True)
     for name in found.leftovers:
-        out.print(f"[yellow]leftover[/] {escape(name)} (remove with: ilias-fast store gc)", soft_wrap=True)
+        out.print(f"[yellow]leftover[/] {plain(name)} (remove with: ilias-fast store gc)", soft_wrap=True)
     out.print(
         f"{found.shards} shards, {found.bytes:,} bytes checked: {'all good' if found.ok else 'DAMAGED'}"
     )
@@ -147,7 +147,7 @@ def gc(path: StorePath) -> None:
 
     removed = collect(path)
     for name in removed:
-        out.print(f"removed {escape(name)}", soft_wrap=True)
+        out.print(f"removed {plain(name)}", soft_wrap=True)
     out.print(f"{len(removed)} files removed")
 
 
@@ -156,6 +156,8 @@ def _card(store: GlobalStore | BinaryStore | LocalStore) -> None:
 
     found = store.info()
     table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     rows = [
         ("path", str(found.path)),
         ("kind", found.kind),
@@ -173,5 +175,5 @@ def _card(store: GlobalStore | BinaryStore | LocalStore) -> None:
     if found.parent is not None:
         rows.append(("derived from", str(found.parent["path"])))
     for name, value in rows:
-        table.add_row(f"[bold]{escape(name)}", escape(value))
+        table.add_row(f"[bold]{plain(name)}", plain(value))
     out.print(table)

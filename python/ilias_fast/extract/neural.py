@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Network", "NeuralExtractor", "default_resolution", "state_fingerprint"]
 
+_LARGEST = 1 << 14  # of a resolution, in pixels: beyond it a single prepared image takes gigabytes
+
 
 @dataclass(frozen=True)
 class Network:
@@ -83,10 +85,12 @@ class NeuralExtractor:
         torch = require("torch", "extract neural descriptors")
         self.network = network
         self.resolution = default_resolution(network.train_size) if resolution is None else resolution
-        if self.resolution < 1 or batch_size < 1:
+        if not 1 <= self.resolution <= _LARGEST:
             raise ParameterError(
-                f"expected resolution and batch_size of at least 1, found {self.resolution} and {batch_size}"
+                f"resolution: expected a whole number from 1 to {_LARGEST}, found {self.resolution}"
             )
+        if batch_size < 1:
+            raise ParameterError(f"batch_size: expected at least 1, found {batch_size}")
         try:
             self.transform = Transform(transform)
         except ValueError:

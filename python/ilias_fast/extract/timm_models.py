@@ -38,15 +38,17 @@ def timm_network(
             executing code).
         pooling: "head" for the model's own pooling, or a pooling of the final features: "cls" (the class
             token), "gap", "gem" or "mac" over the positions, prefix tokens left out.
-        seed: Of random weights.
+        seed: Of random weights, from 0 to 2^63 - 1.
 
     Raises:
-        ParameterError: timm has no such model, the pooling does not exist or does not suit the model, or the
-            pretrained weights cannot be had.
+        ParameterError: timm has no such model, the pooling does not exist or does not suit the model, the
+            seed is out of range, or the pretrained weights cannot be had.
         StorageError: The checkpoint cannot be read.
         FileFormatError: The checkpoint is damaged or does not fit the model.
         MissingExtraError: torch or timm is not installed.
     """
+    if not 0 <= seed < 1 << 63:
+        raise ParameterError(f"seed: expected a whole number from 0 to 2^63 - 1, found {seed!r}")
     timm = require("timm", "build timm models")
     torch = require("torch", "build timm models")
     if not timm.is_model(name):

@@ -26,6 +26,7 @@ _Writer = TypeVar("_Writer", GlobalWriter, LocalWriter)
 
 _PIXEL_BUDGET = 100_000_000  # decoded at the same time, about: 300 MB
 _COMMIT_IMAGES = 2048
+_NAMED = 3  # differing settings that an error names
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,8 @@ def _check(
 ) -> None:
     if global_store is None and local_store is None:
         raise ParameterError("expected global_store or local_store or both, found neither")
+    if global_store is not None and local_store is not None and Path(global_store) == Path(local_store):
+        raise ParameterError(f"expected two stores, found {global_store} for both descriptors")
     if global_store is not None and extractor.global_dim is None:
         raise ParameterError("global_store: this extractor has no global descriptors")
     if local_store is not None and extractor.code_bits is None:
@@ -215,7 +218,8 @@ def _continued(extractor: Extractor, path: Path, writer: _Writer, stack: ExitSta
     now = extractor.provenance()
     differing = [key for key, value in now.items() if key not in there or there[key] != value]
     if differing:
-        listed = "; ".join(f"{key}: {there.get(key)!r} there, {now[key]!r} now" for key in differing)
+        listed = "; ".join(f"{key}: {there.get(key)!r} there, {now[key]!r} now" for key in differing[:_NAMED])
+        listed += f"; and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
         raise IncompatibleStoreError(
             f"{path}: its rows were made with other settings ({listed}); extract with the same settings, "
             f"or into another store"

@@ -98,6 +98,8 @@ def gc(path: StrPath) -> tuple[str, ...]:
         path: The folder.
 
     Raises:
+        NotAStoreError: There is no store.
         StoreLockedError: A writer has the store open; its uncommitted shards are not leftovers.
+        CorruptStoreError, StorageError: The manifest is damaged; the operating system refused.
     """
     return tuple(_core.gc_store(Path(path)))

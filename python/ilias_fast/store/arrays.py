@@ -108,7 +108,13 @@ def read_npy(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.generic]]:
         StorageError: It cannot be read.
     """
     try:
+        with path.open("rb") as file:
+            magic = file.read(len(np.lib.format.MAGIC_PREFIX))
+        if magic != np.lib.format.MAGIC_PREFIX:
+            raise FileFormatError(f"{path}: expected a .npy file, found something else (it starts {magic!r})")
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileFormatError:
+        raise
     except OSError as cause:
         raise storage_error(cause, path, "read") from cause
     except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError) as cause:

@@ -25,12 +25,12 @@ from ilias_fast.errors import (
     IliasFastError,
     IncompatibleStoreError,
     ParameterError,
-    StorageError,
     StoreExistsError,
 )
 from ilias_fast.store._global import GlobalStore, GlobalWriter
 from ilias_fast.store._open import exists
 from ilias_fast.store._selection import is_selected
+from ilias_fast.store._sink import Sink
 
 __all__ = ["escape_id", "export_hdf5", "import_hdf5", "read_hdf5", "unescape_id"]
 
@@ -208,7 +208,11 @@ def export_hdf5(
         raise ParameterError(f"store: expected a global store, found {store!r}")
     if compression not in range(10):
         raise ParameterError(f"compression: expected a gzip level from 0 to 9, found {compression!r}")
-    with replacing(Path(path), overwrite=overwrite) as partial, _writing(Path(path), partial) as file:
+    with (
+        replacing(Path(path), overwrite=overwrite) as partial,
+        Sink(partial) as sink,
+        h5py.File(sink, "w") as file,
+    ):
         text = h5py.string_dtype("ascii" if escape else "utf-8")
         index = file.create_dataset("index", (len(store),), dtype=text)
         compress: dict[str, Any] = (
@@ -223,6 +227,7 @@ def export_hdf5(
             names = store.id_of(rows)
             index[start : start + len(rows)] = [escape_id(name) for name in names] if escape else names
             features[start : start + len(rows)] = store.rows(rows)
+            sink.check()
             if progress is not None:
                 progress(start + len(rows), len(store))
 
@@ -238,7 +243,13 @@ def _expand(source: StrPath | Sequence[StrPath], total: int | None) -> list[Path
         return [Path(template)]
     if total is not None:
         total = _arrays.at_least_one("total", total)
-        return [Path(template.replace("{idx}", f"{index:05d}")) for index in range(total)]
+        files = []
+        for index in range(total):
+            # Asked for one by one: the first that lacks ends the list, however large a number was typed.
+            files.append(Path(template.replace("{idx}", f"{index:05d}")))
+            if not files[-1].exists():
+                break
+        return files
     folder, name = Path(template).parent, Path(template).name
     if "{idx}" not in name:
         raise ParameterError(
@@ -285,17 +296,6 @@ def _reading(file: Path) -> Iterator[Any]:
         raise FileFormatError(
             f"{file}: expected a feature file (HDF5), found damage: {cause} (fetch or write the file again)"
         ) from cause
-
-
-@contextmanager
-def _writing(file: Path, partial: Path) -> Iterator[Any]:
-    h5py = require("h5py", "write HDF5 files")
-    try:
-        with h5py.File(partial, "w") as opened:
-            yield opened
-    except RuntimeError as cause:
-        # The HDF5 library reports a full disk this way when it closes a file.
-        raise StorageError(f"{file}: cannot write: {cause}", None, file) from cause
 
 
 def _datasets(file: Path, opened: Any) -> tuple[Any, Any]:

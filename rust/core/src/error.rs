@@ -107,14 +107,6 @@ pub enum Error {
         /// What the store holds.
         found: String,
     },
-    /// An id is not in the store.
-    #[error("{path}: unknown id {id:?}")]
-    UnknownId {
-        /// The store.
-        path: PathBuf,
-        /// The id that was looked up.
-        id: String,
-    },
     /// An id is given twice, or is already in the store.
     #[error("{path}: id {id:?} is already there (ids are unique; skip it or choose another)")]
     DuplicateId {

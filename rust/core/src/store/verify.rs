@@ -188,6 +188,8 @@ fn leftovers(path: &Path, manifest: &Manifest) -> Result<Vec<String>> {
 /// # Errors
 /// [`Error::Locked`] while a writer has the store open: its uncommitted shards are not leftovers.
 pub fn gc(path: &Path) -> Result<Vec<String>> {
+    // Before the lock, which would leave its file in a folder that is no store.
+    Manifest::read(path)?;
     let _lock = lock(path)?;
     let (manifest, _) = Manifest::read(path)?;
     let names = leftovers(path, &manifest)?;
