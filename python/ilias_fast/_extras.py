@@ -14,11 +14,9 @@ EXTRAS_OF = {
     "cv2": ("classical",),
     "h5py": ("hdf5",),
     "jinja2": ("report",),
-    "open_clip": ("torch",),
     "safetensors": ("torch",),
     "timm": ("torch",),
     "torch": ("torch",),
-    "torchvision": ("torch",),
 }
 """The extras that bring a package, the smallest first."""
 
