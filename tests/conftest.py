@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Two test processes on two cores: BLAS threads beyond that only wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -16,6 +17,9 @@ from hypothesis import HealthCheck, settings
 
 from ilias_fast import cpu
 from tests.command_line import World, make_world
+
+if TYPE_CHECKING:
+    from ilias_fast.extract import ClassicalExtractor
 
 settings.register_profile(
     "default",
@@ -63,6 +67,42 @@ def examples() -> Path:
 def photos() -> Path:
     """Real photographs in the `<instance>/query`, `<instance>/pos`, `distractors/` layout."""
     return _shared("photos")
+
+
+@pytest.fixture(scope="session")
+def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve textured JPEGs of different sizes, `00.jpg` to `11.jpg`. Not to be changed."""
+    pytest.importorskip("PIL.Image", reason="decoding images needs Pillow (extra: classical)")
+    from tests.extract_samples import write_textures
+
+    root = tmp_path_factory.mktemp("textures")
+    write_textures(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def classical(textures: Path) -> ClassicalExtractor:
+    """A small classical extractor fitted to the textures."""
+    pytest.importorskip("cv2", reason="classical extraction needs OpenCV (extra: classical)")
+    from ilias_fast.extract import ClassicalExtractor
+    from ilias_fast.images import FolderSource
+    from tests.extract_samples import SMALL
+
+    return ClassicalExtractor.fit(FolderSource(textures), options=SMALL, threads=2)
+
+
+@pytest.fixture
+def small(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """A global store of two shards of 4 rows each."""
+    from ilias_fast.store import GlobalStore
+
+    path = tmp_path / "small"
+    with GlobalStore.create(path, dim=4, provenance={"model": "m"}) as writer:
+        for first in (0, 4):
+            matrix = rng.standard_normal((4, 4)).astype(np.float16)
+            writer.append([f"id{first + row}" for row in range(4)], matrix)
+            writer.commit()
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -10,17 +10,16 @@ import numpy as np
 import pytest
 
 from ilias_fast._tensors import read_tensors, write_tensors
-from ilias_fast.adapt import Adapter, Itq, LinearAdapter, PcaWhitening, adapt_store, sample_rows
+from ilias_fast.adapt import Adapter, Itq, LinearAdapter, PcaWhitening
 from ilias_fast.errors import (
     DtypeError,
     FileFormatError,
-    IncompatibleStoreError,
     NonFiniteError,
     ParameterError,
     ShapeError,
     StorageError,
 )
-from ilias_fast.store import BinaryStore, GlobalStore
+from tests.adapt_samples import KINDS, fitted
 from tests.oracles import adapt as oracle
 
 # --- PCA whitening ----------------------------------------------------------------------------------------
@@ -239,12 +238,9 @@ def test_bad_layers() -> None:
 # --- all of them ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["pca", "itq", "linear"])
+@pytest.fixture(params=KINDS)
 def adapter(request: pytest.FixtureRequest, rng: np.random.Generator) -> Adapter:
-    train = rng.random((60, 16))
-    if request.param == "pca":
-        return PcaWhitening.fit(train, 6)
-    return Itq.fit(train, 8) if request.param == "itq" else LinearAdapter(train[:5], train[5, :5])
+    return fitted(request.param, rng)
 
 
 def test_saving_keeps_every_answer(adapter: Adapter, tmp_path: Path, rng: np.random.Generator) -> None:
@@ -361,117 +357,3 @@ def test_tensors_round_trip(tmp_path: Path, rng: np.random.Generator) -> None:
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(read[name], tensor)
         assert read[name].dtype == tensor.dtype
-
-
-# --- whole stores -----------------------------------------------------------------------------------------
-
-
-def _store(path: Path, rng: np.random.Generator, counts: tuple[int, ...] = (50, 30, 20)) -> GlobalStore:
-    """A store of one shard a count, 16 dimensions."""
-    first = 0
-    for count in counts:
-        vectors = rng.standard_normal((count, 16)).astype(np.float16)
-        ids = [f"{row}.jpg" for row in range(first, first + count)]
-        provenance = {"extractor": "test"}
-        writer = (
-            GlobalStore.append_to(path) if first else GlobalStore.create(path, dim=16, provenance=provenance)
-        )
-        with writer:
-            writer.append(ids, vectors)
-        first += count
-    return GlobalStore.open(path)
-
-
-def test_a_derived_store_has_the_same_rows_adapted(
-    adapter: Any, tmp_path: Path, rng: np.random.Generator
-) -> None:
-    source = _store(tmp_path / "source", rng)
-    calls: list[tuple[int, int]] = []
-    derived = adapt_store(
-        source, tmp_path / "derived", adapter, progress=lambda done, total: calls.append((done, total))
-    )
-    assert calls[0] == (0, 100)
-    assert calls[-1] == (100, 100)
-    assert list(derived.ids) == list(source.ids)
-    rows = np.arange(100)
-    expected = adapter.apply(source.rows(rows))
-    if isinstance(adapter, Itq):
-        assert isinstance(derived, BinaryStore)
-        np.testing.assert_array_equal(derived.rows(rows), expected)
-    else:
-        np.testing.assert_allclose(derived.rows(rows), expected, atol=1e-3)
-    assert derived.provenance["extractor"] == "test"
-    assert [step["fingerprint"] for step in derived.provenance["adaptation"]] == [adapter.fingerprint]
-    assert derived.parent is not None
-    assert derived.parent["checksum"] == source.checksum
-    assert derived.parent["parameters"]["adapter"] == adapter.kind
-
-
-def test_adaptations_add_up(tmp_path: Path, rng: np.random.Generator) -> None:
-    source = _store(tmp_path / "source", rng)
-    whitening = PcaWhitening.fit(sample_rows(source, 60), 8)
-    once = adapt_store(source, tmp_path / "once", whitening)
-    twice = adapt_store(once, tmp_path / "twice", Itq.fit(sample_rows(once, 60), 8))
-    assert [step["adapter"] for step in twice.provenance["adaptation"]] == ["pca-whitening", "itq"]
-
-
-def test_an_interrupted_derivation_goes_on(
-    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ilias_fast.adapt.deriving._BLOCK_BYTES", 4 * 16 * 7)  # 7 rows a block
-    monkeypatch.setattr("ilias_fast.adapt.deriving._COMMIT_BYTES", 1)
-    source = _store(tmp_path / "source", rng)
-    whitening = PcaWhitening.fit(sample_rows(source, 60), 8)
-    whole = adapt_store(source, tmp_path / "whole", whitening)
-
-    def stop(done: int, total: int) -> None:  # noqa: ARG001
-        if done >= 60:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        adapt_store(source, tmp_path / "d", whitening, progress=stop)
-    assert 60 <= len(GlobalStore.open(tmp_path / "d")) < 100
-    seen: list[int] = []
-    derived = adapt_store(source, tmp_path / "d", whitening, progress=lambda done, _: seen.append(done))
-    assert seen[0] >= 60
-    assert list(derived.ids) == list(whole.ids)
-    np.testing.assert_allclose(derived.rows(np.arange(100)), whole.rows(np.arange(100)), atol=1e-3)
-    # A finished one is opened as it is.
-    before = derived.checksum
-    assert adapt_store(source, tmp_path / "d", whitening).checksum == before
-
-
-def test_stores_that_do_not_fit(tmp_path: Path, rng: np.random.Generator) -> None:
-    source = _store(tmp_path / "source", rng)
-    whitening = PcaWhitening.fit(sample_rows(source, 60), 8)
-    with pytest.raises(IncompatibleStoreError, match=r"dimension 15 .* found 16"):
-        adapt_store(source, tmp_path / "d", PcaWhitening.fit(rng.random((40, 15))))
-    assert not (tmp_path / "d").exists()
-    adapt_store(source, tmp_path / "d", whitening)
-    for other in (PcaWhitening.fit(sample_rows(source, 60), 7), Itq.fit(sample_rows(source, 60), 8)):
-        with pytest.raises(IncompatibleStoreError, match="another path"):
-            adapt_store(source, tmp_path / "d", other)
-    with GlobalStore.append_to(tmp_path / "source") as writer:
-        writer.append(["new"], np.ones((1, 16), np.float16))
-    with pytest.raises(IncompatibleStoreError, match="as it is now"):
-        adapt_store(GlobalStore.open(tmp_path / "source"), tmp_path / "d", whitening)
-
-
-def test_an_empty_store_is_adapted_to_an_empty_one(tmp_path: Path) -> None:
-    with GlobalStore.create(tmp_path / "empty", dim=3) as writer:
-        writer.commit()
-    layer = LinearAdapter(np.ones((2, 3)), np.zeros(2))
-    assert len(adapt_store(GlobalStore.open(tmp_path / "empty"), tmp_path / "d", layer)) == 0
-
-
-def test_samples_are_rows_in_order(tmp_path: Path, rng: np.random.Generator) -> None:
-    source = _store(tmp_path / "source", rng)
-    rows = source.rows(np.arange(100)).astype(np.float32)
-    np.testing.assert_array_equal(sample_rows(source, 1000), rows)
-    sample = sample_rows(source, 10, seed=3)
-    places = [int(np.flatnonzero((rows == row).all(axis=1))[0]) for row in sample]
-    assert places == sorted(places)
-    assert len(set(places)) == 10
-    assert not np.array_equal(sample, sample_rows(source, 10, seed=4))
-    with pytest.raises(ParameterError, match="count"):
-        sample_rows(source, 0)

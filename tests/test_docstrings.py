@@ -108,3 +108,25 @@ def test_every_error_is_raised_somewhere_in_the_docs() -> None:
     said = "\n".join(section(value, "Raises") for value in {**FUNCTIONS, **EXPORTED}.values())
     bases = {"IliasFastError", "InputError", "StoreError"}
     assert [name for name in errors.__all__ if name not in bases and name not in said] == []
+
+
+@pytest.mark.parametrize("path", FUNCTIONS)
+def test_threads_and_progress_are_the_same_everywhere(path: str) -> None:
+    """Last, in this order, by keyword, None for the default; stages know the total, kernels do not."""
+    parameters = inspect.signature(FUNCTIONS[path]).parameters
+    given = [name for name in ("threads", "progress") if name in parameters]
+    if not given:
+        return
+    assert list(parameters)[-len(given) :] == given
+    for name in given:
+        assert parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameters[name].default is None
+    if "progress" in given:
+        described = re.search(r"^progress: (.*(?:\n .*)*)", section(FUNCTIONS[path], "Args"), re.MULTILINE)
+        assert described is not None
+        if path.startswith("ilias_fast.kernels."):
+            assert "the number of database rows finished" in described[1]
+        elif path == "ilias_fast.pipeline.run_pipeline":
+            assert "(stage, done, total)" in described[1]
+        else:
+            assert re.search(r"\(\w+ (done|finished|checked), \w+ in all\)", described[1]), described[1]

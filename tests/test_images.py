@@ -6,8 +6,6 @@ import contextlib
 import io
 import os
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -416,9 +414,3 @@ def test_bad_sizes() -> None:
         pad_to_multiple(image, 0)
     with pytest.raises(ShapeError, match="image"):
         centre_pad(np.zeros(3), 4, 4)
-
-
-def test_importing_images_does_not_import_pillow() -> None:
-    code = "import sys, ilias_fast.images; print(sorted({'PIL', 'cv2', 'torch'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

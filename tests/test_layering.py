@@ -71,7 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """The command line stands above all of them and may import any."""
 
-HEAVY = {*EXTRAS_OF, "faiss", "webdataset"}
+HEAVY = {*EXTRAS_OF, "faiss", "open_clip", "torchvision", "webdataset"}
 TERMINAL = {"rich", "typer"}
 
 
@@ -265,3 +265,23 @@ def test_extras_bring_what_they_are_said_to_bring() -> None:
             wanted = distribution.get(package, package)
             names = [re.split(r"[><=~!\[; ]", line)[0] for line in project["optional-dependencies"][extra]]
             assert wanted in names, (package, extra)
+
+
+def test_importing_everything_loads_nothing_heavy() -> None:
+    """With the optional libraries installed: importing our modules must not import them."""
+    modules = [
+        f"ilias_fast.{'.'.join(path.relative_to(PACKAGE).with_suffix('').parts)}".removesuffix(".__init__")
+        for path in FILES
+        if part_of(path) not in ("cli", "__main__")
+    ]
+    code = (
+        "import importlib, json, sys\n"
+        "for name in json.loads(sys.argv[1]): importlib.import_module(name)\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(modules)], capture_output=True, text=True, check=True
+    )
+    loaded = {name.partition(".")[0] for name in json.loads(done.stdout)}
+    assert {"numpy", "ilias_fast"} <= loaded
+    assert not loaded & (HEAVY | TERMINAL | {"scipy", "sklearn"})

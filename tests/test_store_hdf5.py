@@ -19,19 +19,16 @@ from ilias_fast.errors import (
     IncompatibleStoreError,
     NonFiniteError,
     ParameterError,
-    ShapeError,
     StorageError,
     StoreExistsError,
 )
 from ilias_fast.store import (
-    BinaryStore,
     GlobalStore,
     LocalStore,
     escape_id,
     export_hdf5,
     export_npy,
     import_hdf5,
-    import_npy,
     unescape_id,
 )
 from ilias_fast.store import hdf5 as module
@@ -355,57 +352,6 @@ def test_an_empty_store_is_exported(tmp_path: Path) -> None:
         pass
     export_hdf5(GlobalStore.open(tmp_path / "s"), tmp_path / "f.hdf5")
     assert len(import_hdf5(tmp_path / "f.hdf5", tmp_path / "again")) == 0
-
-
-# --- npy ---
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.uint8])
-def test_npy_round_trip(tmp_path: Path, rng: np.random.Generator, dtype: type) -> None:
-    matrix: NDArray[Any] = (50 * features(rng, 20, dtype=np.float32)).astype(np.int16).astype(dtype)
-    ids = [f"é {row}" for row in range(20)]
-    np.save(tmp_path / "m.npy", matrix)
-    (tmp_path / "ids.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
-    store = import_npy(tmp_path / "m.npy", tmp_path / "ids.txt", tmp_path / "s")
-    assert isinstance(store, BinaryStore if dtype is np.uint8 else GlobalStore)
-    assert np.array_equal(store.rows(range(20)), matrix)
-    assert list(store.ids) == ids
-    export_npy(store, tmp_path / "out.npy", tmp_path / "out.txt")
-    assert np.array_equal(np.load(tmp_path / "out.npy"), matrix)
-    assert (tmp_path / "out.txt").read_bytes() == (tmp_path / "ids.txt").read_bytes()
-    with pytest.raises(StorageError, match="already exists"):
-        export_npy(store, tmp_path / "out.npy", tmp_path / "new.txt")
-    with pytest.raises(StoreExistsError):
-        import_npy(tmp_path / "m.npy", tmp_path / "ids.txt", tmp_path / "s")
-
-
-def test_bad_npy_files(tmp_path: Path, rng: np.random.Generator) -> None:
-    array, ids, out = tmp_path / "m.npy", tmp_path / "ids.txt", tmp_path / "s"
-    ids.write_text("a\nb\nc\n")
-
-    def refuse(error: type[Exception], match: str) -> None:
-        with pytest.raises(error, match=match):
-            import_npy(array, ids, out)
-        assert not out.exists()
-
-    refuse(StorageError, "m.npy")
-    np.save(array, features(rng, 2))
-    refuse(ShapeError, "expected 2 ids")
-    good = array.read_bytes()
-    for length in range(0, len(good) - 1, 3):
-        array.write_bytes(good[:length])
-        refuse(FileFormatError, "m.npy")
-    for bad in (np.ones(3), np.ones((3, 2), np.int64), np.array([["a"]]), np.array([[{}]], dtype=object)):
-        np.save(array, bad, allow_pickle=True)
-        refuse(FileFormatError, "m.npy")
-    np.savez(tmp_path / "m.npz", a=np.ones((3, 2)))
-    (tmp_path / "m.npz").replace(array)
-    refuse(FileFormatError, "m.npy")
-    np.save(array, features(rng, 3))
-    ids.write_bytes(b"\xff\xfe\n\n\n")
-    refuse(FileFormatError, "UTF-8")
-    ids.unlink()
-    refuse(StorageError, "ids.txt")
 
 
 def test_only_global_stores_have_an_official_form(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ were not meant as codes cannot be told from those that were.
 from __future__ import annotations
 
 import operator
-from typing import Any, SupportsIndex
+from numbers import Real
+from typing import Any, SupportsFloat, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +26,7 @@ __all__ = [
     "float16_rows",
     "float32_rows",
     "offsets",
+    "real",
     "threads",
     "vector",
 ]
@@ -82,7 +84,12 @@ def offsets(name: str, value: ArrayLike) -> NDArray[np.int64]:
 
 
 def count(name: str, value: SupportsIndex) -> int:
-    """Return a whole number that fits int64; its range is checked where its meaning is known."""
+    """Return a whole number that fits int64; its range is checked where its meaning is known.
+
+    True and False are no numbers here.
+    """
+    if isinstance(value, bool):
+        raise ParameterError(f"{name}: expected a whole number, found {value!r}")
     try:
         number = operator.index(value)
     except TypeError as cause:
@@ -93,9 +100,7 @@ def count(name: str, value: SupportsIndex) -> int:
 
 
 def at_least(name: str, value: SupportsIndex, least: int) -> int:
-    """Return a whole number that is at least `least`; True and False are none."""
-    if isinstance(value, bool):
-        raise ParameterError(f"{name}: expected a whole number, found {value!r}")
+    """Return a whole number that is at least `least`."""
     number = count(name, value)
     if number < least:
         raise ParameterError(f"{name}: expected at least {least}, found {number}")
@@ -105,6 +110,13 @@ def at_least(name: str, value: SupportsIndex, least: int) -> int:
 def at_least_one(name: str, value: SupportsIndex) -> int:
     """Return a whole number that is at least 1."""
     return at_least(name, value, 1)
+
+
+def real(name: str, value: SupportsFloat) -> float:
+    """Return a real number as a float; its range is checked where its meaning is known."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ParameterError(f"{name}: expected a number, found {value!r}")
+    return float(value)
 
 
 def threads(value: SupportsIndex | None) -> int | None:

@@ -70,7 +70,7 @@ class StorageError(IliasFastError, OSError):
 
     Attributes:
         errno: The error number of the operating system, or None.
-        filename: The file or directory, or None.
+        filename: The file or folder, or None.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class CorruptStoreError(StoreError, ValueError):
 
 
 class NotAStoreError(StoreError, ValueError):
-    """The directory is not a store, or of a schema version this build cannot read."""
+    """The folder is not a store, or of a schema version this build cannot read."""
 
 
 class StoreExistsError(StoreError, FileExistsError):

@@ -191,6 +191,7 @@ def match(query_codes: ArrayLike, database_codes: ArrayLike, *, max_distance: in
         ParameterError: max_distance is negative.
     """
     query = _arrays.codes("query_codes", query_codes, "m, bytes")
+    max_distance = _arrays.count("max_distance", max_distance)
     return Matches(*_core.match_codes(query, _arrays.codes("database_codes", database_codes), max_distance))
 
 
@@ -249,7 +250,7 @@ def verify_spatial(query_xy: ArrayLike, database_xy: ArrayLike, *, threshold: fl
     """
     query = _arrays.float32_rows("query_xy", query_xy, "t, 2")
     database = _arrays.float32_rows("database_xy", database_xy, "t, 2")
-    return Verification(*_core.verify_spatial(query, database, threshold))
+    return Verification(*_core.verify_spatial(query, database, _arrays.real("threshold", threshold)))
 
 
 def average_precision(scores: ArrayLike, relevant: ArrayLike, *, positives: int, k: int) -> float:

@@ -169,7 +169,10 @@ def _expanded(
 
 
 def _checked_stores(database: GlobalStore | Sequence[GlobalStore], force: bool) -> list[GlobalStore]:
-    stores = [database] if isinstance(database, GlobalStore) else list(database)
+    stores = list(database) if isinstance(database, Sequence) else [database]
+    for store in stores:
+        if not isinstance(store, GlobalStore):
+            raise ParameterError(f"database: expected global stores, found {store!r}")
     if not stores:
         raise ParameterError("database: expected at least one store, found none")
     for store in stores[1:]:
@@ -237,6 +240,7 @@ def search(
     threads = _arrays.threads(threads)
     if mode not in ("paper", "official"):
         raise ParameterError(f"mode: expected 'paper' or 'official', found {mode!r}")
+    alpha = _arrays.real("alpha", alpha)
     if not 0 <= alpha < np.inf or (mode == "official" and alpha != 1):
         expected = "1 in official mode" if mode == "official" else "a finite number, at least 0"
         raise ParameterError(f"alpha: expected {expected}, found {alpha}")
@@ -245,6 +249,8 @@ def search(
         check_compatible(queries, stores[0], force=force)
         ids: Sequence[str] = list(queries.ids)
         vectors = queries.rows(np.arange(len(queries), dtype=np.int64)).astype(np.float32)
+    elif not isinstance(queries, Sequence) or len(queries) != 2:
+        raise ParameterError(f"queries: expected a global store or (ids, vectors), found {queries!r}")
     else:
         ids, vectors = list(queries[0]), _arrays.float32_rows("queries", queries[1])
     if len(ids) != len(vectors):

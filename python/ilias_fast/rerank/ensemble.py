@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ilias_fast import _arrays
 from ilias_fast.errors import ParameterError, ShapeError
 from ilias_fast.rerank.options import Weights, default_weights
 from ilias_fast.rerank.shortlist import LocalScores
@@ -19,8 +20,8 @@ __all__ = ["SweepPoint", "ensemble", "sweep"]
 def _weights(local: LocalScores, lam: float | None, gamma: float | None, centre: bool | None) -> Weights:
     default = default_weights(local.method)
     weights = Weights(
-        default.lam if lam is None else float(lam),
-        default.gamma if gamma is None else float(gamma),
+        default.lam if lam is None else _arrays.real("lam", lam),
+        default.gamma if gamma is None else _arrays.real("gamma", gamma),
         default.centre if centre is None else bool(centre),
     )
     if not 0 <= weights.lam <= 1:

@@ -316,6 +316,8 @@ class BaseWriter:
         length = _arrays.at_least_one("dim" if kind == "global" else "bits", length)
         record = parent_record(parent, parameters)
         text = to_json("provenance", {} if provenance is None else provenance)
+        if shard_bytes is not None:
+            shard_bytes = _arrays.at_least_one("shard_bytes", shard_bytes)
         core = _core.StoreWriter.create(
             Path(path), kind, length, list(optional), text, record, overwrite, shard_bytes
         )
@@ -323,6 +325,8 @@ class BaseWriter:
 
     @classmethod
     def _append_to(cls, path: StrPath, kind: str, shard_bytes: int | None) -> Self:
+        if shard_bytes is not None:
+            shard_bytes = _arrays.at_least_one("shard_bytes", shard_bytes)
         core = _core.StoreWriter.append_to(Path(path), shard_bytes)
         found = core.spec()[0]
         if found != kind:

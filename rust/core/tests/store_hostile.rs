@@ -247,3 +247,17 @@ fn right_checksums_over_wrong_tables_are_found_by_verify() {
         assert!(report.damages[0].detail.contains("id_hash"), "{report:?}");
     }
 }
+
+#[test]
+fn only_local_stores_count_descriptors() {
+    for kind in [Kind::Global, Kind::Binary] {
+        let folder = tempfile::tempdir().unwrap();
+        make(folder.path(), kind);
+        let honest = read_manifest(folder.path());
+        let lied = honest.replacen(",\"bytes\":", &format!(",\"descriptors\":{},\"bytes\":", usize::MAX), 1);
+        assert_ne!(lied, honest);
+        fs::write(folder.path().join("manifest.json"), sign(&lied)).unwrap();
+        let message = Store::open(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("expected no descriptors"), "{message}");
+    }
+}

@@ -1,5 +1,5 @@
 //! Bindings of `ilias_fast_core::evaluate`.
-#![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
+#![expect(clippy::needless_pass_by_value, reason = "PyO3 hands over owned arguments")]
 
 use ilias_fast_core::Error;
 use ilias_fast_core::evaluate::{self, Judgements};

@@ -1,6 +1,6 @@
 //! Bindings of `ilias_fast_core::rerank`.
 
-#![allow(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
+#![expect(clippy::needless_pass_by_value, reason = "PyO3 hands over owned arguments")]
 
 use ilias_fast_core::kernels::nearest::{QueryBlock, Scratch};
 use ilias_fast_core::rerank::descriptors::Descriptors;
@@ -202,7 +202,6 @@ impl ImageArrays<'_> {
 }
 
 #[pyfunction]
-#[allow(clippy::type_complexity)]
 fn verify_pair<'py>(
     py: Python<'py>,
     query: ImageArrays<'py>,
@@ -228,7 +227,7 @@ fn truncation((query, database): (Option<usize>, Option<usize>)) -> Truncation {
 }
 
 #[pyfunction]
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments, reason = "the signature Python calls")]
 fn rerank_chamfer<'py>(
     py: Python<'py>,
     queries: &PyStore,
@@ -262,7 +261,7 @@ type SpatialColumns<'py> = (
 
 /// Scores, inliers, tentative correspondences, and six numbers of each model (NaN without one).
 #[pyfunction]
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments, reason = "the signature Python calls")]
 fn rerank_spatial<'py>(
     py: Python<'py>,
     queries: &PyStore,

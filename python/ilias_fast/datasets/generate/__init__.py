@@ -37,7 +37,7 @@ class GeneratedSummary:
     """What a generated benchmark holds.
 
     Attributes:
-        root: Its directory.
+        root: Its folder.
         objects, image_queries, positives, distractors: Counts; there is one text query an object.
         near_duplicates: How many of the distractors nearly duplicate a query object.
         reused: Whether everything was there already.
@@ -64,9 +64,9 @@ def generate(
     images: int | None = None,
     seed: int = 0,
     near_duplicates: float = 0.15,
-    progress: Progress | None = None,
-    threads: int | None = None,
     overwrite: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
 ) -> GeneratedSummary:
     """Generate the demo benchmark in the official ILIAS layout.
 
@@ -76,14 +76,14 @@ def generate(
     kept once all are there.
 
     Args:
-        root: Directory to fill: absent, empty, or holding a benchmark generated before.
+        root: Folder to fill: absent, empty, or holding a benchmark generated before.
         objects: Query objects, 1 to 25,000; 40 unless given, or as many as suit `images`.
         images: Queries, positives and distractors together, 10 to 100,000; 25 an object unless given.
         seed: Another seed is another benchmark.
         near_duplicates: Share of the distractors that nearly duplicate a query object, 0 to 1.
-        progress: Called with (images done, images in all), from the calling thread.
-        threads: Images drawn at the same time; None for all cores.
         overwrite: Replace a benchmark generated before (never anything else).
+        threads: Images drawn at the same time; None for all cores.
+        progress: Called with (images done, images in all), from the calling thread.
 
     Returns:
         The counts.

@@ -44,7 +44,7 @@ def _lines(rows: Iterable[str]) -> bytes:
 
 
 class Layout:
-    """The directory of one benchmark."""
+    """The folder of one benchmark."""
 
     def __init__(self, root: Path, plan: Plan):
         self.root = root
@@ -68,22 +68,22 @@ class Layout:
         write_whole(self.root / _MARKER, text.encode())
 
     def prepare(self, overwrite: bool) -> None:
-        """Make the directory ready to be filled, keeping what an earlier run of these parameters finished.
+        """Make the folder ready to be filled, keeping what an earlier run of these parameters finished.
 
         Raises:
             ParameterError: The path is a file, or holds something else or a benchmark of other parameters.
         """
         root = self.root
         if root.exists() and not root.is_dir():
-            raise ParameterError(f"root: expected a directory to generate into, found a file: {root}")
+            raise ParameterError(f"root: expected a folder to generate into, found a file: {root}")
         root.mkdir(parents=True, exist_ok=True)
         marker = root / _MARKER
         if not marker.exists():
             found = next((entry for entry in root.iterdir() if not is_leftover(entry.name)), None)
             if found is not None:
                 raise ParameterError(
-                    f"root: expected an empty directory or a benchmark generated before, found {found.name} "
-                    f"in {root}; choose another directory (nothing in it was touched)"
+                    f"root: expected an empty folder or a benchmark generated before, found {found.name} "
+                    f"in {root}; choose another folder (nothing in it was touched)"
                 )
             self._mark(complete=False)
             return
@@ -93,7 +93,7 @@ class Layout:
         if not same and not overwrite:
             raise ParameterError(
                 f"root: {root} holds a benchmark of other parameters ({self._difference(there)}); choose "
-                f"another directory, or pass overwrite to replace it"
+                f"another folder, or pass overwrite to replace it"
             )
         complete = self.has_core() and all(map(self.has_shard, range(self.plan.shards)))
         if overwrite or (not complete and there.get("libraries") != wanted["libraries"]):

@@ -78,7 +78,7 @@ impl Points {
 
 /// Weighted sums over correspondences: of `w`, `w x`, `w y`, and so on.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names are the sums")]
 pub struct Moments {
     pub w: f64,
     pub x: f64,

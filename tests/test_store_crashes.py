@@ -1,0 +1,228 @@
+"""Killed and competing writers, full disks: a typed error or a clean continuation."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ilias_fast.errors import (
+    NotAStoreError,
+    StorageError,
+)
+from ilias_fast.store import GlobalStore, verify
+from tests.store_samples import shards_of
+
+HERE = Path(__file__).resolve().parent
+
+
+def test_killed_writers_lose_nothing_that_was_committed(tmp_path: Path) -> None:
+    script = [
+        sys.executable,
+        "-W",
+        "ignore",
+        str(HERE / "kill_store_writer.py"),
+        str(tmp_path / "s"),
+        "40",
+        "20",
+    ]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    rows, _, leftovers, _ = done.stdout.split()
+    assert int(rows) > 0
+    assert int(leftovers) > 0, "no writer was killed in the middle of a commit: the test tests nothing"
+
+
+def test_another_process_cannot_write_at_the_same_time(small: Path) -> None:
+    code = (
+        "import sys; from ilias_fast.store import GlobalStore\n"
+        "from ilias_fast.errors import StoreLockedError\n"
+        "try: GlobalStore.append_to(sys.argv[1])\n"
+        "except StoreLockedError as error: print(error); sys.exit(7)\n"
+    )
+    with GlobalStore.append_to(small):
+        done = subprocess.run([sys.executable, "-c", code, small], capture_output=True, text=True)
+        assert (done.returncode, "another writer" in done.stdout) == (7, True), done.stderr
+    assert subprocess.run([sys.executable, "-c", code, small]).returncode == 0
+
+
+def test_opening_while_another_process_overwrites(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    code = (
+        "import sys, numpy as np; from ilias_fast.store import GlobalStore\n"
+        "for value in range(1, 10**6):\n"
+        "    with GlobalStore.create(sys.argv[1], dim=4, overwrite=True, shard_bytes=100) as writer:\n"
+        "        ids = [f'{value}/{row}' for row in range(20)]\n"
+        "        writer.append(ids, np.full((20, 4), value % 1000, np.float16))\n"
+        "    print(value, flush=True)\n"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE)
+    try:
+        assert other.stdout is not None
+        other.stdout.readline()
+        seen = set()
+        for _ in range(300):
+            store = GlobalStore.open(path)
+            (value,) = {name.split("/")[0] for name in store.ids}
+            assert np.all(store.rows(range(20)) == int(value) % 1000)
+            assert verify(path).ok
+            seen.add(value)
+        assert len(seen) > 1, "nothing was overwritten meanwhile: the test tests nothing"
+    finally:
+        other.kill()
+        other.communicate()
+
+
+def test_a_forked_child_does_not_tidy_up_for_its_parent(small: Path) -> None:
+    code = (
+        "import os, sys, numpy as np; from ilias_fast.store import GlobalStore\n"
+        "writer = GlobalStore.append_to(sys.argv[1], shard_bytes=60)\n"
+        "writer.append([f'new{i}' for i in range(9)], np.ones((9, 4), np.float16))\n"
+        "if os.fork() == 0: writer.close(); os._exit(0)\n"
+        "os.wait(); writer.commit(); writer.close()\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, small], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(GlobalStore.open(small)) == 17
+    assert verify(small).ok
+
+
+# --- disks that refuse ---
+
+
+def test_a_file_size_limit_fails_cleanly_and_commit_can_be_repeated(small: Path) -> None:
+    # EFBIG reaches the same code as ENOSPC, and needs no privileges.
+    code = """
+import errno, resource, sys
+import numpy as np
+from ilias_fast.errors import ParameterError, StorageError
+from ilias_fast.store import GlobalStore, verify
+
+path = sys.argv[1]
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+rows = np.ones((5000, 4), np.float16)
+
+def limited(action):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        action()
+    except StorageError as error:
+        assert error.errno == errno.EFBIG, error
+        assert "shards" in error.filename, error
+    else:
+        sys.exit("no error")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+writer = GlobalStore.append_to(path)
+writer.append([f"a{i}" for i in range(5000)], rows)
+limited(writer.commit)
+assert len(GlobalStore.open(path)) == 8
+assert verify(path).leftovers == ()
+assert writer.commit() == 5008
+writer.close()
+with GlobalStore.append_to(path, shard_bytes=50_000) as writer:
+    limited(lambda: writer.append([f"b{i}" for i in range(5000)], rows))
+    try:
+        writer.commit()
+    except ParameterError as error:
+        assert "last write failed" in str(error)
+    else:
+        sys.exit("a failed writer committed")
+    writer.close()
+assert len(GlobalStore.open(path)) == 5008
+assert verify(path).ok and verify(path).leftovers == ()
+with GlobalStore.append_to(path) as writer:
+    writer.append(["c"], rows[:1])
+assert len(GlobalStore.open(path)) == 5009
+"""
+    done = subprocess.run([sys.executable, "-c", code, small], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@contextmanager
+def tmpfs(path: Path, size: int) -> Iterator[Path]:
+    path.mkdir()
+    mount = shutil.which("mount")
+    if mount is None:
+        pytest.skip("there is no mount command")
+    done = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", f"size={size}", "none", path], capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        pytest.skip(f"cannot mount a tmpfs: {done.stderr.strip()}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+def test_a_full_disk_leaves_the_store_as_it_was(tmp_path: Path, rng: np.random.Generator) -> None:
+    with tmpfs(tmp_path / "disk", 1 << 20) as disk:
+        path = disk / "s"
+        matrix = rng.standard_normal((2000, 64)).astype(np.float16)
+        writer = GlobalStore.create(path, dim=64)
+        writer.append([f"a{row}" for row in range(2000)], matrix)
+        writer.commit()
+        writer.append([f"b{row}" for row in range(10_000)], np.repeat(matrix, 5, axis=0))
+        with pytest.raises(StorageError, match="space") as caught:
+            writer.commit()
+        assert caught.value.errno == 28
+        assert len(GlobalStore.open(path)) == 2000
+        assert verify(path).leftovers == ()
+        subprocess.run(["mount", "-o", "remount,size=16m", disk], check=True)
+        assert writer.commit() == 12_000
+        writer.close()
+        assert np.array_equal(GlobalStore.open(path).rows(range(2000)), matrix)
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        assert len(GlobalStore.open(path)) == 12_000
+        assert verify(path).ok
+        with pytest.raises(StorageError, match="lock"):
+            GlobalStore.append_to(path)
+        with pytest.raises(StorageError):
+            GlobalStore.create(disk / "t", dim=4)
+
+
+def test_no_room_even_for_the_manifest(small: Path) -> None:
+    (small / "manifest.json.partial").mkdir()
+    with GlobalStore.append_to(small) as writer:
+        writer.append(["new"], np.ones((1, 4), np.float16))
+        with pytest.raises(StorageError, match=r"manifest.json: cannot write"):
+            writer.commit()
+        assert len(GlobalStore.open(small)) == 8
+        (small / "manifest.json.partial").rmdir()
+    assert len(GlobalStore.open(small)) == 9
+
+
+def test_a_shard_that_cannot_be_created(small: Path) -> None:
+    moved = small / "shards.moved"
+    with GlobalStore.append_to(small) as writer:
+        (small / "shards").rename(moved)
+        writer.append(["new"], np.ones((1, 4), np.float16))
+        with pytest.raises(StorageError, match="cannot create"):
+            writer.commit()
+        moved.rename(small / "shards")
+        assert writer.commit() == 9
+    assert verify(small).ok
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot create"):
+        GlobalStore.create(tmp_path / "file" / "s", dim=4)
+    with pytest.raises(NotAStoreError):
+        GlobalStore.open(tmp_path / "file" / "s")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind the superuser")
+def test_an_unreadable_shard(small: Path) -> None:
+    shards_of(small)[0].chmod(0)
+    with pytest.raises(StorageError, match="Permission"):
+        GlobalStore.open(small)
