@@ -16,6 +16,7 @@ import pytest
 from ilias_fast.datasets import Dataset, load_dataset, load_ilias, load_photos
 from ilias_fast.datasets.ilias import DistractorIds
 from ilias_fast.errors import DatasetError, ParameterError, StorageError, UnknownIdError
+from tests.test_fuzz import mutated, survives
 
 QUERIES = "b_b_001/query/Q001_00.jpg,0.5\na_a_000/query/Q000_01.jpg,0.6\na_a_000/query/Q000_00.jpg,0.7\n"
 TEXTS = "b_b_001/query/T001.txt\na_a_000/query/T000.txt\n"
@@ -410,3 +411,23 @@ def test_real_photographs(photos: Path) -> None:
     source = dataset.image_source()
     assert len(source.ids()) == 82
     assert source.read("buddha/query/Q000.jpg")[:2] == b"\xff\xd8"
+
+
+def test_damaged_files_are_typed_errors(root: Path, rng: np.random.Generator) -> None:
+    refused = 0
+    for file in sorted(path for path in root.rglob("*") if path.is_file()):
+        good = file.read_bytes()
+        for _ in range(60):
+            file.write_bytes(mutated(good, rng))
+            refused += not survives(lambda: _read_everything(root))
+        file.write_bytes(good)
+    assert refused > 60
+
+
+def _read_everything(root: Path) -> None:
+    dataset = load_dataset(root)
+    list(dataset.distractors)
+    for name in dataset.positives:
+        dataset.boxes(name)
+    for name in dataset.text_queries[:1]:
+        dataset.text(name)
