@@ -183,8 +183,8 @@ def test_a_daemon_thread_does_not_keep_the_process() -> None:
     code = (
         "import threading, numpy as np; from ilias_fast import kernels\n"
         "q, d = np.ones((20000, 64), 'f4'), np.ones((100000, 64), 'f2')\n"
-        "threading.Thread(target=lambda: kernels.topk(q, d, 5), daemon=True).start()\n"
-        "kernels.topk(q[:1], d, 5); print('end')\n"
+        "threading.Thread(target=lambda: kernels.topk(q, d, 5, threads=1), daemon=True).start()\n"
+        "kernels.topk(q[:1], d, 5, threads=2); print('end')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
