@@ -65,8 +65,10 @@ class LinearAdapter(Adapter):
         if path.suffix in (".pth", ".pt"):
             state = read_checkpoint(path)
             try:
+                if any(value.is_complex() for value in state.values()):
+                    raise TypeError("found complex ones")
                 tensors = {name: value.detach().float().numpy() for name, value in state.items()}
-            except (TypeError, RuntimeError) as cause:  # sparse, complex, on another device
+            except (TypeError, RuntimeError) as cause:  # sparse, on another device
                 raise FileFormatError(f"{path}: expected dense tensors of real numbers ({cause})") from cause
         else:
             tensors, _ = read_tensors(path)

@@ -117,7 +117,7 @@ def read_npy(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.generic]]:
         raise
     except OSError as cause:
         raise storage_error(cause, path, "read") from cause
-    except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError) as cause:
+    except Exception as cause:  # damaged headers fail as syntax, token, value and memory errors
         raise FileFormatError(f"{path}: expected a .npy file, found damage: {cause}") from cause
     if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or matrix.shape[1] < 1:
         raise FileFormatError(

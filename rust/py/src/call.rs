@@ -41,9 +41,19 @@ pub fn call<T: Send>(
                 match receiver.recv_timeout(PULSE) {
                     Ok(outcome) => return raised.map_or_else(|| outcome.map_err(to_python), Err),
                     Err(RecvTimeoutError::Timeout) if raised.is_none() => {
-                        if let Err(exception) = Python::attach(report) {
-                            control.interrupt();
-                            raised = Some(exception);
+                        match Python::try_attach(report) {
+                            Some(Ok(())) => {}
+                            Some(Err(exception)) => {
+                                control.interrupt();
+                                raised = Some(exception);
+                            }
+                            // The interpreter ends under a daemon thread, and there is no way back into it.
+                            None => {
+                                control.interrupt();
+                                loop {
+                                    std::thread::park();
+                                }
+                            }
                         }
                     }
                     Err(RecvTimeoutError::Timeout) => {}
