@@ -35,7 +35,9 @@ def check(queries: Any, database: Any, k: int, selected: Any = None) -> None:
     for level, screen, threads in itertools.product(LEVELS, SCREENS, (1, 3)):
         with cpu.pinned(level):
             scores, indices = search(queries, database, k, selected, threads, None, screen)
-            np.testing.assert_array_equal(indices, expected[1], err_msg=f"{level}, {screen}, {threads} threads")
+            np.testing.assert_array_equal(
+                indices, expected[1], err_msg=f"{level}, {screen}, {threads} threads"
+            )
             np.testing.assert_array_equal(scores.view(np.uint32), expected[0].view(np.uint32))
 
 
@@ -129,7 +131,9 @@ def test_adversarial_data(rng: np.random.Generator, kind: str, q: int, scale: fl
     check(queries, database, 50)
 
 
-@pytest.mark.parametrize(("d", "magnitude"), [(1, 0), (63, -20), (64, 100), (65, -6), (128, 2), (200, -44), (1025, 0)])
+@pytest.mark.parametrize(
+    ("d", "magnitude"), [(1, 0), (63, -20), (64, 100), (65, -6), (128, 2), (200, -44), (1025, 0)]
+)
 def test_int8_of_any_length_and_size(rng: np.random.Generator, d: int, magnitude: int) -> None:
     """Whole and partial transforms; queries and rows of the same tiny or huge size; clusters with near ties."""
     n, q = 300, 5

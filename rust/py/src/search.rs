@@ -63,7 +63,8 @@ fn search_vectors<'py, T: Element>(
 ) -> PyResult<Found<'py, f32>> {
     let selected = selected.map(|selected| vector("selected", selected)).transpose()?;
     let database = Database::new(columns, shards, selected).map_err(to_python)?;
-    let found = call(py, threads, progress, |control| search::topk_with(queries, &database, k, screen, control))?;
+    let found =
+        call(py, threads, progress, |control| search::topk_with(queries, &database, k, screen, control))?;
     results(py, queries.rows(), found.k, found.scores, found.indices)
 }
 

@@ -117,7 +117,13 @@ pub struct Quantised {
 
 impl Quantised {
     /// Quantises a rotated, scaled query. `block` is the length of the transform.
-    pub fn new(screened: &Screened, kernels: &Kernels, rotated: &[f32], block: usize, codes: &mut [i8]) -> Self {
+    pub fn new(
+        screened: &Screened,
+        kernels: &Kernels,
+        rotated: &[f32],
+        block: usize,
+        codes: &mut [i8],
+    ) -> Self {
         let scale = f64::from(kernels.quantise(rotated, QUERY_LIMIT, codes).scale);
         // A query of zeros has codes of zeros in any unit.
         let scale = if scale == 0.0 { 1.0 } else { scale };
@@ -155,8 +161,8 @@ impl Quantised {
             return f32::NEG_INFINITY;
         }
         let exact = f64::from(least.next_down()) * power_of_two(-self.screened.exponent);
-        let lowered = (exact - exact.abs() * power_of_two(-21) - self.screened.floor) * self.unit
-            - power_of_two(-140);
+        let lowered =
+            (exact - exact.abs() * power_of_two(-21) - self.screened.floor) * self.unit - power_of_two(-140);
         let rounded = lowered as f32;
         if f64::from(rounded) > lowered { rounded.next_down() } else { rounded }
     }

@@ -1,9 +1,9 @@
 //! The int8 screen, for many queries on much data: four times the products of float32 an instruction.
 //!
 //! Rows and queries are rotated (random signs and a Walsh-Hadamard transform, which spreads large coordinates),
-//! quantised block by block while the database streams by, and multiplied as integers. The canonical scores of
+//! quantised block by block while the database streams by, and multiplied as integers. The int8 scores of
 //! a sample give a threshold that about the best k of a query should exceed; it is trusted during the scan and
-//! proven at the end by k rows that reach it. Rows the bound lets through are looked at again, canonically,
+//! proven at the end by k rows that reach it. Rows the bound lets through are screened again, in float32,
 //! after each round of blocks. A query whose threshold is refuted, or for which too many rows come through,
 //! is returned without candidates and left to the float32 screen.
 
@@ -12,13 +12,14 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::bounds::{Quantised, growth, residual};
-use super::database::Element;
+use super::database::{Element, norm};
 use super::schedule::{Scan, run};
 use super::screen::Problem;
 use super::select::{Candidate, Candidates};
 use crate::control::Control;
 use crate::error::Result;
 use crate::kernels::aligned::Aligned;
+use crate::kernels::dot_f16::FEW;
 use crate::kernels::dot_i8::{DEEPEST, Kernels, Limits, PANEL, Rows, STEP, TILE, Tile};
 use crate::kernels::prefetch::prefetch;
 use crate::level::{self, Level};
@@ -37,7 +38,7 @@ const LEAST_QUERIES: usize = 64;
 const LEAST_ROWS: usize = 1 << 14;
 const LEAST_ROWS_PER_K: usize = 32;
 
-/// A canonical score costs about as much as this many rows in the float32 screen.
+/// Screening a row again costs about as much as this many rows in the float32 screen.
 const ROWS_PER_SCORE: usize = 16;
 
 /// How many candidates ahead the rows are fetched.
@@ -63,6 +64,9 @@ pub struct Planes<'a, T> {
     kernels: &'static Kernels,
     panels: Vec<Aligned<u8>>,
     queries: Vec<Quantised>,
+    /// The float32 queries, padded to `width`.
+    scaled: Aligned,
+    width: usize,
     signs: Vec<f32>,
     /// Length of a transform: the largest power of two that divides the padded length.
     transform: usize,
@@ -120,11 +124,15 @@ impl<'a, T: Element> Planes<'a, T> {
         let transform = 1 << padded.trailing_zeros();
         let signs = signs(padded);
         let (mut rotated, mut codes) = (vec![0.0; padded], vec![0; padded]);
+        let width = problem.database.columns().next_multiple_of(16);
+        let mut scaled = Aligned::zeros(problem.screened.len() * width);
         let mut panels = Vec::new();
         let mut queries = Vec::new();
         for (number, screened) in problem.screened.iter().enumerate() {
             rotated.fill(0.0);
             rotated[..problem.database.columns()].copy_from_slice(problem.scaled(number));
+            scaled.as_mut_slice()[number * width..][..problem.database.columns()]
+                .copy_from_slice(problem.scaled(number));
             kernels.rotate(&mut rotated, &signs, transform);
             queries.push(Quantised::new(screened, kernels, &rotated, transform, &mut codes));
             let lane = number % PANEL;
@@ -132,7 +140,8 @@ impl<'a, T: Element> Planes<'a, T> {
                 panels.push(Aligned::zeros(padded * PANEL));
             }
             let panel: &mut Aligned<u8> = panels.last_mut().expect("just pushed");
-            for (groups, codes) in panel.as_mut_slice().chunks_exact_mut(4 * PANEL).zip(codes.chunks_exact(4)) {
+            for (groups, codes) in panel.as_mut_slice().chunks_exact_mut(4 * PANEL).zip(codes.chunks_exact(4))
+            {
                 for (place, code) in groups[4 * lane..].iter_mut().zip(codes) {
                     *place = code.wrapping_add_unsigned(128).cast_unsigned();
                 }
@@ -143,6 +152,8 @@ impl<'a, T: Element> Planes<'a, T> {
             kernels,
             panels,
             queries,
+            scaled,
+            width,
             signs,
             transform,
             // An odd number of cache lines: rows do not all fall into the same cache set.
@@ -153,7 +164,7 @@ impl<'a, T: Element> Planes<'a, T> {
         }))
     }
 
-    /// Candidates, with their canonical scores, of each query; None where the screen did not do.
+    /// The candidates of each query; None where the screen did not do.
     pub fn search(&mut self, control: &Control) -> Result<Vec<Option<Candidates>>> {
         self.starts = self.sample(control)?;
         let mut found: Vec<Option<Candidates>> =
@@ -191,7 +202,8 @@ impl<'a, T: Element> Planes<'a, T> {
         let wanted = (searched / 12).clamp(SAMPLE.start, SAMPLE.end).min(searched);
         let (stride, mut position, mut sampled) = (searched / wanted.max(1), 0, Vec::new());
         database.runs(0..database.rows(), |first, count, _| {
-            sampled.extend((first..first + count).skip((stride - position % stride) % stride).step_by(stride));
+            sampled
+                .extend((first..first + count).skip((stride - position % stride) % stride).step_by(stride));
             position += count;
         });
         // The number of sampled rows among the best k has about the spread of its root.
@@ -254,6 +266,22 @@ impl<'a, T: Element> Planes<'a, T> {
         block.norms[at] = norm;
         block.rows.push(row);
         Ok(())
+    }
+
+    /// Bounds of a canonical score in float32; where there is no kernel for that, the score.
+    fn screen_again(&self, query: usize, row: usize) -> Candidate {
+        let values = self.problem.database.row(row);
+        let (lower, upper) = if let Some(halves) = T::halves(values) {
+            let width = self.width;
+            let (mut scores, mut squares) = ([[0.0; FEW]], [0.0]);
+            let queries = &self.scaled.as_slice()[query * width..][..width];
+            self.problem.kernels.few(halves, values.len(), queries, width, 1, &mut scores, &mut squares);
+            self.problem.screened[query].bounds(scores[0][0], norm(squares[0], self.growth))
+        } else {
+            let score = self.problem.score(query, row);
+            (score, score)
+        };
+        Candidate { lower, upper, row }
     }
 
     /// Multiplies 12 rows with the queries of a lane.
@@ -381,9 +409,8 @@ impl<T: Element> Scan for Planes<'_, T> {
                 if let Some(&soon) = survivors.get(i + AHEAD) {
                     prefetch(self.problem.database.row(soon));
                 }
-                let score = self.problem.score(query, row);
-                risen |= candidates
-                    .push(Candidate { lower: score, upper: score, row }, |row| self.problem.score(query, row));
+                let candidate = self.screen_again(query, row);
+                risen |= candidates.push(candidate, |row| self.problem.score(query, row));
             }
             survivors.clear();
             if risen {

@@ -42,7 +42,12 @@ pub trait Scan: Sync {
 
 /// Runs `scan` over all chunks on the current thread pool; the lanes of each worker. With `counted`, rows done
 /// are counted on `control`.
-pub fn run<S: Scan>(scan: &S, chunks: &Chunks, counted: bool, control: &Control) -> Result<Vec<Vec<S::Lane>>> {
+pub fn run<S: Scan>(
+    scan: &S,
+    chunks: &Chunks,
+    counted: bool,
+    control: &Control,
+) -> Result<Vec<Vec<S::Lane>>> {
     let threads = rayon::current_num_threads();
     let (lanes, unit) = (scan.lanes(), u64::from(counted));
     if lanes.is_empty() || chunks.is_empty() {
@@ -90,7 +95,13 @@ fn in_step<S: Scan>(
     Ok(vec![lanes])
 }
 
-fn apart<S: Scan>(scan: &S, chunks: &Chunks, workers: usize, unit: u64, control: &Control) -> Result<Vec<Vec<S::Lane>>> {
+fn apart<S: Scan>(
+    scan: &S,
+    chunks: &Chunks,
+    workers: usize,
+    unit: u64,
+    control: &Control,
+) -> Result<Vec<Vec<S::Lane>>> {
     let next = AtomicUsize::new(0);
     (0..workers)
         .into_par_iter()

@@ -52,7 +52,11 @@ impl<'a, T: Element> Problem<'a, T> {
             database: self.database,
             k: self.k,
             scaled: queries.iter().flat_map(|&query| self.scaled(query)).copied().collect(),
-            exact: queries.iter().flat_map(|&query| &self.exact[query * columns..][..columns]).copied().collect(),
+            exact: queries
+                .iter()
+                .flat_map(|&query| &self.exact[query * columns..][..columns])
+                .copied()
+                .collect(),
             screened: queries.iter().map(|&query| self.screened[query].clone()).collect(),
         }
     }

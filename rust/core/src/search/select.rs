@@ -62,10 +62,10 @@ impl Candidates {
         self.threshold = self.threshold.max(threshold);
     }
 
-    /// Whether k rows are not below the threshold, so that dropping all others was right.
+    /// Whether k rows are known to reach the threshold, so that dropping all others was right.
     pub fn complete(&mut self) -> bool {
         self.prune();
-        self.entries.len() >= self.k
+        self.entries.iter().filter(|entry| entry.lower >= self.threshold).count() >= self.k
     }
 
     /// Adds a row; true if the threshold rose. `score` computes the canonical score of a row.

@@ -104,7 +104,11 @@ pub fn topk_with<T: Element>(
 }
 
 /// The candidates of each query by the float32 screen; with `counted`, rows are counted on `control`.
-fn in_float32<T: Element>(problem: &Problem<'_, T>, counted: bool, control: &Control) -> Result<Vec<Candidates>> {
+fn in_float32<T: Element>(
+    problem: &Problem<'_, T>,
+    counted: bool,
+    control: &Control,
+) -> Result<Vec<Candidates>> {
     if let Some(rows) = Rows::new(problem) {
         search(&rows, &problem.database.chunks(rows.chunk()), problem, counted, control)
     } else {
