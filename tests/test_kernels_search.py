@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -23,18 +24,21 @@ from ilias_fast.kernels import HammingTopK, TopK, hamming_topk, topk
 from tests.oracles import search as oracle
 
 LEVELS = cpu.available_levels()
+SCREENS = ("float32", "int8")
 LARGEST_F32 = float(np.finfo(np.float32).max)
 
 
 def check(queries: Any, database: Any, k: int, selected: Any = None) -> None:
-    """Every level, several thread counts: the bits of the oracle."""
+    """Every level, both screens, several thread counts: the bits of the oracle."""
     expected = oracle.topk(queries, database, k, selected)
-    for level in LEVELS:
+    search = _core.topk if database.dtype == np.float16 else _core.topk_float32
+    for level, screen, threads in itertools.product(LEVELS, SCREENS, (1, 3)):
         with cpu.pinned(level):
-            for threads in (1, 3):
-                scores, indices = topk(queries, database, k, selected=selected, threads=threads)
-                np.testing.assert_array_equal(indices, expected[1], err_msg=f"{level}, {threads} threads")
-                np.testing.assert_array_equal(scores.view(np.uint32), expected[0].view(np.uint32))
+            scores, indices = search(queries, database, k, selected, threads, None, screen)
+            np.testing.assert_array_equal(
+                indices, expected[1], err_msg=f"{level}, {screen}, {threads} threads"
+            )
+            np.testing.assert_array_equal(scores.view(np.uint32), expected[0].view(np.uint32))
 
 
 # --- against the oracle, any finite input ---
@@ -127,6 +131,19 @@ def test_adversarial_data(rng: np.random.Generator, kind: str, q: int, scale: fl
     check(queries, database, 50)
 
 
+@pytest.mark.parametrize(
+    ("d", "magnitude"), [(1, 0), (63, -20), (64, 100), (65, -6), (128, 2), (200, -44), (1025, 0)]
+)
+def test_int8_of_any_length_and_size(rng: np.random.Generator, d: int, magnitude: int) -> None:
+    """Whole and partial transforms; queries and rows of the same tiny or huge size; clusters with near ties."""
+    n, q = 300, 5
+    centres = rng.standard_normal((6, d))
+    rows = centres[rng.integers(0, 6, n)] + rng.standard_normal((n, d)) * rng.choice([0, 1e-3, 0.3], (n, 1))
+    queries = (centres[:q] * 2.0**magnitude).astype(np.float32)
+    check(queries, rows.astype(np.float16), 60)
+    check(queries[:2], np.clip(rows * 2.0 ** (magnitude / 2), -1e37, 1e37).astype(np.float32), 60)
+
+
 def test_scores_beyond_float32_tie_at_infinity() -> None:
     database = np.array([[1], [60000], [2], [60000], [-60000]], np.float16)
     queries = np.full((9, 1), LARGEST_F32, np.float32)
@@ -153,29 +170,25 @@ def reference(queries: NDArray[np.float32], database: NDArray[np.float16], k: in
     return TopK(np.take_along_axis(scores, order, axis=1).astype(np.float32), order)
 
 
+@pytest.mark.parametrize("screen", ["auto", *SCREENS])
 @pytest.mark.parametrize("q", [1, 2, 5, 8, 9, 16, 17, 33, 100, 257])
-def test_every_path_agrees(rng: np.random.Generator, q: int, cpu_level: str) -> None:
+def test_every_path_agrees(rng: np.random.Generator, q: int, screen: str, cpu_level: str) -> None:
     n, d, k = (3000, 64, 20) if cpu_level == "scalar" else (20000, 96, 100)
     database = rng.standard_normal((n, d)).astype(np.float16)
     database[rng.integers(0, n, n // 3)] = database[rng.integers(0, n, n // 3)]
     queries = rng.standard_normal((q, d)).astype(np.float32)
     expected = reference(queries, database, k)
     for threads in (1, 2, 5):
-        found = topk(queries, database, k, threads=threads)
-        np.testing.assert_array_equal(found.indices, expected.indices)
-        np.testing.assert_array_equal(found.scores, expected.scores)
+        scores, indices = _core.topk(queries, database, k, None, threads, None, screen)
+        np.testing.assert_array_equal(indices, expected.indices)
+        np.testing.assert_array_equal(scores, expected.scores)
 
 
 def test_float32_rows_of_any_size(rng: np.random.Generator) -> None:
     """The screen refuses rows beyond 2^60 and passes them on unscreened."""
     database = (rng.standard_normal((300, 19)) * 10.0 ** rng.uniform(-44, 37, (300, 1))).astype(np.float32)
     queries = rng.standard_normal((9, 19)).astype(np.float32)
-    expected = oracle.topk(queries, database, 40)
-    for level in LEVELS:
-        with cpu.pinned(level):
-            scores, indices = _core.topk_float32(queries, database, 40, None, 2, None)
-            np.testing.assert_array_equal(indices, expected[1])
-            np.testing.assert_array_equal(scores, expected[0])
+    check(queries, database, 40)
 
 
 def test_selection_keeps_row_numbers(rng: np.random.Generator) -> None:
@@ -189,6 +202,70 @@ def test_selection_keeps_row_numbers(rng: np.random.Generator) -> None:
             assert found.scores.shape == (q, min(30, len(rows)))
             np.testing.assert_array_equal(found.indices, rows[direct.indices])
             np.testing.assert_array_equal(found.scores, direct.scores)
+
+
+# --- the int8 screen where it is chosen, misled and given up ---
+
+
+def large(rng: np.random.Generator, n: int = 40000, d: int = 64) -> NDArray[np.float16]:
+    return rng.standard_normal((n, d)).astype(np.float16)
+
+
+@pytest.mark.parametrize("shift", [0, 1, 5])
+def test_a_sample_that_misleads_is_refuted(rng: np.random.Generator, shift: int) -> None:
+    """The sampled rows (every 12th) are far better than all others, or all worse."""
+    database, k = large(rng), 1000
+    queries = np.abs(rng.standard_normal((70, 64))).astype(np.float32)
+    database[shift::12] += np.float16(1.5)
+    expected = reference(queries, database, k)
+    for level in LEVELS[1:] or LEVELS:
+        with cpu.pinned(level):
+            found = topk(queries, database, k)
+            np.testing.assert_array_equal(found.indices, expected.indices)
+            np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+@pytest.mark.parametrize("kind", ["equal", "two values", "one coordinate", "orthogonal"])
+def test_data_the_int8_screen_is_useless_for(rng: np.random.Generator, kind: str) -> None:
+    database, k = large(rng), 200
+    queries = rng.standard_normal((64, 64)).astype(np.float32)
+    match kind:
+        case "equal":
+            database[:] = database[0]
+        case "two values":
+            database[:] = database[rng.integers(0, 2, len(database))]
+        case "one coordinate":
+            database[:, 7] = 60000
+        case _:
+            database[:, :32], queries[:, 32:] = 0, 0
+    expected = reference(queries, database, k)
+    for screen in ("auto", "int8"):
+        scores, indices = _core.topk(queries, database, k, None, None, None, screen)
+        if kind == "one coordinate":  # float64 rounds these sums: compare with the other screen
+            scores_32, indices_32 = _core.topk(queries, database, k, None, None, None, "float32")
+            np.testing.assert_array_equal(indices, indices_32)
+            np.testing.assert_array_equal(scores, scores_32)
+        else:
+            np.testing.assert_array_equal(indices, expected.indices)
+            np.testing.assert_array_equal(scores, expected.scores)
+
+
+def test_the_screens_agree_on_much_data(rng: np.random.Generator) -> None:
+    """Selected rows, float32 rows, many shards' worth of blocks: same bits."""
+    centres = rng.standard_normal((50, 200))
+    rows = centres[rng.integers(0, 50, 30000)] + 0.5 * rng.standard_normal((30000, 200))
+    rows *= 10.0 ** rng.uniform(-2, 2, (30000, 1))
+    queries = (centres[rng.integers(0, 50, 130)] + 0.5 * rng.standard_normal((130, 200))).astype(np.float32)
+    for selected in (None, rng.random(30000) < 0.7):
+        for search, dtype in ((_core.topk, np.float16), (_core.topk_float32, np.float32)):
+            found = [
+                search(queries, rows.astype(dtype), 100, selected, threads, None, screen)  # type: ignore[operator]
+                for threads in (1, 2)
+                for screen in ("auto", *SCREENS)
+            ]
+            for scores, indices in found[1:]:
+                np.testing.assert_array_equal(indices, found[0][1])
+                np.testing.assert_array_equal(scores, found[0][0])
 
 
 # --- Hamming ---
@@ -273,6 +350,8 @@ def test_non_finite_rows_are_named(rng: np.random.Generator, q: int, bad: float)
 def test_wrong_arguments() -> None:
     queries, database = np.ones((2, 3), np.float32), np.ones((5, 3), np.float16)
     codes = np.ones((5, 3), np.uint8)
+    with pytest.raises(ParameterError, match="screen: expected auto, float32 or int8"):
+        _core.topk(queries, database, 1, None, None, None, "int4")
     for k in (0, -1, 1.5, 2**70):
         with pytest.raises(ParameterError, match="k: expected"):
             topk(queries, database, k)  # type: ignore[arg-type]

@@ -146,6 +146,7 @@ def topk(
     selected: NDArray[np.bool_] | None,
     threads: int | None,
     progress: Callable[[int], object] | None,
+    screen: str = "auto",
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
 def topk_float32(
     queries: NDArray[np.float32],
@@ -154,6 +155,7 @@ def topk_float32(
     selected: NDArray[np.bool_] | None,
     threads: int | None,
     progress: Callable[[int], object] | None,
+    screen: str = "auto",
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
 def topk_store(
     queries: NDArray[np.float32],

@@ -3,7 +3,7 @@
 use half::f16;
 use ilias_fast_core::Result;
 use ilias_fast_core::search::database::Element;
-use ilias_fast_core::search::{self, Database, Matrix};
+use ilias_fast_core::search::{self, Database, Matrix, Screen};
 use numpy::{
     Element as NumpyElement, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
     PyUntypedArrayMethods,
@@ -56,20 +56,22 @@ fn search_vectors<'py, T: Element>(
     columns: usize,
     shards: Vec<Matrix<'_, T>>,
     k: usize,
+    screen: Screen,
     selected: Option<&PyReadonlyArray1<'_, bool>>,
     threads: Option<usize>,
     progress: Option<&Py<PyAny>>,
 ) -> PyResult<Found<'py, f32>> {
     let selected = selected.map(|selected| vector("selected", selected)).transpose()?;
     let database = Database::new(columns, shards, selected).map_err(to_python)?;
-    let found = call(py, threads, progress, |control| search::topk(queries, &database, k, control))?;
+    let found =
+        call(py, threads, progress, |control| search::topk_with(queries, &database, k, screen, control))?;
     results(py, queries.rows(), found.k, found.scores, found.indices)
 }
 
-/// Exact top-k of float16 rows.
+/// Exact top-k of float16 rows. `screen` is for tests and benchmarks.
 #[pyfunction]
-#[pyo3(signature = (queries, database, k, selected, threads, progress))]
-#[expect(clippy::needless_pass_by_value, reason = "the signature Python calls")]
+#[pyo3(signature = (queries, database, k, selected, threads, progress, screen = "auto"))]
+#[expect(clippy::needless_pass_by_value, clippy::too_many_arguments, reason = "the signature Python calls")]
 fn topk<'py>(
     py: Python<'py>,
     queries: PyReadonlyArray2<'py, f32>,
@@ -78,6 +80,7 @@ fn topk<'py>(
     selected: Option<PyReadonlyArray1<'py, bool>>,
     threads: Option<usize>,
     progress: Option<Py<PyAny>>,
+    screen: &str,
 ) -> PyResult<Found<'py, f32>> {
     let (queries, database) = (rows("queries", &queries)?, rows("database", &database)?);
     search_vectors(
@@ -86,16 +89,17 @@ fn topk<'py>(
         database.columns(),
         vec![database],
         k,
+        Screen::from_name(screen).map_err(to_python)?,
         selected.as_ref(),
         threads,
         progress.as_ref(),
     )
 }
 
-/// Exact top-k of float32 rows (adapted descriptors, which are not rounded to float16).
+/// Exact top-k of float32 rows (adapted descriptors, which are not rounded to float16). `screen` is for tests and benchmarks.
 #[pyfunction]
-#[pyo3(signature = (queries, database, k, selected, threads, progress))]
-#[expect(clippy::needless_pass_by_value, reason = "the signature Python calls")]
+#[pyo3(signature = (queries, database, k, selected, threads, progress, screen = "auto"))]
+#[expect(clippy::needless_pass_by_value, clippy::too_many_arguments, reason = "the signature Python calls")]
 fn topk_float32<'py>(
     py: Python<'py>,
     queries: PyReadonlyArray2<'py, f32>,
@@ -104,6 +108,7 @@ fn topk_float32<'py>(
     selected: Option<PyReadonlyArray1<'py, bool>>,
     threads: Option<usize>,
     progress: Option<Py<PyAny>>,
+    screen: &str,
 ) -> PyResult<Found<'py, f32>> {
     let (queries, database) = (rows("queries", &queries)?, rows("database", &database)?);
     search_vectors(
@@ -112,6 +117,7 @@ fn topk_float32<'py>(
         database.columns(),
         vec![database],
         k,
+        Screen::from_name(screen).map_err(to_python)?,
         selected.as_ref(),
         threads,
         progress.as_ref(),
@@ -139,6 +145,7 @@ fn topk_store<'py>(
         store.dim(),
         shards,
         k,
+        Screen::Auto,
         selected.as_ref(),
         threads,
         progress.as_ref(),

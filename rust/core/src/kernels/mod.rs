@@ -7,6 +7,7 @@
 pub mod aligned;
 pub mod consensus;
 pub mod dot_f16;
+pub mod dot_i8;
 pub mod hamming;
 pub mod nearest;
 pub mod prefetch;

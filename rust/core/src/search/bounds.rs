@@ -1,6 +1,7 @@
-//! What the float32 screen proves about a canonical score. The proofs are in docs/numerics.md.
+//! What the screens prove about a canonical score. The proofs are in docs/numerics.md.
 
 use crate::error::{Error, Result};
+use crate::kernels::dot_i8::{Kernels, QUERY_LIMIT};
 
 /// Unit roundoff of float32.
 const U: f64 = 1.0 / 16_777_216.0;
@@ -84,6 +85,11 @@ impl Screened {
         if f64::from(rounded) > lowered { rounded.next_down() } else { rounded }
     }
 
+    /// Whether the screen can tell anything about rows of this length.
+    pub const fn certified(&self) -> bool {
+        self.certified
+    }
+
     /// Bounds of the canonical score of a row with the given screened score and norm bound.
     pub fn bounds(&self, score: f32, norm: f32) -> (f32, f32) {
         if !self.certified || norm == f32::INFINITY {
@@ -93,4 +99,87 @@ impl Screened {
         let unit = power_of_two(self.exponent);
         (((f64::from(score) - error) * unit) as f32, ((f64::from(score) + error) * unit) as f32)
     }
+}
+
+/// A query as the int8 screen sees it: rotated and quantised.
+///
+/// Its unit is such that the screened score of a row is the row's scale times the product of the codes.
+#[derive(Debug, Clone)]
+pub struct Quantised {
+    screened: Screened,
+    /// Int8 units are this many times screen units.
+    unit: f64,
+    /// Error per unit of the norm of a row's residual.
+    residual: f64,
+    /// Error per unit of a row's norm.
+    norm: f64,
+}
+
+impl Quantised {
+    /// Quantises a rotated, scaled query. `block` is the length of the transform.
+    pub fn new(
+        screened: &Screened,
+        kernels: &Kernels,
+        rotated: &[f32],
+        block: usize,
+        codes: &mut [i8],
+    ) -> Self {
+        let scale = f64::from(kernels.quantise(rotated, QUERY_LIMIT, codes).scale);
+        // A query of zeros has codes of zeros in any unit.
+        let scale = if scale == 0.0 { 1.0 } else { scale };
+        let slack = 1.0 + power_of_two(-20);
+        let (mut codes_square, mut rest_square, mut square) = (0.0, 0.0, 0.0);
+        for (&value, &code) in rotated.iter().zip(codes.iter()) {
+            let (value, code) = (f64::from(value), f64::from(code));
+            codes_square += code * code;
+            rest_square += (value - scale * code) * (value - scale * code);
+            square += value * value;
+        }
+        let root = (block as f64).sqrt() * slack;
+        let rounding = rotation(block);
+        let residual = codes_square.sqrt() * slack;
+        // The rounding of the query's rotation, relative to the exact norm, which is close to that computed.
+        let rest = (rest_square.sqrt() + rounding * square.sqrt() * (1.0 + 2.0 * rounding)) * slack;
+        let norm = root * (rest / scale + rounding * residual + 4.0 * U * residual) * slack;
+        Self { screened: screened.clone(), unit: block as f64 / scale, residual, norm }
+    }
+
+    /// Error per unit of residual norm, rounded up, and positive, so that times infinity it is infinite.
+    pub fn residual(&self) -> f32 {
+        ((self.residual * (1.0 + power_of_two(-20))) as f32).next_up().max(f32::MIN_POSITIVE)
+    }
+
+    /// Error per unit of row norm, rounded up, and positive.
+    pub fn norm(&self) -> f32 {
+        ((self.norm * (1.0 + power_of_two(-20))) as f32).next_up().max(f32::MIN_POSITIVE)
+    }
+
+    /// The threshold for [`crate::kernels::dot_i8::Limits`] that lets every row through whose canonical score
+    /// could be at least `least`.
+    pub fn limit(&self, least: f32) -> f32 {
+        if least == f32::NEG_INFINITY {
+            return f32::NEG_INFINITY;
+        }
+        let exact = f64::from(least.next_down()) * power_of_two(-self.screened.exponent);
+        let lowered =
+            (exact - exact.abs() * power_of_two(-21) - self.screened.floor) * self.unit - power_of_two(-140);
+        let rounded = lowered as f32;
+        if f64::from(rounded) > lowered { rounded.next_down() } else { rounded }
+    }
+
+    /// The estimate of a canonical score from a screened one; a guess, nothing is promised.
+    pub fn estimate(&self, score: f32) -> f32 {
+        (f64::from(score) / self.unit * power_of_two(self.screened.exponent)) as f32
+    }
+}
+
+/// Error of the computed transform of `block` values relative to the norm of the exact one.
+fn rotation(block: usize) -> f64 {
+    2.0 * f64::from(block.ilog2()) * U
+}
+
+/// A bound of the norm of a row's residual from its squared norm in float32.
+pub fn residual(square: f32, columns: usize) -> f32 {
+    let exact = f64::from(square) * growth(columns) + columns as f64 * power_of_two(-126);
+    (exact.sqrt() as f32).next_up()
 }

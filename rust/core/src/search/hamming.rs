@@ -62,7 +62,7 @@ pub fn hamming_topk(
         queries: (0..queries.rows()).map(|query| to_words(queries.row(query)).collect()).collect(),
     };
     let mut merged: Vec<Vec<(u32, usize)>> = vec![Vec::new(); queries.rows()];
-    for group in run(&scan, &database.chunks(scan.chunk()), control)?.into_iter().flatten() {
+    for group in run(&scan, &database.chunks(scan.chunk()), true, control)?.into_iter().flatten() {
         for (query, nearest) in group.queries.zip(group.nearest) {
             merged[query].extend(nearest.entries);
         }

@@ -34,19 +34,29 @@ pub trait Scan: Sync {
     fn prepare(&self, rows: Range<usize>, block: &mut Self::Block) -> Result<()>;
     /// Runs one group of queries over a block.
     fn scan(&self, block: &Self::Block, lane: &mut Self::Lane) -> Result<()>;
+    /// Looks closer at what the last blocks left in a lane, after all lanes have been scanned.
+    fn refine(&self, _lane: &mut Self::Lane) -> Result<()> {
+        Ok(())
+    }
 }
 
-/// Runs `scan` over all chunks on the current thread pool; the lanes of each worker.
-pub fn run<S: Scan>(scan: &S, chunks: &Chunks, control: &Control) -> Result<Vec<Vec<S::Lane>>> {
+/// Runs `scan` over all chunks on the current thread pool; the lanes of each worker. With `counted`, rows done
+/// are counted on `control`.
+pub fn run<S: Scan>(
+    scan: &S,
+    chunks: &Chunks,
+    counted: bool,
+    control: &Control,
+) -> Result<Vec<Vec<S::Lane>>> {
     let threads = rayon::current_num_threads();
-    let lanes = scan.lanes();
+    let (lanes, unit) = (scan.lanes(), u64::from(counted));
     if lanes.is_empty() || chunks.is_empty() {
         return Ok(vec![lanes]);
     }
     if lanes.len() >= 2 * threads || scan.lane_bytes().saturating_mul(threads) > MOST_BYTES {
-        in_step(scan, lanes, chunks, threads, control)
+        in_step(scan, lanes, chunks, threads, unit, control)
     } else {
-        apart(scan, chunks, threads.min(chunks.len()), control)
+        apart(scan, chunks, threads.min(chunks.len()), unit, control)
     }
 }
 
@@ -55,6 +65,7 @@ fn in_step<S: Scan>(
     mut lanes: Vec<S::Lane>,
     chunks: &Chunks,
     threads: usize,
+    unit: u64,
     control: &Control,
 ) -> Result<Vec<Vec<S::Lane>>> {
     let mut blocks: Vec<S::Block> = (0..threads.min(chunks.len())).map(|_| scan.block()).collect();
@@ -74,13 +85,23 @@ fn in_step<S: Scan>(
                 scan.scan(block, lane)
             })
         })?;
-        control.advance((chunks.get(first + count - 1).end - chunks.get(first).start) as u64)?;
+        lanes.par_iter_mut().with_max_len(1).try_for_each(|lane| {
+            control.advance(0)?;
+            scan.refine(lane)
+        })?;
+        control.advance(unit * (chunks.get(first + count - 1).end - chunks.get(first).start) as u64)?;
         first += count;
     }
     Ok(vec![lanes])
 }
 
-fn apart<S: Scan>(scan: &S, chunks: &Chunks, workers: usize, control: &Control) -> Result<Vec<Vec<S::Lane>>> {
+fn apart<S: Scan>(
+    scan: &S,
+    chunks: &Chunks,
+    workers: usize,
+    unit: u64,
+    control: &Control,
+) -> Result<Vec<Vec<S::Lane>>> {
     let next = AtomicUsize::new(0);
     (0..workers)
         .into_par_iter()
@@ -98,7 +119,11 @@ fn apart<S: Scan>(scan: &S, chunks: &Chunks, workers: usize, control: &Control) 
                     scan.scan(&block, lane)?;
                     control.advance(0)?;
                 }
-                control.advance(rows.len() as u64)?;
+                for lane in &mut lanes {
+                    scan.refine(lane)?;
+                    control.advance(0)?;
+                }
+                control.advance(unit * rows.len() as u64)?;
             }
         })
         .collect()

@@ -28,7 +28,7 @@ pub struct Problem<'a, T> {
     pub(super) k: usize,
     scaled: Vec<f32>,
     exact: Vec<f64>,
-    screened: Vec<Screened>,
+    pub(super) screened: Vec<Screened>,
 }
 
 impl<'a, T: Element> Problem<'a, T> {
@@ -44,17 +44,34 @@ impl<'a, T: Element> Problem<'a, T> {
         Ok(Self { kernels: Kernels::active()?, database, k, scaled, exact, screened })
     }
 
+    /// The same problem for some of the queries.
+    pub fn subset(&self, queries: &[usize]) -> Self {
+        let columns = self.database.columns();
+        Self {
+            kernels: self.kernels,
+            database: self.database,
+            k: self.k,
+            scaled: queries.iter().flat_map(|&query| self.scaled(query)).copied().collect(),
+            exact: queries
+                .iter()
+                .flat_map(|&query| &self.exact[query * columns..][..columns])
+                .copied()
+                .collect(),
+            screened: queries.iter().map(|&query| self.screened[query].clone()).collect(),
+        }
+    }
+
     /// The canonical score of a query and a row.
     pub fn score(&self, query: usize, row: usize) -> f32 {
         let columns = self.database.columns();
         exact::score(self.kernels, self.database.row(row), &self.exact[query * columns..][..columns])
     }
 
-    fn scaled(&self, query: usize) -> &[f32] {
+    pub(super) fn scaled(&self, query: usize) -> &[f32] {
         &self.scaled[query * self.database.columns()..][..self.database.columns()]
     }
 
-    fn non_finite(&self, row: usize) -> Error {
+    pub(super) fn non_finite(&self, row: usize) -> Error {
         let values = self.database.row(row);
         let column = values.iter().position(|value| !value.to_f64().is_finite()).unwrap_or(0);
         Error::NonFinite { what: "database".into(), row, column, value: values[column].to_f64() as f32 }
@@ -90,7 +107,7 @@ impl<'a, T: Element> Problem<'a, T> {
         }
     }
 
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.screened.len() * Candidates::capacity(self.k) * size_of::<Candidate>()
     }
 

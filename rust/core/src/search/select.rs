@@ -57,6 +57,17 @@ impl Candidates {
         self.threshold
     }
 
+    /// Drops all rows below `threshold` on trust; see [`Self::complete`].
+    pub fn assume(&mut self, threshold: f32) {
+        self.threshold = self.threshold.max(threshold);
+    }
+
+    /// Whether k rows are known to reach the threshold, so that dropping all others was right.
+    pub fn complete(&mut self) -> bool {
+        self.prune();
+        self.entries.iter().filter(|entry| entry.lower >= self.threshold).count() >= self.k
+    }
+
     /// Adds a row; true if the threshold rose. `score` computes the canonical score of a row.
     pub fn push(&mut self, candidate: Candidate, score: impl FnMut(usize) -> f32) -> bool {
         if candidate.upper < self.threshold {

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::database::{Chunks, Database, Element, Matrix};
+use super::int8::Planes;
 use super::schedule::{Scan, run};
 use super::screen::{Lane, Panels, Problem, Rows};
 use super::select::{Candidate, Candidates};
@@ -24,6 +25,30 @@ pub struct TopK {
     pub indices: Vec<i64>,
 }
 
+/// How rows are told apart before their canonical scores are computed. The answer does not depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Screen {
+    /// By the sizes of the problem.
+    #[default]
+    Auto,
+    /// Always in float32.
+    Float32,
+    /// In int8, whatever the sizes, and without giving up.
+    Int8,
+}
+
+impl Screen {
+    /// The screen called "auto", "float32" or "int8".
+    pub fn from_name(name: &str) -> Result<Self> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "float32" => Ok(Self::Float32),
+            "int8" => Ok(Self::Int8),
+            _ => Err(Error::parameter("screen", "auto, float32 or int8", format!("{name:?}"))),
+        }
+    }
+}
+
 /// The `k` rows with the largest inner product for each query, by (canonical score descending, row ascending).
 ///
 /// The canonical score is the exact real inner product rounded to float64 and then to float32 (`exact`); it
@@ -39,6 +64,17 @@ pub fn topk<T: Element>(
     k: usize,
     control: &Control,
 ) -> Result<TopK> {
+    topk_with(queries, database, k, Screen::Auto, control)
+}
+
+/// [`topk`] with a choice of the screen, for tests and benchmarks.
+pub fn topk_with<T: Element>(
+    queries: Matrix<'_, f32>,
+    database: &Database<'_, T>,
+    k: usize,
+    screen: Screen,
+    control: &Control,
+) -> Result<TopK> {
     if k == 0 {
         return Err(Error::parameter("k", "at least 1", k));
     }
@@ -51,11 +87,14 @@ pub fn topk<T: Element>(
     if k == 0 || queries.rows() == 0 {
         return Ok(TopK { k, ..TopK::default() });
     }
-    let found = if let Some(rows) = Rows::new(&problem) {
-        search(&rows, &database.chunks(rows.chunk()), queries.rows(), k, control)
-    } else {
-        let panels = Panels::new(&problem);
-        search(&panels, &database.chunks(panels.chunk()), queries.rows(), k, control)
+    let planes = match screen {
+        Screen::Auto => Planes::pays(&problem).then(|| Planes::new(&problem, true)).transpose()?.flatten(),
+        Screen::Float32 => None,
+        Screen::Int8 => Planes::new(&problem, false)?,
+    };
+    let found = match planes {
+        Some(mut planes) => in_int8(&problem, &mut planes, control),
+        None => in_float32(&problem, true, control),
     };
     let candidates = found.map_err(|error| match error {
         Error::NonFinite { .. } => problem.first_non_finite().unwrap_or(error),
@@ -64,16 +103,47 @@ pub fn topk<T: Element>(
     settle(&problem, candidates, control)
 }
 
-/// The candidates of each query after a pass over the database.
-fn search<S: Scan<Lane = Lane>>(
-    scan: &S,
-    chunks: &Chunks,
-    queries: usize,
-    k: usize,
+/// The candidates of each query by the float32 screen; with `counted`, rows are counted on `control`.
+fn in_float32<T: Element>(
+    problem: &Problem<'_, T>,
+    counted: bool,
     control: &Control,
 ) -> Result<Vec<Candidates>> {
-    let mut merged: Vec<Candidates> = (0..queries).map(|_| Candidates::new(k)).collect();
-    for lane in run(scan, chunks, control)?.into_iter().flatten() {
+    if let Some(rows) = Rows::new(problem) {
+        search(&rows, &problem.database.chunks(rows.chunk()), problem, counted, control)
+    } else {
+        let panels = Panels::new(problem);
+        search(&panels, &problem.database.chunks(panels.chunk()), problem, counted, control)
+    }
+}
+
+/// The candidates of each query by the int8 screen, and by the float32 screen where that was not enough.
+fn in_int8<T: Element>(
+    problem: &Problem<'_, T>,
+    planes: &mut Planes<'_, T>,
+    control: &Control,
+) -> Result<Vec<Candidates>> {
+    let mut found = planes.search(control)?;
+    let missing: Vec<usize> = (0..found.len()).filter(|&query| found[query].is_none()).collect();
+    if !missing.is_empty() {
+        let again = in_float32(&problem.subset(&missing), false, control)?;
+        for (&query, candidates) in missing.iter().zip(again) {
+            found[query] = Some(candidates);
+        }
+    }
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// The candidates of each query after a pass over the database.
+fn search<T: Element, S: Scan<Lane = Lane>>(
+    scan: &S,
+    chunks: &Chunks,
+    problem: &Problem<'_, T>,
+    counted: bool,
+    control: &Control,
+) -> Result<Vec<Candidates>> {
+    let mut merged: Vec<Candidates> = problem.screened.iter().map(|_| Candidates::new(problem.k)).collect();
+    for lane in run(scan, chunks, counted, control)?.into_iter().flatten() {
         for (query, candidates) in lane.queries.zip(lane.candidates) {
             merged[query].merge(candidates);
         }

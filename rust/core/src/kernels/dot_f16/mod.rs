@@ -153,7 +153,8 @@ impl Kernels {
     /// Screens contiguous rows of `depth` values against 1 to 8 queries: `scores[i][j]` for row `i`, query `j`,
     /// and the squared norms of the rows as in [`Self::widen`].
     ///
-    /// Query `j` starts at `queries[j * stride]` and is padded with zeros up to `stride`, a multiple of 16.
+    /// Query `j` starts at `queries[j * stride]` and is padded with zeros up to `stride`, a multiple of 16; there is
+    /// room for `count` queries, rounded up to a power of two.
     ///
     /// # Panics
     /// If a length does not fit.
@@ -173,7 +174,7 @@ impl Kernels {
             (1..=FEW).contains(&count) && stride >= depth && stride.is_multiple_of(16),
             "1 to 8 padded queries"
         );
-        assert!(queries.len() >= FEW * stride, "room for 8 queries");
+        assert!(queries.len() >= count.next_power_of_two() * stride, "room for 1, 2, 4 or 8 queries");
         // SAFETY: the level is available, and all lengths are as the kernel reads and writes.
         unsafe { (self.few)(rows, depth, queries, stride, count, scores, norms) }
     }

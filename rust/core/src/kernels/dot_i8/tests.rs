@@ -1,0 +1,114 @@
+//! Every level against plain integers, and against the scalar transform, bit for bit.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn random(length: usize, seed: u64) -> impl Iterator<Item = i32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..length).map(move |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as i32
+    })
+}
+
+proptest! {
+    #[test]
+    fn products_are_exact_and_limits_hold(steps in 0_usize..5, extreme: bool, seed: u64) {
+        let depth = steps * STEP;
+        let stride = depth + 5;
+        let queries: Vec<i32> = random(depth * PANEL, seed)
+            .map(|x| if extreme { [-127, 127][x as usize % 2] } else { x % 255 - 127 })
+            .collect();
+        let mut panel = vec![0; depth * PANEL];
+        for j in 0..PANEL {
+            for t in 0..depth {
+                panel[t / 4 * 4 * PANEL + j * 4 + t % 4] = (queries[j * depth + t] + 128) as u8;
+            }
+        }
+        for level in Level::available() {
+            let kernels = Kernels::of(level).unwrap();
+            let limit = i32::from(kernels.limit());
+            let codes: Vec<i8> = random(stride * TILE, seed ^ 3)
+                .map(|x| if extreme { [-limit, limit][x as usize % 2] } else { x % (2 * limit + 1) - limit } as i8)
+                .collect();
+            let rows = Rows {
+                codes: &codes,
+                stride,
+                sums: &std::array::from_fn(|i| codes[i * stride..][..depth].iter().map(|&x| i32::from(x)).sum()),
+                scales: &std::array::from_fn(|i| 0.25 * i as f32),
+                residuals: &std::array::from_fn(|i| 8.0 * i as f32),
+                norms: &std::array::from_fn(|i| 64.0 * i as f32),
+            };
+            let limits = Limits {
+                threshold: std::array::from_fn(|j| 512.0 * j as f32),
+                residual: std::array::from_fn(|j| (j % 3) as f32),
+                norm: std::array::from_fn(|j| (j % 5) as f32),
+            };
+            let mut out = Tile::default();
+            kernels.tile(rows, &panel, &limits, &mut out);
+            for i in 0..TILE {
+                for j in 0..PANEL {
+                    let product: i32 =
+                        (0..depth).map(|t| i32::from(codes[i * stride + t]) * queries[j * depth + t]).sum();
+                    prop_assert_eq!(out.products[i][j], product, "{:?} {} {}", level, i, j);
+                    let bound = limits.threshold[j]
+                        - limits.residual[j] * rows.residuals[i]
+                        - limits.norm[j] * rows.norms[i];
+                    let passes = product as f32 * rows.scales[i] >= bound;
+                    prop_assert_eq!(out.hits[i] >> j & 1 == 1, passes, "{:?} {} {}", level, i, j);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rotation_and_codes_have_the_same_bits(blocks in 1_usize..4, power in 6_u32..12, size in -60_i32..80, seed: u64) {
+        let block = 1 << power;
+        let unit = 2.0_f32.powi(size);
+        let values: Vec<f32> = random(blocks * block, seed).map(|x| (x - (1 << 23)) as f32 * unit).collect();
+        let signs: Vec<f32> = random(blocks * block, seed ^ 1).map(|x| (x % 2 * 2 - 1) as f32).collect();
+        let mut expected = values.clone();
+        scalar::rotate(&mut expected, &signs, block);
+        let before: f64 = values.iter().map(|&x| f64::from(x).powi(2)).sum();
+        let after: f64 = expected.iter().map(|&x| f64::from(x).powi(2)).sum();
+        prop_assert!((after / (before * block as f64) - 1.0).abs() < 1e-5, "a rotation keeps norms");
+        for level in Level::available() {
+            let kernels = Kernels::of(level).unwrap();
+            let mut found = values.clone();
+            kernels.rotate(&mut found, &signs, block);
+            prop_assert_eq!(&found, &expected, "{:?}", level);
+            for limit in [63, QUERY_LIMIT] {
+                let (mut codes, mut reference) = (vec![1; found.len()], vec![2; found.len()]);
+                let ours = kernels.quantise(&found, limit, &mut codes);
+                let theirs = scalar::quantise(&found, f32::from(limit), &mut reference);
+                prop_assert_eq!(&codes, &reference, "{:?}", level);
+                prop_assert_eq!((ours.scale, ours.sum), (theirs.scale, theirs.sum), "{:?}", level);
+                prop_assert!(codes.iter().all(|code| code.unsigned_abs() <= limit.unsigned_abs()));
+                let square: f64 = found
+                    .iter()
+                    .zip(&codes)
+                    .map(|(&x, &code)| (f64::from(x) - f64::from(ours.scale) * f64::from(code)).powi(2))
+                    .sum();
+                let tolerance = square * 1e-3 + 1e-36;
+                prop_assert!(ours.square.is_infinite() && square > 1e38 || (f64::from(ours.square) - square).abs() <= tolerance);
+            }
+        }
+    }
+}
+
+#[test]
+fn scales_have_17_bits_and_are_not_too_small() {
+    for peak in [1.0_f32, 127.0, 1.999_999_9, 3e-12, 6.5e4, 1e25] {
+        for limit in [63.0_f32, 127.0] {
+            let scale = scale(peak, limit).unwrap();
+            assert_eq!(scale.to_bits() & 0x7f, 0);
+            assert!(f64::from(scale) * f64::from(limit) >= f64::from(peak) * (1.0 - 1e-7));
+            assert!(f64::from(scale) * f64::from(limit) <= f64::from(peak) * 1.0001);
+        }
+    }
+    assert_eq!(scale(0.0, 127.0), None);
+    assert_eq!(scale(f32::INFINITY, 127.0), None);
+}
