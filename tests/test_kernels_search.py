@@ -135,7 +135,7 @@ def test_adversarial_data(rng: np.random.Generator, kind: str, q: int, scale: fl
     ("d", "magnitude"), [(1, 0), (63, -20), (64, 100), (65, -6), (128, 2), (200, -44), (1025, 0)]
 )
 def test_int8_of_any_length_and_size(rng: np.random.Generator, d: int, magnitude: int) -> None:
-    """Whole and partial transforms; queries and rows of the same tiny or huge size; clusters with near ties."""
+    """Whole and partial transforms; queries and rows equally tiny or huge; clusters with near ties."""
     n, q = 300, 5
     centres = rng.standard_normal((6, d))
     rows = centres[rng.integers(0, 6, n)] + rng.standard_normal((n, d)) * rng.choice([0, 1e-3, 0.3], (n, 1))

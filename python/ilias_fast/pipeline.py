@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Literal
 from ilias_fast import __version__, cpu
 from ilias_fast._doctor import machine
 from ilias_fast._extras import require
-from ilias_fast._files import read_bytes, written
+from ilias_fast._files import read_bytes, storage_error, written
 from ilias_fast.adapt import PcaWhitening, adapt_store, sample_rows
 from ilias_fast.errors import (
     DatasetError,
     FileFormatError,
     IncompatibleStoreError,
     ParameterError,
-    StorageError,
 )
 from ilias_fast.evaluate import Evaluation, evaluate
 from ilias_fast.extract import (
@@ -139,9 +138,7 @@ class _Workplace:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as cause:
-            raise StorageError(
-                f"{path.parent}: cannot create: {cause.strerror}", cause.errno, path.parent
-            ) from cause
+            raise storage_error(cause, path.parent, "create") from cause
         return path
 
     @contextmanager

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, results_table, stages
+from ilias_fast.cli._console import out, plain, results_table, stages
 
 __all__ = ["demo"]
 
@@ -63,12 +62,12 @@ def demo(
             dataset = load_dataset(images)
         result = run_pipeline(dataset, output / "run", options=chosen, progress=progress)
     out.print(
-        f"\n[bold]{escape(dataset.name)}[/]: {len(dataset.image_queries)} queries, "
+        f"\n[bold]{plain(dataset.name)}[/]: {len(dataset.image_queries)} queries, "
         f"{len(dataset.positives)} positives, {len(dataset.distractors)} distractors"
     )
     out.print(results_table([(method.label, method.evaluation) for method in result.methods]))
     for name, reason in result.skipped:
-        out.print(f"[yellow]skipped[/] {escape(name)}: {escape(reason)}", soft_wrap=True)
+        out.print(f"[yellow]skipped[/] {plain(name)}: {plain(reason)}", soft_wrap=True)
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in result.seconds.items())
     out.print(f"seconds: {seconds}", soft_wrap=True)
-    out.print(f"report: {result.report}", soft_wrap=True)
+    out.print(f"report: {plain(result.report)}", soft_wrap=True)
