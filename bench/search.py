@@ -1,6 +1,6 @@
 """Exact top-k: ours against faiss IndexFlatIP, alternated in one run, answers verified first.
 
-    OPENBLAS_CORETYPE=SkylakeX python bench/search.py [--rows 200000] [--data gaussian] [--repeat 5] [--out FILE]
+    OPENBLAS_CORETYPE=SkylakeX python bench/search.py [--rows 200000] [--data gaussian] [--out FILE]
 
 Both search the same float16-rounded vectors (faiss holds them as float32). Before anything is timed, our
 answers for some queries are compared with float64, bit for bit, and the share of queries is counted for
