@@ -1,6 +1,6 @@
 """Exact top-k: ours against faiss IndexFlatIP, alternated in one run, answers verified first.
 
-    OPENBLAS_CORETYPE=SkylakeX python bench/search.py [--rows 200000] [--dim 512] [--repeat 5] [--out FILE]
+    OPENBLAS_CORETYPE=SkylakeX python bench/search.py [--rows 200000] [--data gaussian] [--out FILE]
 
 Both search the same float16-rounded vectors (faiss holds them as float32). Before anything is timed, our
 answers for some queries are compared with float64, bit for bit, and the share of queries is counted for
@@ -30,10 +30,10 @@ from ilias_fast import cpu
 from ilias_fast.kernels import topk
 
 
-def data(rows: int, dim: int, queries: int) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-    """Vectors around 1,000 centres, unit norm: near neighbours exist, as in a real database."""
+def data(rows: int, dim: int, queries: int, kind: str) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+    """Unit vectors: around 1,000 centres, so that near neighbours exist as in real data, or Gaussian."""
     rng = np.random.default_rng(0)
-    centres = rng.standard_normal((1000, dim), dtype=np.float32)
+    centres = rng.standard_normal((1000, dim), dtype=np.float32) * (kind == "clustered")
 
     def around(count: int) -> NDArray[np.float32]:
         vectors = centres[rng.integers(0, 1000, count)] + rng.standard_normal((count, dim), dtype=np.float32)
@@ -74,13 +74,14 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--data", choices=["clustered", "gaussian"], default="clustered")
     parser.add_argument("--k", type=int, default=1000)
     parser.add_argument("--queries", type=int, nargs="+", default=[1, 8, 32, 100, 1232])
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
 
-    database, queries = data(options.rows, options.dim, max(options.queries))
+    database, queries = data(options.rows, options.dim, max(options.queries), options.data)
     index = faiss.IndexFlatIP(options.dim)
     index.add(database.astype(np.float32))
     faiss.omp_set_num_threads(cpu.threads())
@@ -142,6 +143,7 @@ def main() -> None:
                 "rows": options.rows,
                 "dim": options.dim,
                 "k": options.k,
+                "data": options.data,
                 "load_average_at_end": os.getloadavg(),
             },
             "verified": checked,

@@ -2,7 +2,7 @@
 
 use half::f16;
 use ilias_fast_core::search::exact::fsum;
-use ilias_fast_core::search::{Database, Matrix, TopK, topk};
+use ilias_fast_core::search::{Database, Matrix, Screen, TopK, topk, topk_with};
 use ilias_fast_core::{Control, Error, Level, level, threads};
 use proptest::prelude::*;
 
@@ -39,6 +39,7 @@ fn search(
     k: usize,
     cuts: &[usize],
     selected: Option<&[bool]>,
+    screen: Screen,
 ) -> Result<TopK, Error> {
     let mut bounds: Vec<usize> = cuts.iter().map(|cut| cut % (rows.len() / d + 1)).collect();
     bounds.extend([0, rows.len() / d]);
@@ -48,7 +49,8 @@ fn search(
         .map(|cut| Matrix::new("shard", cut[1] - cut[0], d, &rows[cut[0] * d..cut[1] * d]).unwrap())
         .collect();
     let database = Database::new(d, shards, selected).unwrap();
-    topk(Matrix::new("queries", queries.len() / d, d, queries).unwrap(), &database, k, &Control::new())
+    let queries = Matrix::new("queries", queries.len() / d, d, queries).unwrap();
+    topk_with(queries, &database, k, screen, &Control::new())
 }
 
 /// Finite float16 values over the whole range, with many ties.
@@ -67,7 +69,8 @@ fn single() -> impl Strategy<Value = f32> {
 }
 
 proptest! {
-    // Levels are pinned for the process, so all of them are tried inside one test.
+    // Levels are pinned for the process, so all of them are tried inside one test. It fails if either slope of
+    // the int8 bound is halved.
     #[test]
     fn equals_exact_sums(
         d in 1_usize..24,
@@ -83,16 +86,41 @@ proptest! {
         let (scores, indices) = expected(queries, rows, d, k, selected.as_deref());
         for level in Level::available() {
             level::pin(Some(level)).unwrap();
-            for count in [1, 3] {
+            for (count, screen) in [(1, Screen::Float32), (3, Screen::Float32), (1, Screen::Int8), (3, Screen::Int8)] {
                 let pool = threads::pool(Some(count)).unwrap();
-                let found = pool.install(|| search(queries, rows, d, k, &cuts, selected.as_deref())).unwrap();
-                prop_assert_eq!(&found.indices, &indices, "{:?}, {} threads", level, count);
+                let found =
+                    pool.install(|| search(queries, rows, d, k, &cuts, selected.as_deref(), screen)).unwrap();
+                prop_assert_eq!(&found.indices, &indices, "{:?}, {} threads, {:?}", level, count, screen);
                 let bits = |scores: &[f32]| scores.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-                prop_assert_eq!(bits(&found.scores), bits(&scores), "{:?}, {} threads", level, count);
+                prop_assert_eq!(bits(&found.scores), bits(&scores), "{:?}, {:?}", level, screen);
             }
         }
         level::pin(None).unwrap();
     }
+}
+
+/// Rows that differ from the k-th best by less than int8 can tell.
+#[test]
+fn rows_closer_than_a_code() {
+    for d in [16, 64, 200] {
+        let mut state = 1_u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / 16_777_216.0 - 0.5
+        };
+        let queries: Vec<f32> = (0..40 * d).map(|_| random()).collect();
+        let rows: Vec<f16> = (0..2000)
+            .flat_map(|row| (0..d).map(move |t| (row, t)))
+            .map(|(row, t)| f16::from_f32(queries[row % 40 * d + t] + 0.004 * random()))
+            .collect();
+        let (scores, indices) = expected(&queries, &rows, d, 20, None);
+        for level in Level::available() {
+            level::pin(Some(level)).unwrap();
+            let found = search(&queries, &rows, d, 20, &[], None, Screen::Int8).unwrap();
+            assert_eq!((&found.scores, &found.indices), (&scores, &indices), "{level:?}");
+        }
+    }
+    level::pin(None).unwrap();
 }
 
 /// Longer rows than the screen is certified for: everything is settled canonically.
@@ -102,7 +130,7 @@ fn rows_beyond_the_certified_length() {
     let rows: Vec<f16> = (0..6 * d).map(|i| f16::from_f32(((i * 7919) % 31) as f32 - 15.0)).collect();
     for count in [1, 10] {
         let queries: Vec<f32> = (0..count * d).map(|i| ((i * 104_729) % 17) as f32 - 8.0).collect();
-        let found = search(&queries, &rows, d, 4, &[2], None).unwrap();
+        let found = search(&queries, &rows, d, 4, &[2], None, Screen::Int8).unwrap();
         assert_eq!((found.scores, found.indices), expected(&queries, &rows, d, 4, None));
     }
 }

@@ -85,11 +85,6 @@ impl Screened {
         if f64::from(rounded) > lowered { rounded.next_down() } else { rounded }
     }
 
-    /// Whether the screen can tell anything about rows of this length.
-    pub const fn certified(&self) -> bool {
-        self.certified
-    }
-
     /// Bounds of the canonical score of a row with the given screened score and norm bound.
     pub fn bounds(&self, score: f32, norm: f32) -> (f32, f32) {
         if !self.certified || norm == f32::INFINITY {

@@ -34,7 +34,7 @@ const SEED: u64 = 0x1a5_fa57;
 const SAMPLE: Range<usize> = 1024..16384;
 
 /// Fewer queries, or rows for each of the best k, are not worth quantising the database.
-const LEAST_QUERIES: usize = 64;
+const LEAST_QUERIES: usize = 96;
 const LEAST_ROWS: usize = 1 << 14;
 const LEAST_ROWS_PER_K: usize = 32;
 
@@ -157,7 +157,7 @@ impl<'a, T: Element> Planes<'a, T> {
             signs,
             transform,
             // An odd number of cache lines: rows do not all fall into the same cache set.
-            stride: (padded / STEP | 1) * STEP,
+            stride: ((padded / STEP) | 1) * STEP,
             growth: growth(problem.database.columns()),
             starts: vec![f32::NEG_INFINITY; problem.screened.len()],
             patient: !may_give_up,

@@ -45,6 +45,7 @@ impl<'a, T: Element> Problem<'a, T> {
     }
 
     /// The same problem for some of the queries.
+    #[must_use]
     pub fn subset(&self, queries: &[usize]) -> Self {
         let columns = self.database.columns();
         Self {
