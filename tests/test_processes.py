@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
@@ -163,6 +164,31 @@ def test_an_event_loop_stays_responsive(world: World) -> None:
     found, ticks = asyncio.run(work())
     assert found == [call() for call in calls.values()]
     assert ticks > 5, "the event loop was blocked: the GIL was held"
+
+
+def test_a_small_call_does_not_wait_for_a_long_one(rng: np.random.Generator) -> None:
+    class StopError(Exception):
+        pass
+
+    running, stop = threading.Event(), threading.Event()
+
+    def progress(_done: int) -> None:
+        running.set()
+        if stop.is_set():
+            raise StopError
+
+    database = rng.standard_normal((200_000, 64)).astype(np.float16)
+    queries = rng.standard_normal((100_000, 64)).astype(np.float32)
+    with ThreadPoolExecutor(1) as pool:
+        long = pool.submit(kernels.topk, queries, database, 10, threads=2, progress=progress)
+        try:
+            assert running.wait(60)
+            kernels.topk(queries[:1], database[:1000], 10, threads=2)
+            assert not long.done()
+        finally:
+            stop.set()
+        with pytest.raises(StopError):
+            long.result()
 
 
 def test_progress_may_call_the_library_again(world: World) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -122,7 +122,7 @@ def _groups(
     means: Mapping[str, float],
     values: Mapping[str, float],
     bounds: Sequence[float],
-    label: object,
+    label: Callable[[float, float], str],
 ) -> list[GroupScore]:
     """Return the groups of one annotation in order, with the number of queries behind each mean."""
     if not values:
@@ -139,7 +139,7 @@ def _groups(
             any(low <= value < high for value in of_instance[dataset.instance_of(query)])
             for query in scores.queries
         )
-        listed.append(GroupScore(label(low, high), means.get(f"{low}-{high}"), count))  # type: ignore[operator]
+        listed.append(GroupScore(label(low, high), means.get(f"{low}-{high}"), count))
     return listed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +145,7 @@ class StoreInfo:
     checksum: str
 
 
-class BaseStore:
+class BaseStore(ABC):
     """One committed state of a store, memory-mapped and read-only. Pickles by path, to its current state."""
 
     kind: ClassVar[str]
@@ -279,8 +280,9 @@ class BaseStore:
         """
         return verify(self._path, quick=quick, threads=threads, progress=progress)
 
+    @abstractmethod
     def _size(self) -> str:
-        raise NotImplementedError
+        """Return the size of one row, for `repr`."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {str(self._path)!r}: {len(self)} x {self._size()}>"

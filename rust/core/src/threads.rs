@@ -1,4 +1,4 @@
-//! Thread pools: one per requested size, kept, and never shared with a forked child.
+//! Thread pools: kept and reused, one for each call at a time, and never shared with a forked child.
 //!
 //! A forked child (a `DataLoader` worker) inherits the parent's memory but none of its threads, so a pool
 //! made before the fork would wait forever. Pools are therefore keyed by process id.
@@ -35,7 +35,7 @@ pub fn default_threads() -> Result<usize> {
     }
 }
 
-/// The pool with `threads` threads (`None`: [`default_threads`]).
+/// A pool with `threads` threads (`None`: [`default_threads`]) that nobody else uses while it is held.
 pub fn pool(threads: Option<usize>) -> Result<Arc<ThreadPool>> {
     let threads = match threads {
         Some(threads) if (1..=MOST).contains(&threads) => threads,
@@ -52,7 +52,11 @@ pub fn pool(threads: Option<usize>) -> Result<Arc<ThreadPool>> {
         // costs some microseconds, waiting could cost eternity.
         Err(TryLockError::WouldBlock) => return build(threads),
     };
-    if let Some(entry) = pools.iter().find(|entry| entry.process == process && entry.threads == threads) {
+    // A pool somebody holds is busy: work queued behind a long call would wait for its end, however small.
+    let idle = |entry: &&Entry| {
+        entry.process == process && entry.threads == threads && Arc::strong_count(&entry.pool) == 1
+    };
+    if let Some(entry) = pools.iter().find(idle) {
         return Ok(Arc::clone(&entry.pool));
     }
     // Pools of a parent process are forgotten, not dropped: dropping would wait for threads that are not here.
@@ -81,10 +85,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pools_are_reused_and_have_the_size_asked_for() {
-        let pool = pool(Some(3)).unwrap();
-        assert_eq!(pool.current_num_threads(), 3);
-        assert!(super::pool(Some(0)).is_err());
-        assert!(super::pool(Some(MOST + 1)).is_err());
+    fn pools_have_the_size_asked_for() {
+        assert_eq!(pool(Some(3)).unwrap().current_num_threads(), 3);
+        assert!(pool(Some(0)).is_err());
+        assert!(pool(Some(MOST + 1)).is_err());
+    }
+
+    #[test]
+    fn a_pool_is_reused_once_it_is_let_go_and_not_before() {
+        let first = pool(Some(5)).unwrap();
+        let second = pool(Some(5)).unwrap();
+        assert!(!Arc::ptr_eq(&first, &second));
+        let address = Arc::as_ptr(&first);
+        drop(first);
+        assert_eq!(Arc::as_ptr(&pool(Some(5)).unwrap()), address);
     }
 }
