@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_files": {"errors"},
     "_extras": {"errors"},
     "_arrays": {"errors"},
+    "_blas": {"_extras"},
     "_tensors": {"_files", "errors"},
     "_checkpoints": {"_extras", "_files", "errors"},
     "cpu": {"_arrays", "_core"},
@@ -37,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "adapt": {"_arrays", "_checkpoints", "_files", "_tensors", "errors", "store"},
     "extract": {
         "_arrays",
+        "_blas",
         "_checkpoints",
         "_extras",
         "_files",

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast import cpu
+from ilias_fast._blas import single_threaded
 from ilias_fast._extras import require
 from ilias_fast._files import StrPath
 from ilias_fast._tensors import read_tensors, write_tensors
@@ -188,7 +189,7 @@ class ClassicalExtractor:
         """
         require("cv2", "extract classical descriptors")
         vectors = np.zeros((len(images), self.global_dim), np.float32)
-        with ThreadPoolExecutor(self.threads) as pool:
+        with single_threaded(), ThreadPoolExecutor(self.threads) as pool:
             described = pool.map(partial(self._describe, vectors), range(len(images)), images)
             return vectors, list(described)
 
