@@ -487,7 +487,8 @@ def test_ctrl_c_during_a_search(tmp_path: Path, rng: np.random.Generator) -> Non
         err, seconds = interrupted(started)
     assert started.returncode == 130
     assert the_error(err) == "interrupted"
-    assert seconds < 10, "it went on to the end"
+    # The promise is one second on a machine with nothing else to do; the whole search takes over 25.
+    assert seconds < 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["q.npy", "s"]
 
 

@@ -56,6 +56,7 @@ _WHITENING_SAMPLE = 2000
 
 # A query's weaker keypoints are mostly texture that does not recur, and what is nearest to them is chance:
 # summed up over hundreds of them, it outweighs the object. The local stores keep the strongest first.
+# Chosen on the demo's own images too, so the demo does not prove it (docs/rerank.md has a seed that does).
 _CHAMFER = ChamferOptions(query_descriptors=200)
 
 

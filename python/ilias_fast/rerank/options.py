@@ -139,7 +139,7 @@ class Weights:
 
 
 def default_weights(method: Method) -> Weights:
-    """Return the default weights of a method, chosen on generated data of another seed than the demo's."""
+    """Return the default weights of a method; `docs/rerank.md` says what they were chosen on."""
     if method == "chamfer":
         return Weights(lam=0.5, gamma=0.05, centre=True)
     return Weights(lam=0.3, gamma=0.05, centre=False)
