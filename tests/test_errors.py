@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ilias_fast import _extras, cpu, errors, kernels
+from ilias_fast import _core, _extras, cpu, errors, kernels
 from ilias_fast.datasets import load_dataset
 from ilias_fast.errors import IliasFastError
 from ilias_fast.evaluate import evaluate
@@ -176,6 +176,7 @@ CORE: dict[str, Raiser] = {
     "Level": pinned_to_nothing,
     "Io": lambda path: GlobalStore.create(_written(path / "file", "") / "s", dim=3),
     "Corrupt": corrupt,
+    "Format": lambda _: _core.read_run_json(b"{"),
     "NotAStore": GlobalStore.open,
     "StoreExists": RAISED["StoreExistsError"][0],
     "Locked": locked,

@@ -32,9 +32,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_doctor": {"cpu", "errors"},
     "store": {"_arrays", "_core", "_extras", "_files", "errors"},
     "kernels": {"_arrays", "_core", "store"},
-    "run": {"_arrays", "_files", "errors"},
+    "run": {"_arrays", "_core", "_extras", "_files", "errors"},
     "images": {"_arrays", "_extras", "_files", "errors"},
-    "datasets": {"_extras", "_files", "cpu", "errors", "images"},
+    "datasets": {"_core", "_extras", "_files", "cpu", "errors", "images"},
     "adapt": {"_arrays", "_checkpoints", "_files", "_tensors", "errors", "store"},
     "extract": {
         "_arrays",

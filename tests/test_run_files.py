@@ -1,9 +1,10 @@
-"""The file formats of runs, whole and damaged: official JSON and pickle, npz."""
+"""The file formats of runs, whole and damaged: official JSON and pickle, TREC, npz, Parquet."""
 
 from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ilias_fast.errors import (
     ParameterError,
     StorageError,
 )
-from ilias_fast.run import Run
+from ilias_fast.run import Ids, Run
 from tests.test_run import RESULTS, as_dict, example
 
 FORMATS = ["json", "pkl", "npz"]
@@ -38,6 +39,78 @@ def test_round_trip(results: dict[str, dict[str, float]], extension: str, tmp_pa
         assert again.provenance == run.provenance
     else:
         assert again.provenance["format"] == {"json": "json", "pkl": "pickle"}[extension]
+
+
+@pytest.mark.parametrize("extension", ["trec", "run", "parquet"])
+def test_other_tools_formats(extension: str, tmp_path: Path) -> None:
+    if extension == "parquet":
+        pytest.importorskip("pyarrow", reason="needs the extra [parquet]")
+    results = {"q": {"a": 1 / 3, "b": 1e-300, "c": -2.0}, "ü": {"c": 0.5, "a": 0.5}}
+    run = Run.from_dict(results, {"method": "test"})
+    path = tmp_path / f"run.{extension}"
+    run.save(path)
+    again = Run.load(path)
+    assert again == run
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    if extension == "parquet":
+        assert again.provenance == run.provenance
+        Run.from_dict({"q": {}, **results}).save(path)
+        assert list(Run.load(path)) == ["q", "ü"]
+    else:
+        assert again.provenance["format"] == "trec"
+        assert path.read_text().splitlines()[0] == "q Q0 a 1 0.3333333333333333 ilias-fast"
+        with pytest.raises(ParameterError, match="'a b' holds white space"):
+            Run.from_dict({"q": {"a b": 1.0}}).save(tmp_path / "no.trec")
+        path.write_text("q Q0 a 1 nan x\n")
+        with pytest.raises(NonFiniteError, match=f"run.{extension}: query 'q', database id 'a'"):
+            Run.load(path)
+        path.write_text("q Q0 a 1 0.5 x\nq Q0 a 2 0.4 x\n")
+        with pytest.raises(DuplicateIdError, match=r"query 'q': database id 'a' is listed twice"):
+            Run.load(path)
+        path.write_text("q Q0 a 1 0.5 x\nq a\n")
+        with pytest.raises(FileFormatError, match="line 2: expected 'query Q0 id rank score tag'"):
+            Run.load(path)
+
+
+def test_parquet_of_other_tools(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow", reason="needs the extra [parquet]")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "run.parquet"
+    columns = {"q_id": ["q", "r", "q"], "doc_id": ["a", "b", "b"], "score": [1.0, 2.0, 3.0]}
+    parquet.write_table(arrow.table(columns), path)
+    assert as_dict(Run.load(path)) == {"q": {"b": 3.0, "a": 1.0}, "r": {"b": 2.0}}
+    for change, place in (
+        ({"score": ["a", "b", "c"]}, "score: expected numbers"),
+        ({"doc_id": ["a", None, "b"]}, "ids as strings"),
+        ({"doc_id": [1, 2, 3]}, "ids as strings"),
+        ({"q_id": None}, "expected a column query_id or q_id"),
+    ):
+        changed = {name: value for name, value in {**columns, **change}.items() if value is not None}
+        parquet.write_table(arrow.table(changed), path)
+        with pytest.raises(FileFormatError, match=place):
+            Run.load(path)
+    path.write_bytes(b"PAR1 nothing PAR1")
+    with pytest.raises(FileFormatError, match=r"run\.parquet: not readable as Parquet"):
+        Run.load(path)
+
+
+def test_ids_are_a_sequence() -> None:
+    ids = Ids(["a", "bü", "c"])
+    assert isinstance(ids, Sequence)
+    assert (ids[0], ids[-1], ids[::-2], len(ids)) == ("a", "c", ("c", "a"), 3)
+    assert ids == ["a", "bü", "c"] == list(ids)
+    assert ids != ["a", "bü"]
+    assert "bü" in ids
+    assert "x" not in ids
+    assert pickle.loads(pickle.dumps(ids)) == ids
+    assert repr(ids) == 'Ids(3 ids: "a", "bü", "c")'
+    assert ids.take(np.array([2, 0])) == ["c", "a"]
+    assert ids.locate(Ids(["c", "x", "a"])).tolist() == [2, -1, 0]
+    for wrong in (3, -4):
+        with pytest.raises(IndexError):
+            ids[wrong]
+    with pytest.raises(IndexError):
+        ids.take(np.array([-1]))
 
 
 @given(
@@ -120,7 +193,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
         ('{"q": {"a": {}}}', "query 'q', database id 'a': expected a number, found an object"),
         ('{"q": {"": 1}}', "database id 0"),
         ('{"q": {"a\\u0000": 1}}', "database id 0"),
-        ('{"q": {"\\ud800": 1}}', "database id 0"),
+        ('{"q": {"\\ud800": 1}}', "half surrogate pair"),
         ('{"q": {"a": 1' + "0" * 400 + "}}", "larger than any float64"),
         ("1" * 5000, "not a JSON file"),
         ("[" * 100_000, "not a JSON file"),

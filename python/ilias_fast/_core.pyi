@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TypeAlias, final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "IdSearch",
+    "Ids",
     "Store",
     "StoreWriter",
     "__version__",
@@ -25,6 +27,8 @@ __all__ = [
     "judge",
     "match_codes",
     "pin_cpu_level",
+    "read_run_json",
+    "read_run_trec",
     "rerank_chamfer",
     "rerank_spatial",
     "topk",
@@ -36,6 +40,39 @@ __all__ = [
 ]
 
 __version__: str
+
+# --- run ---
+
+@final
+class Ids(Sequence[str]):
+    def __new__(cls, ids: Iterable[str]) -> Ids: ...
+    @staticmethod
+    def from_packed(text: NDArray[np.uint8], offsets: NDArray[np.int64]) -> Ids: ...
+    @staticmethod
+    def from_characters(characters: NDArray[np.uint32]) -> Ids: ...
+    def packed(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]: ...
+    def take(self, positions: NDArray[np.int64]) -> list[str]: ...
+    def locate(self, wanted: Ids, threads: int | None = None) -> NDArray[np.int64]: ...
+    def first_repeated(self) -> str | None: ...
+    def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, index: int, /) -> str: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> tuple[str, ...]: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __contains__(self, id: object, /) -> bool: ...  # noqa: A002
+    def __reduce__(self) -> tuple[object, tuple[NDArray[np.uint8], NDArray[np.int64]]]: ...
+
+@final
+class IdSearch:
+    def __new__(cls, wanted: Ids) -> IdSearch: ...
+    def feed(self, piece: bytes) -> None: ...
+    def found(self, asked: Ids) -> NDArray[np.bool_]: ...
+
+_Lists: TypeAlias = tuple[list[str], NDArray[np.int64], Ids, NDArray[np.int64], NDArray[np.float64]]
+
+def read_run_json(data: bytes) -> _Lists: ...
+def read_run_trec(data: bytes) -> _Lists: ...
 
 # --- cpu ---
 

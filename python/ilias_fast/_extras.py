@@ -14,6 +14,7 @@ EXTRAS_OF = {
     "cv2": ("classical",),
     "h5py": ("hdf5",),
     "jinja2": ("report",),
+    "pyarrow": ("parquet",),
     "safetensors": ("torch",),
     "threadpoolctl": ("classical",),
     "timm": ("torch",),

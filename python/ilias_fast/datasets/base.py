@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ilias_fast._core import Ids, IdSearch
 from ilias_fast._files import read_lines, read_text
 from ilias_fast.errors import DatasetError, ParameterError, UnknownIdError
 
@@ -214,7 +215,8 @@ class Dataset:
         """Return, sorted, those ids that are not in the database (positives and distractors).
 
         Distractor ids may be given with or without the ".tar" of their first part. The distractors are
-        streamed once, in memory for the ids that are looked for.
+        streamed once as text, in memory for the ids that are looked for: a hundred million lines take about
+        as long as their gzip file takes to decompress.
 
         Args:
             ids: The ids to look for.
@@ -222,17 +224,19 @@ class Dataset:
         Raises:
             DatasetError: The dataset lists no distractors and an id is not a positive: nothing can be said.
         """
-        wanted = {_without_tar(name): name for name in set(ids) - set(self.positives)}
-        if wanted and not len(self.distractors):
+        wanted = Ids(sorted(set(ids) - set(self.positives)))
+        if not len(wanted):
+            return []
+        if not len(self.distractors):
             raise DatasetError(
-                f"{self.root}: cannot check {len(wanted)} ids (for example {min(wanted.values())!r}): the "
-                f"dataset lists no distractors"
+                f"{self.root}: cannot check {len(wanted)} ids (for example {wanted[0]!r}): "
+                f"the dataset lists no distractors"
             )
-        if wanted:
-            for name in self.distractors:
-                if wanted.pop(_without_tar(name), None) is not None and not wanted:
-                    break
-        return sorted(wanted.values())
+        search = IdSearch(wanted)
+        pieces = getattr(self.distractors, "pieces", None)
+        for piece in pieces() if pieces is not None else _lines(self.distractors):
+            search.feed(piece)
+        return [name for name, found in zip(wanted, search.found(wanted).tolist(), strict=True) if not found]
 
     def _core_path(self, name: str) -> Path:
         parts = PurePosixPath(name).parts
@@ -296,6 +300,6 @@ class Dataset:
             )
 
 
-def _without_tar(name: str) -> str:
-    tar, slash, key = name.partition("/")
-    return f"{tar.removesuffix('.tar')}{slash}{key}"
+def _lines(names: Sequence[str]) -> Iterator[bytes]:
+    for start in range(0, len(names), 65_536):
+        yield ("\n".join(names[start : start + 65_536]) + "\n").encode("utf-8", errors="surrogatepass")

@@ -21,6 +21,7 @@ __all__ = ["DistractorIds", "load_ilias"]
 
 # Up to here a tuple of ids is held; beyond, ids are streamed (the full list would be 9 GB of str objects).
 _HELD = 1_000_000
+_PIECE = 1 << 22
 
 
 def load_ilias(root: StrPath, *, taxonomy: StrPath | None = None) -> Dataset:
@@ -83,18 +84,29 @@ class DistractorIds(Sequence[str]):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __iter__(self) -> Iterator[str]:
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the text of the list in pieces of some megabytes, which may end anywhere."""
         try:
-            with (gzip.open if self.path.suffix == ".gz" else open)(
-                self.path, "rt", encoding="utf-8"
-            ) as lines:
-                for line in lines:
-                    if name := line.strip():
-                        yield name
-        except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as cause:
+            with (gzip.open if self.path.suffix == ".gz" else open)(self.path, "rb") as file:
+                while piece := file.read(_PIECE):
+                    yield piece
+        except (EOFError, zlib.error, gzip.BadGzipFile) as cause:
             raise DatasetError(f"{self.path}: damaged list of distractor ids: {cause}") from cause
         except OSError as cause:
             raise storage_error(cause, self.path, "read") from cause
+
+    def __iter__(self) -> Iterator[str]:
+        rest = b""
+        try:
+            for piece in self.pieces():
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    if name := line.decode().strip():
+                        yield name
+            if name := rest.decode().strip():
+                yield name
+        except UnicodeDecodeError as cause:
+            raise DatasetError(f"{self.path}: damaged list of distractor ids: {cause}") from cause
 
     def __len__(self) -> int:
         return self._length

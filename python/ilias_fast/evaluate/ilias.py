@@ -25,7 +25,7 @@ from ilias_fast import _arrays, _core
 from ilias_fast.datasets import Dataset
 from ilias_fast.errors import ParameterError, UnknownIdError
 from ilias_fast.evaluate.result import Evaluation, TaskScores
-from ilias_fast.run import Run
+from ilias_fast.run import Ids, Run
 
 __all__ = ["CLUTTER_BOUNDS", "SCALE_BOUNDS", "MissingQueriesWarning", "evaluate"]
 
@@ -150,11 +150,10 @@ class _Judged:
         membership = _membership(dataset)
         members = np.zeros((nowhere + 1, 1 + _GROUPS), np.int64)
         np.add.at(members, owner, np.column_stack([np.ones(len(owner), bool), membership]))
-        rows, found = _rows_of(run, dataset.positives)
-        instances = np.full(len(run.database_ids), -1, np.int32)
-        instances[rows] = owner[found]
-        groups = np.zeros(len(run.database_ids), np.uint32)
-        groups[rows] = membership[found] @ np.left_shift(1, np.arange(_GROUPS))
+        # Which positive each id of the vocabulary is; -1 (the entry appended last) for a distractor.
+        found = Ids(dataset.positives).locate(run.database_ids, threads)
+        instances = np.append(owner, np.int32(-1))[found]
+        groups = np.append(membership @ np.left_shift(1, np.arange(_GROUPS)), 0).astype(np.uint32)[found]
         owners = [number_of.get(dataset.instance_of(query), nowhere) for query in run.query_ids]
         queries = np.array(owners, np.int32)
         aps, oracles, official_oracles, found = _core.judge(
@@ -222,14 +221,6 @@ class _Judged:
                 coarse[category].append(mean)
                 fine[f"{category}-{subcategory}"].append(mean)
         return _means(coarse.items()), _means(fine.items())
-
-
-def _rows_of(run: Run, positives: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the rows of the vocabulary that are positives, and which positive each is."""
-    position_of = {positive: position for position, positive in enumerate(positives)}
-    names = run.database_ids
-    rows = np.flatnonzero(np.fromiter(map(position_of.__contains__, names), np.bool_, len(names)))
-    return rows, np.array([position_of[names[row]] for row in rows], np.intp)
 
 
 def _membership(dataset: Dataset) -> NDArray[np.bool_]:

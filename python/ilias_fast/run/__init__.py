@@ -4,12 +4,16 @@
 |---|---|
 | `base` | `Run` and `RunResult` |
 | `checks` | what must hold of its arrays |
-| `official` | the official similarity JSON and pickle |
+| `official` | the official similarity JSON and pickle, TREC run files |
 | `unpickle` | the restricted reader behind the pickle |
-| `compact` | the npz format of this package |
-| `files` | atomic writing and errors that name the file |
+| `compact` | the npz format of this package, Parquet |
 """
 
+from collections.abc import Sequence
+
+from ilias_fast._core import Ids
 from ilias_fast.run.base import Run, RunResult
 
-__all__ = ["Run", "RunResult"]
+Sequence.register(Ids)
+
+__all__ = ["Ids", "Run", "RunResult"]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast import _arrays
+from ilias_fast._core import Ids
 from ilias_fast._files import StrPath
 from ilias_fast.errors import (
     DuplicateIdError,
@@ -53,7 +54,8 @@ class Run:
     Attributes:
         query_ids: The queries, unique.
         offsets: int64 [Q + 1].
-        database_ids: The vocabulary `indices` points into, unique; may hold ids no query found.
+        database_ids: The vocabulary `indices` points into, unique; may hold ids no query found. Kept as one
+            text (`Ids`, a sequence of str) and decoded where it is looked at: a million ids are no objects.
         indices: int64 [total], positions in `database_ids`.
         scores: float64 [total], finite; larger is better.
         provenance: What made the run (method, stores, options); plain JSON values.
@@ -69,13 +71,13 @@ class Run:
 
     query_ids: tuple[str, ...]
     offsets: NDArray[np.int64]
-    database_ids: tuple[str, ...]
+    database_ids: Ids
     indices: NDArray[np.int64]
     scores: NDArray[np.float64]
     provenance: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        query_ids, database_ids = tuple(self.query_ids), tuple(self.database_ids)
+        query_ids, database_ids = tuple(self.query_ids), checks.as_ids(self.database_ids)
         offsets, indices, scores = checks.checked(
             query_ids, self.offsets, database_ids, self.indices, self.scores
         )
@@ -126,23 +128,21 @@ class Run:
         """
         if duplicates not in ("error", "max"):
             raise ParameterError(f"duplicates: expected 'error' or 'max', found {duplicates!r}")
-        names = tuple(database_ids)
+        names = checks.as_ids(database_ids)
         if duplicates == "error":
             return cls(tuple(query_ids), offsets, names, indices, scores, provenance or {})  # type: ignore[arg-type]
         queries = tuple(query_ids)
         starts, rows, values = checks.checked(queries, offsets, names, indices, scores)
-        unique = {name: row for row, name in enumerate(dict.fromkeys(names))}
-        if len(unique) < len(names):
-            rows = np.fromiter((unique[name] for name in names), np.int64, len(names))[rows]
+        if names.first_repeated() is not None:
+            first, position = np.unique(names.locate(names), return_inverse=True)
+            names, rows = Ids(names.take(first)), position[rows]
         if (order := checks.rank_order(starts, values)) is not None:
             rows, values = rows[order], values[order]
         # In rank order the first occurrence of an id is the one with the larger score.
         owner = np.repeat(np.arange(len(queries)), np.diff(starts))
-        kept = np.sort(np.unique(owner * max(len(unique), 1) + rows, return_index=True)[1])
+        kept = np.sort(np.unique(owner * max(len(names), 1) + rows, return_index=True)[1])
         starts = np.concatenate([[0], np.cumsum(np.bincount(owner[kept], minlength=len(queries)))])
-        return cls(
-            queries, starts.astype(np.int64), tuple(unique), rows[kept], values[kept], provenance or {}
-        )
+        return cls(queries, starts.astype(np.int64), names, rows[kept], values[kept], provenance or {})
 
     @classmethod
     def from_topk(
@@ -235,7 +235,7 @@ class Run:
             UnknownIdError: The run has no such query.
         """
         entries = self.entries(query_id)
-        return RunResult([self.database_ids[row] for row in self.indices[entries]], self.scores[entries])
+        return RunResult(self.database_ids.take(self.indices[entries]), self.scores[entries])
 
     def __reduce__(self) -> tuple[object, ...]:
         arrays = (self.query_ids, self.offsets, self.database_ids, self.indices, self.scores)
@@ -257,10 +257,12 @@ class Run:
             or not np.array_equal(self.scores, other.scores)
         ):
             return False
-        return all(
-            self.database_ids[a] == other.database_ids[b]
-            for a, b in zip(self.indices, other.indices, strict=True)
-        )
+        if len(self.indices) != len(other.indices):
+            return False
+        if self.database_ids == other.database_ids:
+            return np.array_equal(self.indices, other.indices)
+        # Positions in the other vocabulary; ids it lacks get -1, which no entry of the other run has.
+        return np.array_equal(other.database_ids.locate(self.database_ids)[self.indices], other.indices)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -316,55 +318,88 @@ class Run:
         return Run(self.query_ids, self.offsets, self.database_ids, self.indices, scores, kept)  # type: ignore[arg-type]
 
     def save(self, path: StrPath, *, indent: int | None = 4) -> None:
-        """Write the run, atomically: `.json` and `.pkl` as the official tools do, `.npz` compactly.
+        """Write the run, atomically; the extension decides the format.
 
-        The npz keeps everything; JSON and pickle have no place for the provenance, and the pickle also
-        needs lists of equal length. Scores keep all their digits in every format.
+        | extension | is | keeps |
+        |---|---|---|
+        | `.json` | the official similarity file | ids and scores |
+        | `.pkl`, `.pickle` | the official pickle; lists of equal length only | ids and scores |
+        | `.trec`, `.run` | a TREC run file; ids without white space only | no empty list |
+        | `.npz` | this package's compact file | everything |
+        | `.parquet` | a table (extra `[parquet]`) | everything but the vocabulary's unused ids |
+
+        Scores keep all their digits in every format.
 
         Args:
             path: Where to; the extension decides the format.
             indent: Indentation of the JSON; None writes it on one line.
 
         Raises:
-            ParameterError: The extension is another one, or the lists of a pickle differ in length.
+            ParameterError: The extension is another one, or the format has no place for the run.
+            MissingExtraError: `.parquet` without pyarrow.
             StorageError: The file cannot be written.
         """
-        from ilias_fast.run import compact, official
+        from ilias_fast.run import compact, official, parquet
 
         path = Path(path)
-        if path.suffix == ".json":
+        kind = _kind(path)
+        if kind == "json":
             official.write_json(self, path, indent)
-        elif path.suffix in (".pkl", ".pickle"):
+        elif kind == "pickle":
             official.write_pickle(self, path)
-        elif path.suffix == ".npz":
-            compact.write(self, path)
+        elif kind == "trec":
+            official.write_trec(self, path)
+        elif kind == "parquet":
+            parquet.write(self, path)
         else:
-            raise ParameterError(f"{path}: expected a file name ending in .json, .pkl or .npz")
+            compact.write(self, path)
 
     @classmethod
     def load(cls, path: StrPath, *, duplicates: Duplicates = "error") -> Run:
         """Read a run; the extension decides the format. Nothing in the file is executed.
 
         Args:
-            path: An official similarity `.json` or `.pkl`, or an `.npz` written by `save`.
+            path: A file of one of the formats of `save`, whoever wrote it.
             duplicates: "error" refuses a database id listed twice by one query, "max" keeps its larger score.
 
         Returns:
-            The run; `provenance["format"]` is "json", "pickle" or what the npz recorded.
+            The run; `provenance["format"]` is "json", "pickle" or "trec", or what npz or Parquet recorded.
 
         Raises:
             FileFormatError: The file is not what its extension says; names the file and the place.
             StorageError: The file cannot be read.
+            MissingExtraError: `.parquet` without pyarrow.
             ParameterError: The extension is another one.
             DuplicateIdError, NonFiniteError, InputError: See the class.
         """
-        from ilias_fast.run import compact, official
+        from ilias_fast.run import compact, official, parquet
 
         path = Path(path)
-        if path.suffix == ".json":
-            return official.read_json(path, duplicates)
-        if path.suffix in (".pkl", ".pickle"):
-            return official.read_pickle(path, duplicates)
-        if path.suffix == ".npz":
-            return compact.read(path, duplicates)
-        raise ParameterError(f"{path}: expected a file name ending in .json, .pkl or .npz")
+        read = {
+            "json": official.read_json,
+            "pickle": official.read_pickle,
+            "trec": official.read_trec,
+            "parquet": parquet.read,
+            "npz": compact.read,
+        }[_kind(path)]
+        return read(path, duplicates)
+
+
+_EXTENSIONS = {
+    ".json": "json",
+    ".pkl": "pickle",
+    ".pickle": "pickle",
+    ".trec": "trec",
+    ".run": "trec",
+    ".npz": "npz",
+    ".parquet": "parquet",
+}
+
+
+def _kind(path: Path) -> str:
+    try:
+        return _EXTENSIONS[path.suffix]
+    except KeyError:
+        raise ParameterError(
+            f"{path}: expected a file name ending in .json, .pkl or .npz, or .trec or .parquet"
+        ) from None

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast import _arrays
+from ilias_fast._core import Ids
 from ilias_fast.errors import DuplicateIdError, InputError, NonFiniteError, ParameterError, ShapeError
 
-__all__ = ["check_unique", "checked", "first_repeated", "rank_order"]
+__all__ = ["as_ids", "check_unique", "checked", "first_repeated", "rank_order"]
 
 
 def checked(
     query_ids: tuple[str, ...],
     offsets: ArrayLike,
-    database_ids: tuple[str, ...],
+    database_ids: Ids,
     indices: ArrayLike,
     scores: ArrayLike,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Return copies of the three arrays after every check that concerns single entries."""
     _check_ids("query", query_ids)
-    _check_ids("database", database_ids)
     starts = _arrays.offsets("offsets", offsets).copy()
     rows = _arrays.vector("indices", indices, "iu", np.int64, "total").copy()
     values = _arrays.vector("scores", scores, "fiu", np.float64, "total").copy()
@@ -52,6 +54,18 @@ def checked(
     return starts, rows, values
 
 
+def as_ids(ids: Iterable[str]) -> Ids:
+    """Return database ids as one text; raises InputError naming the first that is none."""
+    if isinstance(ids, Ids):
+        return ids
+    names = tuple(ids)
+    try:
+        return Ids(names)
+    except TypeError:
+        _check_ids("database", names)
+        raise
+
+
 def _check_ids(kind: str, ids: tuple[str, ...]) -> None:
     try:
         text = "\n".join(ids)
@@ -77,11 +91,10 @@ def _is_unicode(name: str) -> bool:
     return True
 
 
-def check_unique(kind: str, ids: tuple[str, ...]) -> None:
+def check_unique(kind: str, ids: tuple[str, ...] | Ids) -> None:
     """Raise DuplicateIdError naming the first id that is given twice."""
-    if len(set(ids)) < len(ids):
-        seen: set[str] = set()
-        twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    twice = (ids if isinstance(ids, Ids) else Ids(ids)).first_repeated()
+    if twice is not None:
         raise DuplicateIdError(f"{kind} id {twice!r} is given twice; ids are unique")
 
 

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ilias_fast._core import Ids
 from ilias_fast._files import read_bytes, written
 from ilias_fast.errors import DuplicateIdError, FileFormatError, InputError, ParameterError
 from ilias_fast.run.base import Duplicates, Run
@@ -48,8 +47,8 @@ def write(run: Run, path: Path) -> None:
         provenance = json.dumps(dict(run.provenance)).encode()
     except (TypeError, ValueError) as cause:
         raise ParameterError(f"{path}: provenance: expected plain JSON values: {cause}") from cause
-    queries, query_offsets = _packed(run.query_ids)
-    names, name_offsets = _packed(run.database_ids)
+    queries, query_offsets = Ids(run.query_ids).packed()
+    names, name_offsets = run.database_ids.packed()
     with np.errstate(over="ignore"):
         narrow = run.scores.astype(np.float32)
     small = len(run.database_ids) <= np.iinfo(np.int32).max
@@ -95,7 +94,7 @@ def read(path: Path, duplicates: Duplicates) -> Run:
         raise FileFormatError(f"{path}: provenance: expected an object, found {type(provenance).__name__}")
     try:
         return Run.from_arrays(
-            _unpacked(path, "query_ids", arrays["query_ids"], arrays["query_id_offsets"]),
+            tuple(_unpacked(path, "query_ids", arrays["query_ids"], arrays["query_id_offsets"])),
             arrays["offsets"],
             _unpacked(path, "database_ids", arrays["database_ids"], arrays["database_id_offsets"]),
             arrays["indices"],
@@ -107,18 +106,10 @@ def read(path: Path, duplicates: Duplicates) -> Run:
         raise FileFormatError(f"{path}: {cause}") from cause
 
 
-def _packed(ids: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    encoded = [name.encode() for name in ids]
-    offsets = np.zeros(len(ids) + 1, np.int64)
-    np.cumsum([len(name) for name in encoded], out=offsets[1:])
-    return np.frombuffer(b"".join(encoded), np.uint8), offsets
-
-
-def _unpacked(path: Path, name: str, text: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[str]:
+def _unpacked(path: Path, name: str, text: NDArray[np.uint8], offsets: NDArray[np.int64]) -> Ids:
     if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(text) or (np.diff(offsets) < 0).any():
         raise FileFormatError(f"{path}: {name}: expected offsets rising from 0 to {len(text)}")
-    raw = text.tobytes()
     try:
-        return [raw[start:stop].decode() for start, stop in pairwise(offsets.tolist())]
-    except UnicodeDecodeError as cause:
-        raise FileFormatError(f"{path}: {name}: not UTF-8: {cause}") from cause
+        return Ids.from_packed(np.ascontiguousarray(text, np.uint8), np.ascontiguousarray(offsets, np.int64))
+    except (InputError, FileFormatError) as cause:
+        raise FileFormatError(f"{path}: {name}: {cause}") from cause

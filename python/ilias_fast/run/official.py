@@ -1,9 +1,9 @@
-"""The official similarity files: JSON `{query: {database id: score}}` and the pickle of four arrays."""
+"""Files other tools write and read: the official similarity JSON and pickle, TREC runs."""
 
 from __future__ import annotations
 
-import json
 import pickle
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ilias_fast import _core
 from ilias_fast._files import read_bytes, written
 from ilias_fast.errors import (
     DuplicateIdError,
@@ -23,15 +24,11 @@ from ilias_fast.errors import (
 from ilias_fast.run.base import Duplicates, Run
 from ilias_fast.run.unpickle import unpickle
 
-__all__ = ["read_json", "read_pickle", "write_json", "write_pickle"]
+__all__ = ["read_json", "read_pickle", "read_trec", "write_json", "write_pickle", "write_trec"]
 
 # What faiss fills a list with that is longer than the database (with index -1, which the official writer
 # turns into the last id): no similarity of finite features.
 _PADDING = float(np.finfo(np.float32).min)
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """A JSON object with its repeated keys."""
 
 
 def write_json(run: Run, path: Path, indent: int | None) -> None:
@@ -64,46 +61,43 @@ def _json_object(members: list[str], indent: int | None, depth: int) -> str:
 
 def read_json(path: Path, duplicates: Duplicates) -> Run:
     """Read `{query: {database id: score}}`."""
+    return _parsed(path, _core.read_run_json, "json", duplicates)
+
+
+def read_trec(path: Path, duplicates: Duplicates) -> Run:
+    """Read lines `query Q0 id rank score tag`."""
+    return _parsed(path, _core.read_run_trec, "trec", duplicates)
+
+
+def write_trec(run: Run, path: Path) -> None:
+    """Write lines `query Q0 id rank score tag`; scores keep all their digits.
+
+    Raises:
+        ParameterError: An id holds white space, which separates the fields.
+    """
+    names = list(run.database_ids)
+    for name in (*run.query_ids, *names):
+        if name.split() != [name]:
+            raise ParameterError(
+                f"{path}: {name!r} holds white space, which separates the fields of a TREC run; "
+                f"save as .json or .npz"
+            )
+    with written(path) as file:
+        for query, (start, stop) in zip(run.query_ids, pairwise(run.offsets.tolist()), strict=True):
+            rows, scores = run.indices[start:stop].tolist(), run.scores[start:stop].tolist()
+            file.writelines(
+                f"{query} Q0 {names[row]} {rank} {score!r} ilias-fast\n".encode()
+                for rank, (row, score) in enumerate(zip(rows, scores, strict=True), 1)
+            )
+
+
+def _parsed(path: Path, parse: Callable[[bytes], Any], kind: str, duplicates: Duplicates) -> Run:
     data = read_bytes(path)
     try:
-        queries = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_Pairs)
-    # A JSON text can fail as a decode error, as a number of too many digits or as too deep a nesting.
-    except (ValueError, RecursionError) as cause:
-        raise FileFormatError(f"{path}: not a JSON file: {cause}") from cause
-    if not isinstance(queries, _Pairs):
-        raise FileFormatError(f"{path}: expected an object of queries, found {_kind(queries)}")
-    names: list[str] = []
-    scores: list[float] = []
-    offsets = [0]
-    for query, found in queries:
-        if not isinstance(found, _Pairs):
-            raise FileFormatError(
-                f"{path}: query {query!r}: expected an object of scores by database id, found {_kind(found)}"
-            )
-        values = [score for _, score in found]
-        if not {float, int}.issuperset(map(type, values)):
-            name, score = next(pair for pair in found if type(pair[1]) not in (float, int))
-            raise FileFormatError(
-                f"{path}: query {query!r}, database id {name!r}: expected a number, found {_kind(score)}"
-            )
-        names += [name for name, _ in found]
-        scores += values
-        offsets.append(len(names))
-    row_of = {name: row for row, name in enumerate(dict.fromkeys(names))}
-    try:
-        numbers = np.array(scores, np.float64)
-    except OverflowError as cause:
-        raise FileFormatError(f"{path}: a score is larger than any float64") from cause
-    return _run(
-        path,
-        tuple(query for query, _ in queries),
-        np.array(offsets, np.int64),
-        tuple(row_of),
-        np.fromiter(map(row_of.__getitem__, names), np.int64, len(names)),
-        numbers,
-        "json",
-        duplicates,
-    )
+        queries, offsets, names, indices, scores = parse(data)
+    except FileFormatError as cause:
+        raise FileFormatError(f"{path}: {cause}") from cause
+    return _run(path, tuple(queries), offsets, names, indices, scores, kind, duplicates)
 
 
 def write_pickle(run: Run, path: Path) -> None:
@@ -143,7 +137,7 @@ def read_pickle(path: Path, duplicates: Duplicates) -> Run:
             f"{path}: expected a dictionary with the keys {sorted(expected)}, found {found}"
         )
     query_ids = _strings(path, "query_ids", content["query_ids"])
-    database_ids = _strings(path, "db_ids", content["db_ids"])
+    database_ids = _ids(path, content["db_ids"])
     scores = _matrix(path, "sims", content["sims"], "f", len(query_ids)).astype(np.float64)
     rows = _matrix(path, "ranks", content["ranks"], "iu", len(query_ids))
     if scores.shape != rows.shape:
@@ -175,7 +169,7 @@ def _run(
     path: Path,
     query_ids: tuple[str, ...],
     offsets: NDArray[np.int64],
-    database_ids: tuple[str, ...],
+    database_ids: Sequence[str],
     indices: NDArray[np.int64],
     scores: NDArray[np.float64],
     kind: str,
@@ -193,6 +187,17 @@ def _run(
         raise
     except InputError as cause:
         raise FileFormatError(f"{path}: {cause}") from cause
+
+
+def _ids(path: Path, value: object) -> Sequence[str]:
+    """Return the database ids; a fixed-width array of them without a detour over objects."""
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind == "U" and value.size:
+        plain = np.ascontiguousarray(value, value.dtype.newbyteorder("="))
+        try:
+            return _core.Ids.from_characters(plain.view(np.uint32).reshape(len(plain), -1))
+        except TypeError:
+            pass  # The slow way names what is wrong.
+    return _strings(path, "db_ids", value)
 
 
 def _strings(path: Path, name: str, value: object) -> tuple[str, ...]:
@@ -225,8 +230,6 @@ def _narrowest(scores: NDArray[np.float64]) -> NDArray[Any]:
 
 
 def _kind(value: object) -> str:
-    if isinstance(value, _Pairs):
-        return "an object"
     if isinstance(value, np.ndarray):
         return f"an array of dtype {value.dtype} and shape {list(value.shape)}"
     names = {

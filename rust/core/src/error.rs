@@ -85,6 +85,12 @@ pub enum Error {
         /// Expected and found.
         detail: String,
     },
+    /// A file, read by the caller, is not in the format it should be in; the caller adds its name.
+    #[error("{detail}")]
+    Format {
+        /// Expected, found and where in the file.
+        detail: String,
+    },
     /// `create` on a path that already holds a store or other files.
     #[error("{path}: already exists (open it to append, choose another path, or ask to overwrite)")]
     StoreExists {

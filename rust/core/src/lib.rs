@@ -9,7 +9,8 @@
 //! | [`store`] | immutable safetensors shards under an atomically replaced manifest |
 //! | [`search`] | exact top-k by inner product and by Hamming distance |
 //! | [`rerank`] | tentative correspondences, Chamfer similarity, spatial verification |
-//! | [`evaluate`] | average precision |
+//! | [`run`] | runs as files: similarity JSON, TREC; ids as one text |
+//! | [`evaluate`] | average precision, streaming mAP |
 
 pub mod control;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod evaluate;
 pub mod kernels;
 pub mod level;
 pub mod rerank;
+pub mod run;
 pub mod search;
 pub mod store;
 pub mod threads;

@@ -15,6 +15,7 @@ pub fn to_python(error: Error) -> PyErr {
             Error::NonFinite { .. } => "NonFiniteError",
             Error::Level { .. } => "CpuLevelError",
             Error::Io { .. } => "StorageError",
+            Error::Format { .. } => "FileFormatError",
             Error::Corrupt { .. } => "CorruptStoreError",
             Error::NotAStore { .. } => "NotAStoreError",
             Error::StoreExists { .. } => "StoreExistsError",

@@ -11,6 +11,7 @@ mod cpu;
 mod error;
 mod evaluate;
 mod rerank;
+mod run;
 mod search;
 mod store;
 
@@ -22,5 +23,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     store::register(module)?;
     search::register(module)?;
     rerank::register(module)?;
+    run::register(module)?;
     evaluate::register(module)
 }

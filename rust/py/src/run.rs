@@ -1,0 +1,273 @@
+//! Bindings of `ilias_fast_core::run`: ids that stay one text until somebody looks, and files of results.
+#![expect(clippy::needless_pass_by_value, reason = "PyO3 hands over owned arguments")]
+
+use std::sync::Mutex;
+
+use ilias_fast_core::run::{self, Interner, Lists, Search};
+use ilias_fast_core::{Control, Error, Result};
+use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2, ToPyArray};
+use pyo3::exceptions::{PyIndexError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyIterator, PyList, PySlice, PyString, PyTuple};
+
+use crate::arrays::{matrix, vector};
+use crate::call::call;
+use crate::error::to_python;
+
+/// An immutable sequence of ids.
+#[pyclass(frozen, sequence, module = "ilias_fast._core")]
+pub struct Ids(run::Ids);
+
+impl Ids {
+    fn text(&self, position: isize) -> PyResult<&str> {
+        let length = self.0.len();
+        let wanted = if position < 0 { position + length as isize } else { position };
+        match usize::try_from(wanted) {
+            Ok(position) if position < length => Ok(self.0.get(position)),
+            _ => Err(PyIndexError::new_err(format!("expected a position below {length}, found {position}"))),
+        }
+    }
+}
+
+#[pymethods]
+impl Ids {
+    /// The ids of any iterable of strings.
+    #[new]
+    fn new(ids: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut list = run::Ids::default();
+        for (position, id) in ids.try_iter()?.enumerate() {
+            let id = id?;
+            // What is no string, or holds half a surrogate pair, is told apart by the caller.
+            let text = id
+                .cast::<PyString>()
+                .ok()
+                .and_then(|text| text.to_str().ok())
+                .ok_or_else(|| PyTypeError::new_err(format!("{position}")))?;
+            list.push(text).map_err(|_| PyTypeError::new_err(format!("{position}")))?;
+        }
+        Ok(Self(list))
+    }
+
+    /// Ids out of one UTF-8 text and [n + 1] offsets into it.
+    #[staticmethod]
+    fn from_packed(text: PyReadonlyArray1<'_, u8>, offsets: PyReadonlyArray1<'_, i64>) -> PyResult<Self> {
+        let (text, offsets) = (vector("text", &text)?, vector("offsets", &offsets)?);
+        let unpack = || -> Result<run::Ids> {
+            let text = std::str::from_utf8(text)
+                .map_err(|cause| Error::Format { detail: format!("not UTF-8: {cause}") })?;
+            let Some((&0, ends)) = offsets.split_first() else {
+                return Err(Error::parameter(
+                    "offsets",
+                    "a first offset of 0",
+                    format!("{:?}", offsets.first()),
+                ));
+            };
+            // A negative offset becomes one beyond any text.
+            run::Ids::new(text.to_owned(), ends.iter().map(|&end| end as u64).collect())
+        };
+        unpack().map(Self).map_err(to_python)
+    }
+
+    /// Ids out of the characters of a fixed-width Unicode array, uint32 [n, width], padded with zeros.
+    #[staticmethod]
+    fn from_characters(characters: PyReadonlyArray2<'_, u32>) -> PyResult<Self> {
+        let (characters, width) = matrix("characters", &characters)?;
+        let mut ids = run::Ids::default();
+        let mut id = String::new();
+        for (position, row) in characters.chunks_exact(width.max(1)).enumerate() {
+            let length = row.iter().rposition(|&unit| unit != 0).map_or(0, |last| last + 1);
+            id.clear();
+            for &unit in &row[..length] {
+                id.push(char::from_u32(unit).ok_or_else(|| PyTypeError::new_err(format!("{position}")))?);
+            }
+            ids.push(&id).map_err(|_| PyTypeError::new_err(format!("{position}")))?;
+        }
+        Ok(Self(ids))
+    }
+
+    /// The UTF-8 text of all ids, and [n + 1] offsets into it.
+    fn packed<'py>(&self, py: Python<'py>) -> (Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<i64>>) {
+        let offsets: Vec<i64> =
+            std::iter::once(0).chain(self.0.ends().iter().map(|&end| end as i64)).collect();
+        (self.0.text().as_bytes().to_pyarray(py), offsets.to_pyarray(py))
+    }
+
+    /// The ids at some positions.
+    fn take<'py>(
+        &self,
+        py: Python<'py>,
+        positions: PyReadonlyArray1<'_, i64>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let positions = vector("positions", &positions)?;
+        let texts = positions
+            .iter()
+            .map(|&position| {
+                usize::try_from(position)
+                    .map_or(Err(PyIndexError::new_err(position)), |position| self.text(position as isize))
+            })
+            .collect::<PyResult<Vec<_>>>()?;
+        PyList::new(py, texts)
+    }
+
+    /// int64: for each of `wanted`, its first position here, or -1.
+    #[pyo3(signature = (wanted, threads=None))]
+    fn locate<'py>(
+        &self,
+        py: Python<'py>,
+        wanted: PyRef<'_, Self>,
+        threads: Option<usize>,
+    ) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let (here, wanted) = (&self.0, &wanted.0);
+        let found = call(py, threads, None, |control| {
+            let mut interner = Interner::default();
+            // Position in the interner -> first position here; the two part where an id is repeated.
+            let mut first: Vec<i64> = Vec::new();
+            for (position, id) in here.iter().enumerate() {
+                if interner.intern(id)? as usize == first.len() {
+                    first.push(position as i64);
+                }
+            }
+            let mut found = interner.locate(wanted, control)?;
+            for position in &mut found {
+                if let Ok(at) = usize::try_from(*position) {
+                    *position = first[at];
+                }
+            }
+            Ok(found)
+        })?;
+        Ok(found.to_pyarray(py))
+    }
+
+    /// The first id that is here twice, or None.
+    fn first_repeated(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        py.detach(|| {
+            let mut interner = Interner::default();
+            for (position, id) in self.0.iter().enumerate() {
+                if interner.intern(id)? as usize != position {
+                    return Ok(Some(id.to_owned()));
+                }
+            }
+            Ok(None)
+        })
+        .map_err(to_python)
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+
+    fn __getitem__<'py>(&self, py: Python<'py>, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        if let Ok(slice) = index.cast::<PySlice>() {
+            let range = slice.indices(self.0.len() as isize)?;
+            let texts = (0..range.slicelength as isize)
+                .map(|step| self.0.get((range.start + step * range.step) as usize));
+            return Ok(PyTuple::new(py, texts.collect::<Vec<_>>())?.into_any());
+        }
+        Ok(PyString::new(py, self.text(index.extract()?)?).into_any())
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+        PyList::new(py, self.0.iter().collect::<Vec<_>>())?.try_iter()
+    }
+
+    fn __contains__(&self, id: &Bound<'_, PyAny>) -> bool {
+        id.extract::<String>().is_ok_and(|id| self.0.iter().any(|other| other == id))
+    }
+
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        if let Ok(other) = other.cast::<Self>() {
+            return self.0 == other.get().0;
+        }
+        // A tuple or list of the same strings is the same sequence; a string is not.
+        other.cast::<PyString>().is_err()
+            && other.len().is_ok_and(|length| length == self.0.len())
+            && other
+                .extract::<Vec<String>>()
+                .is_ok_and(|other| self.0.iter().eq(other.iter().map(String::as_str)))
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+        let (text, offsets) = self.packed(py);
+        let make = py.get_type::<Self>().getattr("from_packed")?;
+        Ok((make, PyTuple::new(py, [text.into_any(), offsets.into_any()])?))
+    }
+
+    fn __repr__(&self) -> String {
+        let mut shown: Vec<String> = self.0.iter().take(3).map(|id| format!("{id:?}")).collect();
+        if self.0.len() > shown.len() {
+            shown.push("...".into());
+        }
+        format!("Ids({} ids: {})", self.0.len(), shown.join(", "))
+    }
+}
+
+/// Looks for ids in a list that is fed in pieces.
+#[pyclass(frozen, module = "ilias_fast._core")]
+pub struct IdSearch(Mutex<Search>);
+
+impl IdSearch {
+    fn with<T>(&self, work: impl FnOnce(&mut Search) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+#[pymethods]
+impl IdSearch {
+    #[new]
+    fn new(wanted: PyRef<'_, Ids>) -> PyResult<Self> {
+        Search::new(&wanted.0).map(|search| Self(Mutex::new(search))).map_err(to_python)
+    }
+
+    /// Reads the next piece of the list of lines.
+    fn feed(&self, py: Python<'_>, piece: &[u8]) {
+        py.detach(|| self.with(|search| search.feed(piece)));
+    }
+
+    /// bool: whether each of `asked` was in the list; ends the list.
+    fn found<'py>(&self, py: Python<'py>, asked: PyRef<'_, Ids>) -> Bound<'py, PyArray1<bool>> {
+        self.with(|search| search.found(&asked.0)).to_pyarray(py)
+    }
+}
+
+/// Query ids, offsets, database ids, indices, scores.
+type Read<'py> = (
+    Bound<'py, PyList>,
+    Bound<'py, PyArray1<i64>>,
+    Ids,
+    Bound<'py, PyArray1<i64>>,
+    Bound<'py, PyArray1<f64>>,
+);
+
+fn read<'py>(
+    py: Python<'py>,
+    data: &[u8],
+    reader: impl FnOnce(&[u8], &Control) -> Result<Lists> + Send,
+) -> PyResult<Read<'py>> {
+    let lists = call(py, Some(1), None, |control| reader(data, control))?;
+    Ok((
+        PyList::new(py, lists.queries.iter().collect::<Vec<_>>())?,
+        lists.offsets.to_pyarray(py),
+        Ids(lists.ids),
+        lists.indices.to_pyarray(py),
+        lists.scores.to_pyarray(py),
+    ))
+}
+
+/// The lists of an official similarity JSON.
+#[pyfunction]
+fn read_run_json<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Read<'py>> {
+    read(py, data, run::read_json)
+}
+
+/// The lists of a TREC run file.
+#[pyfunction]
+fn read_run_trec<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Read<'py>> {
+    read(py, data, run::read_trec)
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Ids>()?;
+    module.add_class::<IdSearch>()?;
+    module.add_function(wrap_pyfunction!(read_run_json, module)?)?;
+    module.add_function(wrap_pyfunction!(read_run_trec, module)?)
+}
