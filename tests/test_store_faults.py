@@ -151,7 +151,11 @@ def test_verify_names_the_damaged_block_and_its_tensors(tmp_path: Path, rng: np.
         file.write(b"\xff")
     first, last = verify(path).damages
     assert (first.start, first.end, first.tensors) == (block, 2 * block, ("vectors",))
-    assert (last.start, last.end, last.tensors) == (size // block * block, size, ("vectors", "id_row", "ids"))
+    assert (last.start, last.end, last.tensors) == (
+        size // block * block,
+        size,
+        ("vectors", "id_offsets", "id_hash", "id_row", "ids"),
+    )
     assert "checksum" in first.detail
     assert verify(path, quick=True).ok
 

@@ -166,6 +166,10 @@ def _card(store: GlobalStore | BinaryStore | LocalStore) -> None:
         *([("descriptors", f"{found.descriptors:,}")] if found.kind == "local" else []),
         ("shards", f"{found.shards:,}"),
         ("bytes", f"{found.bytes:,}"),
+        *(
+            (one.kind, f"{one.shards:,} of {found.shards:,} shards, {one.bytes:,} bytes")
+            for one in found.derived
+        ),
         ("state", found.checksum),
     ]
     rows += [

@@ -17,7 +17,7 @@ A store on disk is a folder with `manifest.json` and safetensors shards (docs/fo
 before a commit keeps showing the state it was opened in.
 """
 
-from ilias_fast.store._base import Ids, StoreInfo
+from ilias_fast.store._base import DerivedInfo, Ids, StoreInfo
 from ilias_fast.store._binary import BinaryStore, BinaryWriter
 from ilias_fast.store._global import GlobalStore, GlobalWriter
 from ilias_fast.store._local import LocalImage, LocalStore, LocalWriter
@@ -33,6 +33,7 @@ __all__ = [
     "BinaryStore",
     "BinaryWriter",
     "Damage",
+    "DerivedInfo",
     "GlobalStore",
     "GlobalWriter",
     "Ids",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +22,7 @@ from ilias_fast.store._verify import VerifyReport, verify
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BaseStore", "BaseWriter", "Ids", "StoreInfo", "id_list", "row_indices"]
+__all__ = ["BaseStore", "BaseWriter", "DerivedInfo", "Ids", "StoreInfo", "id_list", "row_indices"]
 
 _ID_BLOCK = 4096
 _NAMED = 5
@@ -112,6 +112,20 @@ class Ids(Sequence[str]):
         return f"<{len(self)} ids: {shown}>" if len(self) else "<0 ids>"
 
 
+class DerivedInfo(NamedTuple):
+    """Tensors computed from shards and stored beside them.
+
+    Attributes:
+        kind: What they are, for example "planes".
+        shards: Number of shards that have them.
+        bytes: Size of their files.
+    """
+
+    kind: str
+    shards: int
+    bytes: int
+
+
 @dataclass(frozen=True)
 class StoreInfo:
     """What a store is.
@@ -126,6 +140,7 @@ class StoreInfo:
         optional: Optional tensors of a local store: some of "scale", "angle", "weight".
         shards: Number of shard files.
         bytes: Their size.
+        derived: What was computed from shards and stored beside them (for example search planes).
         provenance: What the rows were made of and how.
         parent: Path, checksum and parameters of the store this one was derived from, or None.
         checksum: Names the committed state, as 16 hex digits.
@@ -140,6 +155,7 @@ class StoreInfo:
     optional: tuple[str, ...]
     shards: int
     bytes: int
+    derived: tuple[DerivedInfo, ...]
     provenance: dict[str, Any]
     parent: dict[str, Any] | None
     checksum: str
@@ -257,8 +273,9 @@ class BaseStore(ABC):
             bits=core.bits,
             descriptors=core.descriptors,
             optional=tuple(core.optional),
-            shards=len(core.starts) - 1,
+            shards=core.shards,
             bytes=core.bytes,
+            derived=tuple(DerivedInfo(*found) for found in core.derived),
             provenance=self.provenance,
             parent=self.parent,
             checksum=core.checksum,
@@ -375,6 +392,18 @@ class BaseWriter:
                 `commit` may be called again.
         """
         return self._core.commit()
+
+    def detach(self, kind: str) -> int:
+        """Drop what was computed from the shards and commit; return the number of shards that had it.
+
+        Args:
+            kind: What to drop, as `StoreInfo.derived` names it.
+
+        Raises:
+            ParameterError: Rows wait for a commit.
+            StorageError: The disk refused; the store is as it was.
+        """
+        return self._core.detach(kind)
 
     def close(self) -> None:
         """End the writer and release the lock; what was not committed is dropped. May be called again."""

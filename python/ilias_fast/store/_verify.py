@@ -14,7 +14,7 @@ __all__ = ["Damage", "VerifyReport", "gc", "verify"]
 
 @dataclass(frozen=True)
 class Damage:
-    """One damaged stretch of a shard.
+    """One damaged stretch of a shard or of a file derived from it.
 
     Attributes:
         file: File name inside `shards/`.

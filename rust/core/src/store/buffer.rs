@@ -1,10 +1,11 @@
 //! Rows that wait to become a shard.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use super::ids::id_hash;
+use super::layout::layout;
 use super::mmap::bytes_of;
-use super::shard::layout;
 use super::spec::{Column, Spec};
 use super::write_file::ShardFile;
 
@@ -101,10 +102,14 @@ impl Buffer {
             self.ids().enumerate().map(|(row, id)| (id_hash(id), row as i32)).collect();
         index.sort_unstable();
         let (hashes, rows): (Vec<i64>, Vec<i32>) = index.into_iter().unzip();
-        let (header, layout) =
-            layout(spec, self.rows, self.descriptors, self.columns[Column::Ids as usize].len());
+        let id_bytes = self.columns[Column::Ids as usize].len();
+        let (header, ranges) =
+            layout(&spec.parts(self.rows, self.descriptors, id_bytes), spec.kind().name(), 0);
         file.write(&header)?;
-        for (column, _, range) in layout {
+        let mut columns: Vec<(Range<usize>, Column)> = ranges.into_iter().zip(spec.all_columns()).collect();
+        columns.sort_by_key(|(range, _)| range.start);
+        let mut end = header.len();
+        for (range, column) in columns {
             let bytes = match column {
                 Column::IdHash => bytes_of(&hashes),
                 Column::IdRow => bytes_of(&rows),
@@ -112,8 +117,10 @@ impl Buffer {
             };
             let tail = if column == spec.main() { tail } else { &[] };
             debug_assert_eq!(bytes.len() + tail.len(), range.len(), "{column:?}");
+            file.write(&vec![0; range.start - end])?;
             file.write(bytes)?;
             file.write(tail)?;
+            end = range.end;
         }
         Ok(())
     }

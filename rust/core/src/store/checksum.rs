@@ -10,6 +10,11 @@ pub(super) fn hash(bytes: &[u8]) -> u64 {
     xxh3_64(bytes)
 }
 
+/// The hash that names a file: of the hashes of its blocks.
+pub(super) fn hash_of_blocks(blocks: &[u64]) -> u64 {
+    hash(&blocks.iter().flat_map(|block| block.to_le_bytes()).collect::<Vec<u8>>())
+}
+
 /// Hashes a stream of bytes block by block.
 #[derive(Default)]
 pub(super) struct Blocks {

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 
 use super::MANIFEST;
 use super::checksum::{BLOCK, hash};
+use super::entry::{Entry, Listed, RawEntry, object};
 use super::spec::{Kind, Optional, Spec};
 
 const FORMAT: &str = "ilias-fast store";
@@ -21,20 +22,6 @@ const BIT_ORDER: &str = "msb-first";
 const SIGN_RULE: &str = "bit = (value >= 0)";
 /// A manifest above this size is refused before it is read; 100 TB of shards need 0.5 GiB of it.
 const MAX_BYTES: u64 = 1 << 30;
-
-/// One shard, as the manifest promises it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    /// File name inside `shards/`.
-    pub file: String,
-    pub rows: usize,
-    /// Local descriptors of all rows; 0 in other kinds.
-    pub descriptors: usize,
-    /// Size of the file.
-    pub bytes: u64,
-    /// XXH3-64 of each block of the file.
-    pub blocks: Vec<u64>,
-}
 
 /// The content of a manifest.
 #[derive(Debug, Clone)]
@@ -77,17 +64,6 @@ struct Raw {
     checksum: String,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawEntry {
-    file: String,
-    rows: usize,
-    #[serde(default)]
-    descriptors: usize,
-    bytes: u64,
-    blocks: Vec<String>,
-}
-
 /// The last bytes of a manifest, of fixed length; the checksum covers everything before them.
 fn tail(checksum: u64) -> String {
     format!("\"checksum\":\"{checksum:016x}\"}}\n")
@@ -97,6 +73,16 @@ impl Manifest {
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.shards.iter().map(|shard| shard.rows).sum()
+    }
+
+    /// Every file of `shards/` that belongs to the store.
+    pub fn files(&self) -> impl Iterator<Item = &Listed> {
+        self.shards.iter().flat_map(Entry::files)
+    }
+
+    /// Size of those files.
+    pub fn bytes(&self) -> u64 {
+        self.files().map(|file| file.bytes).sum()
     }
 
     /// Reads and checks the manifest of the store in `folder`; also returns its checksum.
@@ -188,12 +174,7 @@ impl Manifest {
         write!(text, "\"rows\":{},\n\"block_bytes\":{BLOCK},\n\"shards\":[", self.rows())?;
         for (index, shard) in self.shards.iter().enumerate() {
             text.push_str(if index == 0 { "\n" } else { ",\n" });
-            write!(text, "{{\"file\":{},\"rows\":{},", quote(&shard.file), shard.rows)?;
-            if kind == Kind::Local {
-                write!(text, "\"descriptors\":{},", shard.descriptors)?;
-            }
-            let blocks: Vec<String> = shard.blocks.iter().map(|block| format!("\"{block:016x}\"")).collect();
-            write!(text, "\"bytes\":{},\"blocks\":[{}]}}", shard.bytes, blocks.join(","))?;
+            shard.write(kind, text)?;
         }
         writeln!(text, "],\n\"provenance\":{},", self.provenance)?;
         writeln!(text, "\"parent\":{},", self.parent.as_deref().unwrap_or("null"))
@@ -228,8 +209,8 @@ impl Raw {
         let mut shards = Vec::with_capacity(self.shards.len());
         for raw in self.shards {
             let entry = raw.check(self.kind)?;
-            if !names.insert(entry.file.clone()) {
-                return Err(format!("shard {:?} is listed twice", entry.file));
+            if let Some(twice) = entry.files().find(|file| !names.insert(file.name.clone())) {
+                return Err(format!("file {:?} is listed twice", twice.name));
             }
             total = total.checked_add(entry.rows).ok_or("the number of rows overflows")?;
             shards.push(entry);
@@ -237,53 +218,10 @@ impl Raw {
         if total != self.rows {
             return Err(format!("rows: expected {total} (the sum over the shards), found {}", self.rows));
         }
-        let object = |what: &str, value: &RawValue| {
-            let text = value.get();
-            if text.starts_with('{') {
-                Ok(text.to_owned())
-            } else {
-                Err(format!("{what}: expected an object, found {text:.40}"))
-            }
-        };
         let provenance = object("provenance", &self.provenance)?;
         let parent = self.parent.map(|parent| object("parent", &parent)).transpose()?;
         debug_assert_eq!(self.checksum.len(), 16);
         Ok(Manifest { spec, shards, provenance, parent })
-    }
-}
-
-impl RawEntry {
-    fn check(self, kind: Kind) -> Result<Entry, String> {
-        let Self { file, rows, descriptors, bytes, blocks } = self;
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        // No separators and no leading dot: a name cannot leave the folder.
-        if !file.ends_with(".safetensors") || file.starts_with('.') || !file.bytes().all(plain) {
-            return Err(format!("expected the plain name of a .safetensors file, found {file:?}"));
-        }
-        if rows == 0 || rows > i32::MAX as usize {
-            return Err(format!("shard {file}: expected 1 to {} rows, found {rows}", i32::MAX));
-        }
-        if kind != Kind::Local && descriptors != 0 {
-            return Err(format!(
-                "shard {file}: expected no descriptors in this kind of store, found {descriptors}"
-            ));
-        }
-        // The manifest has 16 digits for every block, so the bytes of all shards cannot add up to an overflow.
-        let expected = bytes.div_ceil(BLOCK as u64);
-        if blocks.len() as u64 != expected {
-            return Err(format!("shard {file}: expected {expected} block checksums, found {}", blocks.len()));
-        }
-        let parse = |text: &String| {
-            let plain = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-            plain.then(|| u64::from_str_radix(text, 16).ok()).flatten()
-        };
-        let blocks = blocks
-            .iter()
-            .map(|text| {
-                parse(text).ok_or_else(|| format!("shard {file}: expected 16 hex digits, found {text:?}"))
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Entry { file, rows, descriptors, bytes, blocks })
     }
 }
 

@@ -16,6 +16,8 @@ mod sealed {
     // SAFETY: integers and IEEE floats have no padding and no invalid bit patterns; f16 wraps a u16.
     unsafe impl Plain for u8 {}
     // SAFETY: as above.
+    unsafe impl Plain for i8 {}
+    // SAFETY: as above.
     unsafe impl Plain for i32 {}
     // SAFETY: as above.
     unsafe impl Plain for i64 {}

@@ -17,10 +17,14 @@
 //!
 //! `docs/format.md` specifies every byte.
 
+mod attach;
+mod attached;
 mod batch;
 mod buffer;
 mod checksum;
+mod entry;
 mod ids;
+mod layout;
 mod local;
 mod manifest;
 mod mmap;
@@ -31,9 +35,11 @@ mod verify;
 mod write_file;
 mod writer;
 
+pub use attach::{TensorSink, TensorSpec};
+pub use attached::{Attached, Element};
 pub use batch::{Batch, LocalBatch};
 pub use ids::{MAX_ID_BYTES, check_id};
-pub use reader::{LocalView, Store};
+pub use reader::{LocalView, Run, ShardView, Store};
 pub use spec::{Kind, Optional, Spec};
 pub use verify::{Damage, Report, committed_bytes, gc, verify};
 pub use writer::Writer;

@@ -7,6 +7,7 @@ use half::f16;
 use crate::control::Control;
 use crate::error::{Error, Result};
 
+use super::attached::Attached;
 use super::ids::sorted_hashes;
 use super::manifest::Manifest;
 use super::mmap::Plain;
@@ -25,8 +26,67 @@ pub struct Store {
     manifest: Manifest,
     checksum: u64,
     shards: Vec<Shard>,
-    /// First row of each shard, and the number of rows at the end.
+    /// What of the shards is in the store, in row order.
+    runs: Vec<Run>,
+    /// First row of each run, and the number of rows at the end.
     starts: Vec<usize>,
+}
+
+/// Consecutive rows of one shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// The shard they lie in.
+    pub shard: usize,
+    /// The first of them, as a row of the shard.
+    pub first: usize,
+    /// How many.
+    pub rows: usize,
+    /// The first of them, as a row of the store.
+    pub row: usize,
+}
+
+/// One shard, as its file has it.
+#[derive(Debug, Clone, Copy)]
+pub struct ShardView<'a>(&'a Shard);
+
+impl<'a> ShardView<'a> {
+    pub(super) const fn new(shard: &'a Shard) -> Self {
+        Self(shard)
+    }
+
+    /// Name of the file inside `shards/`.
+    pub fn name(&self) -> &'a str {
+        self.0.name()
+    }
+
+    /// Rows of the shard.
+    pub const fn rows(&self) -> usize {
+        self.0.rows()
+    }
+
+    /// Local descriptors of all its images; 0 in other kinds.
+    pub const fn descriptors(&self) -> usize {
+        self.0.descriptors()
+    }
+
+    /// The vectors, if the store is global: `rows * dim` numbers.
+    pub fn vectors(&self) -> Option<&'a [f16]> {
+        self.0.optional(Column::Vectors)
+    }
+
+    /// The codes, if the store is binary or local: `code_bytes` bytes a row or descriptor.
+    pub fn codes(&self) -> Option<&'a [u8]> {
+        self.0.optional(Column::Codes)
+    }
+
+    /// The tensors of that kind computed from the shard, whose row i belongs to row i of the shard; `None` if the
+    /// manifest lists none.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if their file is damaged or missing: the shard itself can be read without it.
+    pub fn attached(&self, kind: &str) -> Result<Option<&'a Attached>> {
+        self.0.attached(kind)
+    }
 }
 
 /// The local descriptors of one image.
@@ -59,32 +119,34 @@ impl Store {
         for _ in 0..RETRIES {
             let shards: Result<Vec<Shard>> =
                 manifest.shards.iter().map(|entry| Shard::open(path, &manifest.spec, entry)).collect();
-            match shards {
-                Ok(shards) => return Ok(Self::assemble(path, manifest, checksum, shards)),
-                Err(error) => {
-                    // A shard of the state just read may have been removed because a newer state replaced it.
-                    let newer = Manifest::read(path)?;
-                    if newer.1 == checksum {
-                        return Err(error);
-                    }
+            let complete = shards.as_ref().is_ok_and(|shards| shards.iter().all(Shard::is_complete));
+            if !complete {
+                // A file of the state just read may have been removed because a newer state replaced it.
+                let newer = Manifest::read(path)?;
+                if newer.1 != checksum {
                     (manifest, checksum) = newer;
+                    continue;
                 }
             }
+            return shards.map(|shards| Self::assemble(path, manifest, checksum, shards));
         }
         Err(Error::Locked { path: path.to_owned() })
     }
 
     fn assemble(path: &Path, manifest: Manifest, checksum: u64, shards: Vec<Shard>) -> Self {
-        let mut starts = vec![0];
-        for shard in &shards {
-            starts.push(starts[starts.len() - 1] + shard.rows());
+        let (mut runs, mut starts) = (Vec::new(), vec![0]);
+        let mut row = 0;
+        for (shard, rows) in shards.iter().map(Shard::rows).enumerate() {
+            runs.push(Run { shard, first: 0, rows, row });
+            row += rows;
+            starts.push(row);
         }
-        Self { path: path.to_owned(), manifest, checksum, shards, starts }
+        Self { path: path.to_owned(), manifest, checksum, shards, runs, starts }
     }
 
     /// Number of rows (images).
     pub fn len(&self) -> usize {
-        self.starts[self.shards.len()]
+        self.starts[self.runs.len()]
     }
 
     /// Whether there are no rows.
@@ -129,10 +191,45 @@ impl Store {
 
     /// Bytes of all shard files.
     pub fn bytes(&self) -> u64 {
-        self.manifest.shards.iter().map(|entry| entry.bytes).sum()
+        self.manifest.shards.iter().map(|entry| entry.file.bytes).sum()
     }
 
-    /// First row of each shard, and the number of rows at the end.
+    /// Number of shards.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// One shard, with everything its file holds.
+    pub fn shard(&self, shard: usize) -> Result<ShardView<'_>> {
+        self.shards
+            .get(shard)
+            .map(ShardView::new)
+            .ok_or_else(|| Error::parameter("shard", format!("a shard below {}", self.shards.len()), shard))
+    }
+
+    /// Tensors of that kind computed from a shard; as [`ShardView::attached`].
+    pub fn attached(&self, shard: usize, kind: &str) -> Result<Option<&Attached>> {
+        self.shard(shard)?.attached(kind)
+    }
+
+    /// What has been computed from shards, with the number of shards that have it, and the bytes of the files.
+    pub fn derived(&self) -> Vec<(&str, usize, u64)> {
+        let mut found: Vec<(&str, usize, u64)> = Vec::new();
+        for derived in self.manifest.shards.iter().flat_map(|entry| &entry.derived) {
+            match found.iter_mut().find(|(kind, ..)| *kind == derived.kind) {
+                Some((_, shards, bytes)) => (*shards, *bytes) = (*shards + 1, *bytes + derived.file.bytes),
+                None => found.push((&derived.kind, 1, derived.file.bytes)),
+            }
+        }
+        found
+    }
+
+    /// Where the rows of the store lie: runs of consecutive rows of a shard, in row order.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// First row of each run, and the number of rows at the end.
     pub fn starts(&self) -> &[usize] {
         &self.starts
     }
@@ -168,27 +265,30 @@ impl Store {
         })
     }
 
-    fn main<T: Plain>(&self, kind: Kind, column: Column) -> Result<Vec<&[T]>> {
+    fn main<T: Plain>(&self, kind: Kind, column: Column, width: usize) -> Result<Vec<&[T]>> {
         self.expect_kind(kind)?;
-        Ok(self.shards.iter().map(|shard| shard.column(column)).collect())
+        let slice = |run: &Run| {
+            &self.shards[run.shard].column(column)[run.first * width..(run.first + run.rows) * width]
+        };
+        Ok(self.runs.iter().map(slice).collect())
     }
 
-    /// The vectors of a global store: one slice of whole rows a shard, in row order.
+    /// The vectors of a global store: one slice of whole rows a run, in row order.
     pub fn vectors(&self) -> Result<Vec<&[f16]>> {
-        self.main(Kind::Global, Column::Vectors)
+        self.main(Kind::Global, Column::Vectors, self.dim())
     }
 
-    /// The codes of a binary store: one slice of whole rows a shard, in row order.
+    /// The codes of a binary store: one slice of whole rows a run, in row order.
     pub fn codes(&self) -> Result<Vec<&[u8]>> {
-        self.main(Kind::Binary, Column::Codes)
+        self.main(Kind::Binary, Column::Codes, self.code_bytes())
     }
 
     fn locate(&self, row: usize) -> Result<(&Shard, usize)> {
         if row >= self.len() {
             return Err(Error::parameter("row", format!("a row below {}", self.len()), row));
         }
-        let shard = self.starts.partition_point(|start| *start <= row) - 1;
-        Ok((&self.shards[shard], row - self.starts[shard]))
+        let run = self.runs[self.starts.partition_point(|start| *start <= row) - 1];
+        Ok((&self.shards[run.shard], run.first + row - run.row))
     }
 
     /// The local descriptors of one image of a local store.

@@ -1,84 +1,15 @@
-//! One shard: a safetensors file, its layout, and checked access to its tensors.
+//! One shard: a safetensors file, and checked access to its tensors.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use half::f16;
-use safetensors::SafeTensors;
-
 use crate::error::{Error, Result};
 
-use super::manifest::Entry;
+use super::attached::{Attached, Fault};
+use super::entry::{Entry, Listed};
+use super::layout::{Tensor, parse_header};
 use super::mmap::{Map, Plain};
 use super::spec::{Column, Kind, Spec};
-
-/// A header above this is refused; ours have some hundred bytes, other writers may add metadata.
-const MAX_HEADER: u64 = 1 << 20;
-/// Tensor data begin, and the main tensor is aligned, at a multiple of this where that is possible.
-const ALIGN: usize = 64;
-
-/// A column and the bytes of its tensor, in file order.
-pub(super) type Layout = Vec<(Column, Vec<usize>, Range<usize>)>;
-
-/// The header of a shard and where its tensors lie (in bytes of the file).
-///
-/// Every tensor is aligned to its element size: 8-byte elements first, then the main tensor, 4-byte elements
-/// after it where its size keeps them aligned, bytes last. Spaces after the JSON bring the main tensor (or, if
-/// that is impossible, the first tensor) to a multiple of 64.
-pub(super) fn layout(spec: &Spec, rows: usize, descriptors: usize, id_bytes: usize) -> (Vec<u8>, Layout) {
-    let columns = spec.columns();
-    let main = spec.main();
-    let size = |column: Column| -> usize {
-        column.shape(spec, rows, descriptors, id_bytes).iter().product::<usize>() * column.width()
-    };
-    let rank = |column: Column| match column.width() {
-        8 => 0,
-        _ if column == main => 2,
-        4 if size(main) % 4 == 0 => 3,
-        4 => 1,
-        _ => 4,
-    };
-    let mut order: Vec<Column> = columns.iter().copied().chain(Column::IDS).collect();
-    order.sort_by_key(|column| rank(*column));
-    let mut layout = Layout::new();
-    let mut end = 0;
-    for column in order {
-        let start = end;
-        end += size(column);
-        layout.push((column, column.shape(spec, rows, descriptors, id_bytes), start..end));
-    }
-    let tensors: Vec<String> = layout
-        .iter()
-        .map(|(column, shape, range)| {
-            format!(
-                "\"{}\":{{\"dtype\":\"{:?}\",\"shape\":{shape:?},\"data_offsets\":[{},{}]}}",
-                column.name(),
-                column.dtype(),
-                range.start,
-                range.end
-            )
-            .replace(' ', "")
-        })
-        .collect();
-    let json = format!(
-        "{{\"__metadata__\":{{\"format\":\"ilias-fast {}\"}},{}}}",
-        spec.kind().name(),
-        tensors.join(",")
-    );
-    let before_main = layout.iter().find(|(column, ..)| *column == main).map_or(0, |(.., range)| range.start);
-    let phase = if before_main % 8 == 0 { before_main } else { 0 };
-    let unpadded = 8 + json.len();
-    let data = (unpadded + phase).next_multiple_of(ALIGN) - phase;
-    // `phase` is a multiple of 8, so `data` is one too; for a large phase the subtraction cannot go below
-    // `unpadded` because the sum was only rounded up.
-    let mut header = ((data - 8) as u64).to_le_bytes().to_vec();
-    header.extend_from_slice(json.as_bytes());
-    header.resize(data, b' ');
-    for (.., range) in &mut layout {
-        *range = range.start + data..range.end + data;
-    }
-    (header, layout)
-}
 
 /// An open shard.
 #[derive(Debug)]
@@ -89,27 +20,45 @@ pub(super) struct Shard {
     descriptors: usize,
     code_bytes: usize,
     ranges: [Option<Range<usize>>; Column::COUNT],
+    /// By kind; what is wrong with a file that cannot be used.
+    attached: Vec<(String, Result<Attached, Fault>)>,
+}
+
+/// Maps a file of `shards/` and checks that it is there and has its size.
+pub(super) fn map(folder: &Path, listed: &Listed, what: &str) -> Result<(PathBuf, Map)> {
+    let path = folder.join(super::SHARDS).join(&listed.name);
+    let size = match std::fs::metadata(&path) {
+        Ok(metadata) => metadata.len(),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::corrupt(&path, format!("expected {what}, found no file")));
+        }
+        Err(cause) => return Err(Error::io(&path, "read")(cause)),
+    };
+    if size != listed.bytes {
+        return Err(Error::corrupt(&path, format!("expected {} bytes, found {size}", listed.bytes)));
+    }
+    if size < 8 {
+        return Err(Error::corrupt(&path, format!("expected a safetensors file, found {size} bytes")));
+    }
+    let map = Map::open(&path).map_err(Error::io(&path, "map"))?;
+    Ok((path, map))
+}
+
+/// Checks that a tensor is aligned to its elements, so that it can be read in place.
+pub(super) fn check_alignment(tensor: &Tensor, width: usize) -> Result<(), String> {
+    if tensor.range.start.is_multiple_of(width) {
+        return Ok(());
+    }
+    let (name, start) = (&tensor.name, tensor.range.start);
+    Err(format!("tensor {name:?}: expected a start that is a multiple of {width}, found {start}"))
 }
 
 impl Shard {
     /// Maps the shard `entry` of the store in `folder` and checks size, header, dtypes, shapes and alignment.
+    ///
+    /// A derived file that is damaged or missing is no error here, but where it is asked for.
     pub fn open(folder: &Path, spec: &Spec, entry: &Entry) -> Result<Self> {
-        let path = folder.join(super::SHARDS).join(&entry.file);
-        let corrupt = |detail: String| Error::corrupt(&path, detail);
-        let size = match std::fs::metadata(&path) {
-            Ok(metadata) => metadata.len(),
-            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
-                return Err(corrupt(format!("expected a shard of {} rows, found no file", entry.rows)));
-            }
-            Err(cause) => return Err(Error::io(&path, "read")(cause)),
-        };
-        if size != entry.bytes {
-            return Err(corrupt(format!("expected {} bytes, found {size}", entry.bytes)));
-        }
-        if size < 8 {
-            return Err(corrupt(format!("expected a safetensors file, found {size} bytes")));
-        }
-        let map = Map::open(&path).map_err(Error::io(&path, "map"))?;
+        let (path, map) = map(folder, &entry.file, &format!("a shard of {} rows", entry.rows))?;
         let mut shard = Self {
             path,
             map,
@@ -117,9 +66,34 @@ impl Shard {
             descriptors: entry.descriptors,
             code_bytes: spec.code_bytes(),
             ranges: Default::default(),
+            attached: Vec::new(),
         };
         shard.ranges = shard.read_header(spec)?;
+        shard.attach(folder, entry);
         Ok(shard)
+    }
+
+    /// Maps the derived files of `entry`.
+    pub fn attach(&mut self, folder: &Path, entry: &Entry) {
+        let extents = [self.rows, self.descriptors];
+        self.attached = entry
+            .derived
+            .iter()
+            .map(|derived| (derived.kind.clone(), Attached::open(folder, derived, extents)))
+            .collect();
+    }
+
+    /// The tensors of a kind derived from this shard; `None` if there are none.
+    pub fn attached(&self, kind: &str) -> Result<Option<&Attached>> {
+        let Some((_, attached)) = self.attached.iter().find(|(name, _)| name == kind) else {
+            return Ok(None);
+        };
+        attached.as_ref().map(Some).map_err(|fault| Error::corrupt(&fault.path, &fault.detail))
+    }
+
+    /// Whether every derived file could be mapped.
+    pub fn is_complete(&self) -> bool {
+        self.attached.iter().all(|(_, attached)| attached.is_ok())
     }
 
     fn read_header(&self, spec: &Spec) -> Result<[Option<Range<usize>>; Column::COUNT]> {
@@ -145,20 +119,15 @@ impl Shard {
                     found.shape
                 )));
             }
-            let aligned = match column.width() {
-                1 => true,
-                2 => self.map.view::<f16>(found.range.clone()).is_some(),
-                4 => self.map.view::<i32>(found.range.clone()).is_some(),
-                _ => self.map.view::<i64>(found.range.clone()).is_some(),
-            };
-            if !aligned {
-                let expected = format!("a start that is a multiple of {}", column.width());
-                return Err(self
-                    .corrupt(format!("tensor {name:?}: expected {expected}, found {}", found.range.start)));
-            }
+            check_alignment(found, column.width()).map_err(|detail| self.corrupt(detail))?;
             ranges[column as usize] = Some(found.range.clone());
         }
         Ok(ranges)
+    }
+
+    /// Name of the file inside `shards/`.
+    pub fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
     }
 
     pub const fn rows(&self) -> usize {
@@ -303,69 +272,13 @@ fn gallop(index: &[i64], start: usize, hash: i64) -> usize {
     low + index[low..high].partition_point(|candidate| *candidate < hash)
 }
 
-/// A tensor as a header describes it, in bytes of the file.
-pub(super) struct Tensor {
-    pub name: String,
-    pub dtype: safetensors::Dtype,
-    pub shape: Vec<usize>,
-    pub range: Range<usize>,
-}
-
-/// Reads a safetensors header; `bytes` is the whole file.
-pub(super) fn parse_header(bytes: &[u8]) -> Result<Vec<Tensor>, String> {
-    let length = bytes.first_chunk().map(|length| u64::from_le_bytes(*length));
-    let length = length.ok_or("expected a safetensors file, found less than 8 bytes")?;
-    if length > MAX_HEADER {
-        return Err(format!("safetensors header: expected at most {MAX_HEADER} bytes, found {length}"));
-    }
-    let (length, metadata) =
-        SafeTensors::read_metadata(bytes).map_err(|cause| format!("safetensors header: {cause}"))?;
-    let data = 8 + length;
-    let mut tensors: Vec<Tensor> = metadata
-        .tensors()
-        .into_iter()
-        .map(|(name, info)| Tensor {
-            name,
-            dtype: info.dtype,
-            shape: info.shape.clone(),
-            range: info.data_offsets.0 + data..info.data_offsets.1 + data,
-        })
-        .collect();
-    tensors.sort_by_key(|tensor| tensor.range.start);
-    Ok(tensors)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::spec::Optional;
     use super::*;
 
     proptest! {
-        #[test]
-        fn every_tensor_is_aligned(
-            kind in 0..3, length in 1_usize..70, rows in 1_usize..9, descriptors in 0_usize..9, id_bytes in 1_usize..99,
-        ) {
-            let spec = match kind {
-                0 => Spec::global(length),
-                1 => Spec::binary(length),
-                _ => Spec::local(length, Optional { scale: true, angle: false, weight: true }),
-            }.unwrap();
-            let (mut file, layout) = layout(&spec, rows, descriptors, id_bytes);
-            let mut end = file.len();
-            for (column, _, range) in &layout {
-                prop_assert_eq!(range.start % column.width(), 0);
-                prop_assert_eq!(range.start, end);
-                end = range.end;
-            }
-            let main = layout.iter().find(|(column, ..)| *column == spec.main()).unwrap();
-            let odd = main.2.len() % 4 != 0;
-            prop_assert!(odd || main.2.start % ALIGN == 0);
-            file.resize(end, 0);
-            prop_assert_eq!(parse_header(&file).unwrap().len(), layout.len());
-        }
-
         #[test]
         fn gallop_finds_what_a_scan_finds(mut index in prop::collection::vec(0_i64..50, 0..40), hash in 0_i64..50) {
             index.sort_unstable();

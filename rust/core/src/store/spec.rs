@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+use super::layout::Part;
+
 /// Longest vector, in numbers, and longest code, in bytes: more is a mistake in an argument or a damaged file.
 const LONGEST: usize = 1 << 20;
 
@@ -155,6 +157,22 @@ impl Spec {
                 columns
             }
         }
+    }
+
+    /// The tensors of a shard, the main one first.
+    pub(super) fn parts(&self, rows: usize, descriptors: usize, id_bytes: usize) -> Vec<Part> {
+        self.all_columns()
+            .map(|column| {
+                Part::new(column.name(), column.dtype(), column.shape(self, rows, descriptors, id_bytes))
+            })
+            .collect()
+    }
+
+    /// All tensors of a shard, the main one first.
+    pub(super) fn all_columns(&self) -> impl Iterator<Item = Column> {
+        let main = self.main();
+        let others = self.columns().into_iter().chain(Column::IDS).filter(move |column| *column != main);
+        std::iter::once(main).chain(others)
     }
 
     /// The tensor with the descriptors themselves.

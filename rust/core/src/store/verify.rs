@@ -11,13 +11,17 @@ use rayon::prelude::*;
 use crate::control::Control;
 use crate::error::{Error, Result};
 
+use super::attached::Attached;
 use super::checksum::{BLOCK, hash};
-use super::manifest::{Entry, Manifest};
-use super::shard::{Shard, parse_header};
+use super::entry::{Entry, Listed};
+use super::layout::parse_header;
+use super::manifest::Manifest;
+use super::shard::Shard;
+use super::spec::Spec;
 use super::writer::lock;
 use super::{PARTIAL, SHARDS};
 
-/// One damaged stretch of a shard.
+/// One damaged stretch of a shard or of a file derived from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
     /// File name inside `shards/`.
@@ -55,10 +59,12 @@ pub struct Report {
 pub fn verify(path: &Path, quick: bool, control: &Control) -> Result<Report> {
     let (mut manifest, mut checksum) = Manifest::read(path)?;
     let damages = loop {
-        let mut damages = Vec::new();
-        for entry in &manifest.shards {
-            damages.extend(check_shard(path, &manifest, entry, quick, control)?);
-        }
+        let found: Result<Vec<Vec<Damage>>> = manifest
+            .shards
+            .par_iter()
+            .map(|entry| check_shard(path, &manifest.spec, entry, quick, control))
+            .collect();
+        let damages = found?.concat();
         let newer = Manifest::read(path)?;
         // A store overwritten meanwhile has lost its old shards by right.
         if damages.is_empty() || newer.1 == checksum {
@@ -70,52 +76,68 @@ pub fn verify(path: &Path, quick: bool, control: &Control) -> Result<Report> {
         damages,
         leftovers: leftovers(path, &manifest)?,
         shards: manifest.shards.len(),
-        bytes: manifest.shards.iter().map(|entry| if quick { 0 } else { entry.bytes }).sum(),
+        bytes: if quick { 0 } else { manifest.bytes() },
     })
 }
 
-/// The size of all shards the manifest lists: how far [`verify`] counts.
+/// The size of all files the manifest lists: how far [`verify`] counts.
 pub fn committed_bytes(path: &Path) -> Result<u64> {
-    let (manifest, _) = Manifest::read(path)?;
-    Ok(manifest.shards.iter().map(|entry| entry.bytes).sum())
+    Ok(Manifest::read(path)?.0.bytes())
 }
 
 fn check_shard(
     folder: &Path,
-    manifest: &Manifest,
+    spec: &Spec,
     entry: &Entry,
     quick: bool,
     control: &Control,
 ) -> Result<Vec<Damage>> {
-    let whole = |detail: String| {
-        vec![Damage { file: entry.file.clone(), tensors: Vec::new(), start: 0, end: entry.bytes, detail }]
-    };
-    let path = folder.join(SHARDS).join(&entry.file);
-    let file = match File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file))) {
-        Ok((size, file)) if size == entry.bytes => file,
-        Ok((size, _)) => return Ok(whole(format!("expected {} bytes, found {size}", entry.bytes))),
-        Err(cause) => return Ok(whole(format!("cannot be opened: {cause}"))),
-    };
-    if !quick {
-        let damages = check_blocks(&file, entry, control)?;
-        if !damages.is_empty() {
-            return Ok(name_tensors(damages, &path));
+    let mut damages = check_file(folder, &entry.file, quick, control)?;
+    if damages.is_empty() {
+        // Right checksums over wrong tables are no accident of a disk, but of a program.
+        let tables = Shard::open(folder, spec, entry)
+            .and_then(|shard| if quick { Ok(()) } else { shard.check_tables(spec.kind()) });
+        damages.extend(tables.err().map(|error| whole(&entry.file, detail_of(error))));
+    }
+    for derived in &entry.derived {
+        let mut found = check_file(folder, &derived.file, quick, control)?;
+        if found.is_empty() {
+            let opened = Attached::open(folder, derived, [entry.rows, entry.descriptors]);
+            found.extend(opened.err().map(|fault| whole(&derived.file, fault.detail)));
         }
+        damages.extend(found);
     }
-    // Right checksums over wrong tables are no accident of a disk, but of a program.
-    let tables = Shard::open(folder, &manifest.spec, entry)
-        .and_then(|shard| if quick { Ok(()) } else { shard.check_tables(manifest.spec.kind()) });
-    match tables {
-        Ok(()) => Ok(Vec::new()),
-        Err(Error::Corrupt { detail, .. }) => Ok(whole(detail)),
-        Err(other) => Ok(whole(other.to_string())),
-    }
+    Ok(damages)
 }
 
-fn check_blocks(file: &File, entry: &Entry, control: &Control) -> Result<Vec<Damage>> {
+fn detail_of(error: Error) -> String {
+    if let Error::Corrupt { detail, .. } = error { detail } else { error.to_string() }
+}
+
+fn whole(file: &Listed, detail: String) -> Damage {
+    Damage { file: file.name.clone(), tensors: Vec::new(), start: 0, end: file.bytes, detail }
+}
+
+/// Checks existence and size, and unless `quick` every block.
+fn check_file(folder: &Path, listed: &Listed, quick: bool, control: &Control) -> Result<Vec<Damage>> {
+    let path = folder.join(SHARDS).join(&listed.name);
+    let file = match File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file))) {
+        Ok((size, file)) if size == listed.bytes => file,
+        Ok((size, _)) => {
+            return Ok(vec![whole(listed, format!("expected {} bytes, found {size}", listed.bytes))]);
+        }
+        Err(cause) => return Ok(vec![whole(listed, format!("cannot be opened: {cause}"))]),
+    };
+    if quick {
+        return Ok(Vec::new());
+    }
+    Ok(name_tensors(check_blocks(&file, listed, control)?, &path))
+}
+
+fn check_blocks(file: &File, listed: &Listed, control: &Control) -> Result<Vec<Damage>> {
     let check = |buffer: &mut Vec<u8>, (index, expected): (usize, &u64)| -> Result<Option<Damage>> {
         let start = (index * BLOCK) as u64;
-        let length = (entry.bytes - start).min(BLOCK as u64);
+        let length = (listed.bytes - start).min(BLOCK as u64);
         buffer.resize(BLOCK, 0);
         let block = &mut buffer[..length as usize];
         let detail = match read_at(file, block, start) {
@@ -124,16 +146,10 @@ fn check_blocks(file: &File, entry: &Entry, control: &Control) -> Result<Vec<Dam
             Err(cause) => Some(format!("cannot be read: {cause}")),
         };
         control.advance(length)?;
-        Ok(detail.map(|detail| Damage {
-            file: entry.file.clone(),
-            tensors: Vec::new(),
-            start,
-            end: start + length,
-            detail,
-        }))
+        Ok(detail.map(|detail| Damage { start, end: start + length, ..whole(listed, detail) }))
     };
     let found: Result<Vec<Option<Damage>>> =
-        entry.blocks.par_iter().enumerate().map_init(Vec::new, check).collect();
+        listed.blocks.par_iter().enumerate().map_init(Vec::new, check).collect();
     Ok(found?.into_iter().flatten().collect())
 }
 
@@ -142,6 +158,9 @@ fn read_at(file: &File, buffer: &mut [u8], start: u64) -> io::Result<()> {
 }
 
 fn name_tensors(mut damages: Vec<Damage>, path: &Path) -> Vec<Damage> {
+    if damages.is_empty() {
+        return damages;
+    }
     let tensors = super::mmap::Map::open(path)
         .map_err(|cause| cause.to_string())
         .and_then(|map| parse_header(map.bytes()))
@@ -161,7 +180,7 @@ fn name_tensors(mut damages: Vec<Damage>, path: &Path) -> Vec<Damage> {
 
 /// The files of the store that its manifest does not list, relative to the store, sorted.
 fn leftovers(path: &Path, manifest: &Manifest) -> Result<Vec<String>> {
-    let listed: HashSet<&str> = manifest.shards.iter().map(|entry| entry.file.as_str()).collect();
+    let listed: HashSet<&str> = manifest.files().map(|file| file.name.as_str()).collect();
     let mut found = Vec::new();
     for (folder, prefix) in [(path.to_owned(), ""), (path.join(SHARDS), "shards/")] {
         let entries = match std::fs::read_dir(&folder) {

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 
 use super::PARTIAL;
 use super::checksum::Blocks;
+use super::entry::Listed;
 
 /// From this many bytes on hashing takes longer than starting a thread for it.
 const WORTH_A_THREAD: usize = 1 << 20;
@@ -73,19 +74,17 @@ impl ShardFile {
 
     /// Syncs the file and gives it its name `<sequence>-<hash of its block hashes>.safetensors`.
     ///
-    /// Returns name, size and block hashes. The folder is not synced.
-    pub fn finish(self, sequence: usize) -> Result<(String, u64, Vec<u64>)> {
+    /// The folder is not synced.
+    pub fn finish(self, sequence: usize) -> Result<Listed> {
         let blocks = self.blocks.finish();
-        let hash = super::checksum::hash(super::mmap::bytes_of(
-            &blocks.iter().map(|block| *block as i64).collect::<Vec<_>>(),
-        ));
+        let hash = super::checksum::hash_of_blocks(&blocks);
         let name = format!("{sequence:06}-{hash:016x}.safetensors");
         let path = self.partial.with_file_name(&name);
         self.file
             .sync_all()
             .and_then(|()| std::fs::rename(&self.partial, &path))
             .map_err(Error::io(&self.partial, "write"))?;
-        Ok((name, self.bytes, blocks))
+        Ok(Listed { name, bytes: self.bytes, blocks })
     }
 
     /// The temporary path.

@@ -1,5 +1,6 @@
 //! Appending to a store: validate, buffer, write shards, commit.
 
+use std::collections::HashSet;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -8,8 +9,9 @@ use crate::error::{Error, Result};
 
 use super::batch::Batch;
 use super::buffer::Buffer;
+use super::entry::Entry;
 use super::ids::{check_id, sorted_hashes};
-use super::manifest::{Entry, Manifest, json_object};
+use super::manifest::{Manifest, json_object};
 use super::mmap::bytes_of;
 use super::shard::Shard;
 use super::spec::Spec;
@@ -22,10 +24,10 @@ use super::{LOCK, MANIFEST, SHARD_BYTES, SHARDS, Store};
 /// process, loses what was not committed and nothing else.
 #[derive(Debug)]
 pub struct Writer {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// Committed and pending shards; only the first `committed` are in the manifest on disk.
-    manifest: Manifest,
-    shards: Vec<Shard>,
+    pub(super) manifest: Manifest,
+    pub(super) shards: Vec<Shard>,
     committed: usize,
     /// Shards of the store that is being overwritten.
     replaced: Vec<String>,
@@ -96,7 +98,7 @@ impl Writer {
             }
             // An unreadable old manifest does not keep a store from being replaced; `gc` tidies its shards.
             if let Ok((old, _)) = Manifest::read(path) {
-                replaced = old.shards.into_iter().map(|entry| entry.file).collect();
+                replaced = old.files().map(|file| file.name.clone()).collect();
             }
         }
         Ok(Self::new(path, manifest, Vec::new(), replaced, lock))
@@ -117,7 +119,7 @@ impl Writer {
         let used = manifest
             .shards
             .iter()
-            .map(|entry| entry.file.as_str())
+            .map(|entry| entry.file.name.as_str())
             .chain(replaced.iter().map(String::as_str));
         let sequence = used.filter_map(number).max().map_or(0, |highest| highest.saturating_add(1));
         Self {
@@ -311,14 +313,14 @@ impl Writer {
             .write(&self.manifest.spec, tail, &mut file)
             .map_err(Error::io(&partial, "write"))
             .and_then(|()| file.finish(self.sequence));
-        let (name, bytes, blocks) = written.inspect_err(|_| {
+        let file = written.inspect_err(|_| {
             // Best effort: what stays is listed by `verify` and removed by `gc`.
             let _ = std::fs::remove_file(&partial);
         })?;
         let (rows, descriptors) = (self.buffer.rows(), self.buffer.descriptors());
-        let entry = Entry { file: name, rows, descriptors, bytes, blocks };
+        let entry = Entry { file, rows, descriptors, derived: Vec::new() };
         let shard = Shard::open(&self.path, &self.manifest.spec, &entry).inspect_err(|_| {
-            let _ = std::fs::remove_file(self.path.join(SHARDS).join(&entry.file));
+            let _ = std::fs::remove_file(self.path.join(SHARDS).join(&entry.file.name));
         })?;
         self.shards.push(shard);
         self.manifest.shards.push(entry);
@@ -335,19 +337,48 @@ impl Writer {
         self.check_usable()?;
         self.flush(&[])?;
         sync_folder(&self.path.join(SHARDS))?;
-        let (bytes, _) = self.manifest.serialise();
-        let synced = replace(&self.path.join(MANIFEST), &bytes)?;
-        // The new manifest is in place, so its shards are not ours to tidy away any more, whatever happens next.
+        self.publish(self.manifest.clone())?;
+        Ok(self.manifest.rows())
+    }
+
+    /// Replaces the manifest on disk, and removes the files that it does not list any more.
+    ///
+    /// The files it lists are synced, and so is their folder.
+    pub(super) fn publish(&mut self, manifest: Manifest) -> Result<()> {
+        let synced = replace(&self.path.join(MANIFEST), &manifest.serialise().0)?;
+        // The new manifest is in place, so its files are not ours to tidy away any more, whatever happens next.
+        let old = std::mem::replace(&mut self.manifest, manifest);
         self.committed = self.shards.len();
         self.failed = synced.is_err();
         synced?;
-        for name in std::mem::take(&mut self.replaced) {
-            if self.manifest.shards.iter().all(|entry| entry.file != name) {
+        for (index, (shard, entry)) in self.shards.iter_mut().zip(&self.manifest.shards).enumerate() {
+            if old.shards.get(index).is_none_or(|old| old.derived != entry.derived) {
+                shard.attach(&self.path, entry);
+            }
+        }
+        let listed: HashSet<&str> = self.manifest.files().map(|file| file.name.as_str()).collect();
+        let replaced = std::mem::take(&mut self.replaced);
+        for name in old.files().map(|file| &file.name).chain(&replaced) {
+            if !listed.contains(name.as_str()) {
                 // Best effort: what stays is a leftover.
                 let _ = std::fs::remove_file(self.path.join(SHARDS).join(name));
             }
         }
-        Ok(self.manifest.rows())
+        Ok(())
+    }
+
+    /// An error while rows wait for a commit: what `action` commits must not commit them too.
+    pub(super) fn check_nothing_waits(&self, action: &str) -> Result<()> {
+        self.check_usable()?;
+        if self.buffer.rows() == 0 && self.committed == self.shards.len() {
+            return Ok(());
+        }
+        let expected = format!("none that wait for a commit (commit before you {action})");
+        Err(Error::parameter(
+            "rows",
+            expected,
+            self.len() - self.manifest.shards[..self.committed].iter().map(|entry| entry.rows).sum::<usize>(),
+        ))
     }
 }
 
@@ -355,7 +386,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         if self.process == std::process::id() {
             for entry in &self.manifest.shards[self.committed..] {
-                let _ = std::fs::remove_file(self.path.join(SHARDS).join(&entry.file));
+                let _ = std::fs::remove_file(self.path.join(SHARDS).join(&entry.file.name));
             }
         }
     }

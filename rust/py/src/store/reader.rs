@@ -121,6 +121,17 @@ impl PyStore {
     }
 
     #[getter]
+    fn shards(&self) -> usize {
+        self.inner.shards()
+    }
+
+    /// Kind of derived tensors, number of shards that have them, bytes.
+    #[getter]
+    fn derived(&self) -> Vec<(&str, usize, u64)> {
+        self.inner.derived()
+    }
+
+    #[getter]
     fn provenance(&self) -> &str {
         self.inner.provenance()
     }
@@ -135,14 +146,14 @@ impl PyStore {
         format!("{:016x}", self.inner.checksum())
     }
 
-    /// The vectors of each shard, without a copy.
+    /// The vectors of each run of rows of a shard, without a copy.
     fn vectors<'py>(slf: &Bound<'py, Self>) -> PyResult<Vec<Bound<'py, PyArray2<f16>>>> {
         let store = &slf.get().inner;
         let shards = store.vectors().map_err(to_python)?;
         shards.into_iter().map(|shard| view2(slf, shard, store.dim())).collect()
     }
 
-    /// The codes of each shard, without a copy.
+    /// The codes of each run of rows of a shard, without a copy.
     fn codes<'py>(slf: &Bound<'py, Self>) -> PyResult<Vec<Bound<'py, PyArray2<u8>>>> {
         let store = &slf.get().inner;
         let shards = store.codes().map_err(to_python)?;

@@ -170,6 +170,11 @@ impl PyWriter {
         })
     }
 
+    /// Drops what was computed from the shards; returns how many had it.
+    fn detach(&self, py: Python<'_>, kind: &str) -> PyResult<usize> {
+        py.detach(|| self.with(|writer| writer.detach(kind))).map_err(to_python)
+    }
+
     fn commit(&self, py: Python<'_>) -> PyResult<usize> {
         py.detach(|| self.with(Writer::commit)).map_err(to_python)
     }
