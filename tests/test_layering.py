@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cpu": {"_arrays", "_core"},
     "_doctor": {"cpu", "errors"},
     "store": {"_arrays", "_core", "_extras", "_files", "errors"},
-    "kernels": {"_arrays", "_core", "store"},
+    "_counting": {"_arrays", "_core", "_files", "errors"},
+    "kernels": {"_arrays", "_core", "_counting", "errors", "store"},
     "run": {"_arrays", "_core", "_extras", "_files", "errors"},
     "images": {"_arrays", "_extras", "_files", "errors"},
     "datasets": {"_core", "_extras", "_files", "cpu", "errors", "images"},
@@ -51,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "search": {"_arrays", "_core", "errors", "kernels", "run", "store"},
     "rerank": {"_arrays", "_core", "errors", "run", "store"},
-    "evaluate": {"_arrays", "_core", "_files", "datasets", "errors", "run"},
+    "evaluate": {"_arrays", "_core", "_counting", "_files", "datasets", "errors", "kernels", "run", "store"},
     "report": {"_extras", "_files", "datasets", "errors", "evaluate", "rerank", "run", "store"},
     "pipeline": {
         "_doctor",

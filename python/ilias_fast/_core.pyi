@@ -19,6 +19,7 @@ __all__ = [
     "average_precision",
     "chamfer",
     "committed_bytes",
+    "count_above",
     "cpu_level",
     "default_threads",
     "gc_store",
@@ -277,6 +278,16 @@ def rerank_spatial(
 def average_precision(
     scores: NDArray[np.float64], relevant: NDArray[np.bool_], positives: int, k: int
 ) -> float: ...
+def count_above(
+    scores: NDArray[np.float32],
+    offsets: NDArray[np.int64],
+    low: NDArray[np.float32],
+    high: NDArray[np.float32],
+    start: int,
+    stop: int,
+    members: NDArray[np.int64] | None,
+    threads: int | None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...
 def judge(
     offsets: NDArray[np.int64],
     rows: NDArray[np.int64],

@@ -2,11 +2,11 @@
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands over owned arguments")]
 
 use ilias_fast_core::Error;
-use ilias_fast_core::evaluate::{self, Judgements};
-use numpy::{PyArray1, PyReadonlyArray1, ToPyArray};
+use ilias_fast_core::evaluate::{self, Block, Judgements};
+use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2, ToPyArray};
 use pyo3::prelude::*;
 
-use crate::arrays::vector;
+use crate::arrays::{matrix, vector};
 use crate::call::call;
 use crate::error::to_python;
 
@@ -73,7 +73,40 @@ fn judge<'py>(
     ))
 }
 
+/// `above`, and `close` as (query, column) pairs.
+type Counted<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>);
+
+/// Scores above the limits of their query; see `ilias_fast_core::evaluate::count_above`.
+#[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "the fields of Block, one by one")]
+fn count_above<'py>(
+    py: Python<'py>,
+    scores: PyReadonlyArray2<'py, f32>,
+    offsets: PyReadonlyArray1<'py, i64>,
+    low: PyReadonlyArray1<'py, f32>,
+    high: PyReadonlyArray1<'py, f32>,
+    start: usize,
+    stop: usize,
+    members: Option<PyReadonlyArray1<'py, i64>>,
+    threads: Option<usize>,
+) -> PyResult<Counted<'py>> {
+    let (scores, width) = matrix("scores", &scores)?;
+    let block = Block {
+        scores,
+        width,
+        offsets: vector("offsets", &offsets)?,
+        low: vector("low", &low)?,
+        high: vector("high", &high)?,
+    };
+    let members = members.as_ref().map(|members| vector("members", members)).transpose()?;
+    let found =
+        call(py, threads, None, |control| evaluate::count_above(&block, start..stop, members, control))?;
+    let (queries, columns): (Vec<i64>, Vec<i64>) = found.close.into_iter().unzip();
+    Ok((found.above.to_pyarray(py), queries.to_pyarray(py), columns.to_pyarray(py)))
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(average_precision, module)?)?;
+    module.add_function(wrap_pyfunction!(count_above, module)?)?;
     module.add_function(wrap_pyfunction!(judge, module)?)
 }

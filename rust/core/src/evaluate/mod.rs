@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`average_precision`] | ILIAS AP@k of one ranked list |
 //! | [`oracle`], [`official_oracle`] | AP@k after a perfect re-ranking, as meant and as published |
+//! | [`count_above`] | streaming mAP: the distractors that score above each positive |
 //! | [`judge()`] | all of that for every query of a run and every group of positives, in one pass |
 //!
 //! # ILIAS AP@k
@@ -21,6 +22,8 @@
 mod judge;
 mod ranking;
 mod single;
+mod streaming;
 
 pub use judge::{Judgements, Scores, judge};
 pub use single::{average_precision, official_oracle, oracle};
+pub use streaming::{Above, Block, count_above};

@@ -6,6 +6,7 @@
 
 pub mod aligned;
 pub mod consensus;
+pub mod count;
 pub mod dot_f16;
 pub mod dot_i8;
 pub mod hamming;
