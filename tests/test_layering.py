@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kernels": {"_arrays", "_core", "_counting", "errors", "store"},
     "run": {"_arrays", "_core", "_extras", "_files", "errors"},
     "images": {"_arrays", "_extras", "_files", "errors"},
-    "datasets": {"_core", "_extras", "_files", "cpu", "errors", "images"},
+    "datasets": {"_core", "_extras", "_files", "cpu", "errors", "images", "run"},
     "adapt": {"_arrays", "_checkpoints", "_files", "_tensors", "errors", "store"},
     "extract": {
         "_arrays",

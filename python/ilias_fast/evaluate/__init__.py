@@ -4,6 +4,15 @@ Everything in an `Evaluation` is in percent, as the field prints it. (`ilias_fas
 returns AP in [0, 1].)
 """
 
+from ilias_fast.evaluate.benchmarks import (
+    ProtocolScores,
+    evaluate_benchmark,
+    mean_average_precision,
+    ns_score,
+    recall_at,
+    revisited,
+    run_from_ranks,
+)
 from ilias_fast.evaluate.ilias import CLUTTER_BOUNDS, SCALE_BOUNDS, MissingQueriesWarning, evaluate
 from ilias_fast.evaluate.result import Evaluation, QueryScore, TaskScores
 from ilias_fast.evaluate.streaming import DistractorCurve, RandomSubsets, distractor_curve
@@ -14,9 +23,16 @@ __all__ = [
     "DistractorCurve",
     "Evaluation",
     "MissingQueriesWarning",
+    "ProtocolScores",
     "QueryScore",
     "RandomSubsets",
     "TaskScores",
     "distractor_curve",
     "evaluate",
+    "evaluate_benchmark",
+    "mean_average_precision",
+    "ns_score",
+    "recall_at",
+    "revisited",
+    "run_from_ranks",
 ]

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from ilias_fast._core import Ids
 from ilias_fast.run.base import Run, RunResult
+from ilias_fast.run.unpickle import unpickle
 
 Sequence.register(Ids)
 
-__all__ = ["Ids", "Run", "RunResult"]
+__all__ = ["Ids", "Run", "RunResult", "unpickle"]

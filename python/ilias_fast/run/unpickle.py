@@ -203,11 +203,14 @@ def _inspect(data: bytes) -> None:
 
 
 def _finished(value: object) -> object:
-    """Replace the stand-ins by the arrays they have become, in the two levels a run has."""
+    """Replace the stand-ins by the arrays they have become."""
     if isinstance(value, _Array):
         if value.value is None:
             raise _RefusedError("an array without content")
         return value.value
     if isinstance(value, dict):
-        return {key: _finished(item) if isinstance(item, _Array) else item for key, item in value.items()}
+        return {key: _finished(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        finished = [_finished(item) for item in value]
+        return finished if isinstance(value, list) else tuple(finished)
     return value
