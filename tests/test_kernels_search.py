@@ -292,7 +292,7 @@ def test_hamming_equals_the_oracle(data: st.DataObject) -> None:
 
 
 @pytest.mark.usefixtures("cpu_level")
-@pytest.mark.parametrize("bits", [8, 64, 128, 256, 512, 24])
+@pytest.mark.parametrize("bits", [8, 64, 128, 256, 512, 1024, 24, 192, 136])
 def test_hamming_of_many_codes(rng: np.random.Generator, bits: int) -> None:
     """More candidates than the buffers hold, all at few distances: ties across the k boundary everywhere."""
     n = 20000
@@ -314,6 +314,59 @@ def test_hamming_of_many_codes(rng: np.random.Generator, bits: int) -> None:
                 alone = hamming_topk(queries[69:], database, 500)
                 np.testing.assert_array_equal(found.indices[69:], alone.indices)
                 np.testing.assert_array_equal(found.distances[69:], alone.distances)
+
+
+def nearest(queries: NDArray[np.uint8], database: NDArray[np.uint8], k: int) -> HammingTopK:
+    """Counting in NumPy, for data too large for the oracle."""
+    distances = np.stack(
+        [np.bitwise_count(query ^ database).sum(axis=1, dtype=np.int32) for query in queries]
+    )
+    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return HammingTopK(np.take_along_axis(distances, order, axis=1), order)
+
+
+@pytest.mark.parametrize("kind", ["random", "sample is near", "sample is far", "ordered", "two codes"])
+def test_hamming_where_a_sample_guesses_the_limit(rng: np.random.Generator, kind: str) -> None:
+    """The guess holds, is far too small and refuted, or far too large."""
+    n, k = 150_000, 300
+    database = rng.integers(0, 256, (n, 8)).astype(np.uint8)
+    queries = rng.integers(0, 256, (12, 8)).astype(np.uint8)
+    sampled = np.arange(n) // 64 % 128 == 0
+    match kind:
+        case "sample is near":
+            database[sampled, 1:] = queries[0, 1:]
+        case "sample is far":
+            database[~sampled, 1:] = queries[0, 1:]
+        case "ordered":
+            database = database[np.argsort(np.bitwise_count(database ^ queries[0]).sum(axis=1))]
+        case "two codes":
+            database[:] = database[rng.integers(0, 2, n)]
+    for q in (3, 12):
+        expected = nearest(queries[:q], database, k)
+        for level, threads in itertools.product(LEVELS, (1, 3)):
+            with cpu.pinned(level):
+                found = hamming_topk(queries[:q], database, k, threads=threads)
+                np.testing.assert_array_equal(found.indices, expected.indices)
+                np.testing.assert_array_equal(found.distances, expected.distances)
+
+
+@pytest.mark.parametrize("n", [900, 150_000])
+def test_hamming_of_selected_rows(rng: np.random.Generator, n: int) -> None:
+    database = rng.integers(0, 256, (n, 4)).astype(np.uint8)
+    for share in (0.0, 0.001, 0.5, 0.99, 1.0):
+        selected = rng.random(n) < share
+        rows = np.flatnonzero(selected)
+        for q in (1, 8, 9):
+            queries = rng.integers(0, 256, (q, 4)).astype(np.uint8)
+            found, direct = (
+                hamming_topk(queries, database, 400, selected=selected),
+                hamming_topk(queries, database[rows], 400),
+            )
+            assert found.distances.shape == (q, min(400, len(rows)))
+            np.testing.assert_array_equal(found.indices, rows[direct.indices])
+            np.testing.assert_array_equal(found.distances, direct.distances)
+    with pytest.raises(ShapeError, match=f"{n} database rows"):
+        hamming_topk(queries, database, 1, selected=selected[1:])
 
 
 # --- shapes and errors ---

@@ -17,6 +17,7 @@ __all__ = [
     "__version__",
     "available_cpu_levels",
     "average_precision",
+    "calibrate",
     "chamfer",
     "committed_bytes",
     "count_above",
@@ -81,6 +82,9 @@ def cpu_level() -> str: ...
 def available_cpu_levels() -> list[str]: ...
 def pin_cpu_level(name: str | None, /) -> None: ...
 def default_threads() -> int: ...
+def calibrate(
+    memory: NDArray[np.uint8], seconds: float, threads: int | None
+) -> tuple[float, float, float]: ...
 
 # --- store ---
 
@@ -212,6 +216,7 @@ def hamming_topk(
     queries: NDArray[np.uint8],
     database: NDArray[np.uint8],
     k: int,
+    selected: NDArray[np.bool_] | None,
     threads: int | None,
     progress: Callable[[int], object] | None,
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]: ...
@@ -219,6 +224,7 @@ def hamming_topk_store(
     queries: NDArray[np.uint8],
     store: Store,
     k: int,
+    selected: NDArray[np.bool_] | None,
     threads: int | None,
     progress: Callable[[int], object] | None,
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]: ...

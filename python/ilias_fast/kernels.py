@@ -150,6 +150,7 @@ def hamming_topk(
     database: ArrayLike | BinaryStore,
     k: int,
     *,
+    selected: ArrayLike | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> HammingTopK:
@@ -159,23 +160,28 @@ def hamming_topk(
         queries: uint8 [Q, b], packed codes.
         database: uint8 [n, b], or a `BinaryStore`, which is streamed.
         k: How many results per query, at least 1; fewer are returned if the database has fewer rows.
+        selected: bool [n]; only rows where it is true are searched. None searches all.
         threads: Number of threads; None for all cores.
         progress: Called now and then with the number of database rows finished so far.
 
     Returns:
-        `HammingTopK(distances int32 [Q, k'], indices int64 [Q, k'])` with k' = min(k, n).
+        `HammingTopK(distances int32 [Q, k'], indices int64 [Q, k'])` with k' = min(k, rows searched).
 
     Raises:
         ShapeError: The code lengths of queries and database differ, or an array is not a matrix.
         DtypeError: Codes are not uint8.
         ParameterError: k or threads is below 1.
+
+    Complexity: O(Q n b) bits counted; memory O(Q k), independent of n.
     """
     rows = _arrays.codes("queries", queries, "Q, bytes")
+    mask = None if selected is None else _arrays.vector("selected", selected, "b", np.bool_)
     k = _arrays.at_least_one("k", k)
     threads = _arrays.threads(threads)
     if isinstance(database, _StoreBacked):
-        return HammingTopK(*_core.hamming_topk_store(rows, database._core_store, k, threads, progress))
-    return HammingTopK(*_core.hamming_topk(rows, _arrays.codes("database", database), k, threads, progress))
+        return HammingTopK(*_core.hamming_topk_store(rows, database._core_store, k, mask, threads, progress))
+    codes = _arrays.codes("database", database)
+    return HammingTopK(*_core.hamming_topk(rows, codes, k, mask, threads, progress))
 
 
 def match(query_codes: ArrayLike, database_codes: ArrayLike, *, max_distance: int = 32) -> Matches:

@@ -11,7 +11,9 @@
 //! | [`rerank`] | tentative correspondences, Chamfer similarity, spatial verification |
 //! | [`run`] | runs as files: similarity JSON, TREC; ids as one text |
 //! | [`evaluate`] | average precision, streaming mAP |
+//! | [`calibrate`] | the peak of the machine, for benchmarks |
 
+pub mod calibrate;
 pub mod control;
 pub mod error;
 pub mod evaluate;

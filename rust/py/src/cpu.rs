@@ -1,8 +1,13 @@
-//! The CPU level and the number of threads, for `ilias_fast.cpu`.
+//! The CPU level, the number of threads and the machine's peak, for `ilias_fast.cpu`.
 
-use ilias_fast_core::{Level, level, threads};
+use std::time::Duration;
+
+use ilias_fast_core::{Error, Level, calibrate as core, level, threads};
+use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 
+use crate::arrays::vector;
+use crate::call::call;
 use crate::error::to_python;
 
 /// The level the kernels use now.
@@ -30,9 +35,26 @@ fn default_threads() -> PyResult<usize> {
     threads::default_threads().map_err(to_python)
 }
 
+/// (float32 operations, int8 operations, bytes read) a second, each measured for `seconds`.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "the signature Python calls")]
+fn calibrate(
+    py: Python<'_>,
+    memory: PyReadonlyArray1<'_, u8>,
+    seconds: f64,
+    threads: Option<usize>,
+) -> PyResult<(f64, f64, f64)> {
+    let memory = vector("memory", &memory)?;
+    let time = Duration::try_from_secs_f64(seconds)
+        .map_err(|_| to_python(Error::parameter("seconds", "a time of at least 0", seconds)))?;
+    let peak = call(py, threads, None, |control| core::calibrate(memory, time, control))?;
+    Ok((peak.fma, peak.int8, peak.read))
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(cpu_level, module)?)?;
     module.add_function(wrap_pyfunction!(available_cpu_levels, module)?)?;
     module.add_function(wrap_pyfunction!(pin_cpu_level, module)?)?;
-    module.add_function(wrap_pyfunction!(default_threads, module)?)
+    module.add_function(wrap_pyfunction!(default_threads, module)?)?;
+    module.add_function(wrap_pyfunction!(calibrate, module)?)
 }

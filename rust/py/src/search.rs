@@ -152,51 +152,58 @@ fn topk_store<'py>(
     )
 }
 
+#[expect(clippy::too_many_arguments, reason = "the arguments of two entry points")]
 fn search_codes<'py>(
     py: Python<'py>,
     queries: Matrix<'_, u8>,
     columns: usize,
     shards: Vec<Matrix<'_, u8>>,
     k: usize,
+    selected: Option<&PyReadonlyArray1<'_, bool>>,
     threads: Option<usize>,
     progress: Option<&Py<PyAny>>,
 ) -> PyResult<Found<'py, i32>> {
-    let database = Database::new(columns, shards, None).map_err(to_python)?;
+    let selected = selected.map(|selected| vector("selected", selected)).transpose()?;
+    let database = Database::new(columns, shards, selected).map_err(to_python)?;
     let found = call(py, threads, progress, |control| search::hamming_topk(queries, &database, k, control))?;
     results(py, queries.rows(), found.k, found.distances, found.indices)
 }
 
 /// Exact top-k of packed codes.
 #[pyfunction]
-#[pyo3(signature = (queries, database, k, threads, progress))]
+#[pyo3(signature = (queries, database, k, selected, threads, progress))]
 #[expect(clippy::needless_pass_by_value, reason = "the signature Python calls")]
 fn hamming_topk<'py>(
     py: Python<'py>,
     queries: PyReadonlyArray2<'py, u8>,
     database: PyReadonlyArray2<'py, u8>,
     k: usize,
+    selected: Option<PyReadonlyArray1<'py, bool>>,
     threads: Option<usize>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Found<'py, i32>> {
     let (queries, database) = (rows("queries", &queries)?, rows("database", &database)?);
-    search_codes(py, queries, database.columns(), vec![database], k, threads, progress.as_ref())
+    let columns = database.columns();
+    search_codes(py, queries, columns, vec![database], k, selected.as_ref(), threads, progress.as_ref())
 }
 
 /// Exact top-k of the codes of a binary store, streamed.
 #[pyfunction]
-#[pyo3(signature = (queries, store, k, threads, progress))]
+#[pyo3(signature = (queries, store, k, selected, threads, progress))]
 #[expect(clippy::needless_pass_by_value, reason = "the signature Python calls")]
 fn hamming_topk_store<'py>(
     py: Python<'py>,
     queries: PyReadonlyArray2<'py, u8>,
     store: &Bound<'py, PyStore>,
     k: usize,
+    selected: Option<PyReadonlyArray1<'py, bool>>,
     threads: Option<usize>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Found<'py, i32>> {
     let store = &*store.get().inner;
     let shards = shards(store.code_bytes(), store.codes())?;
-    search_codes(py, rows("queries", &queries)?, store.code_bytes(), shards, k, threads, progress.as_ref())
+    let queries = rows("queries", &queries)?;
+    search_codes(py, queries, store.code_bytes(), shards, k, selected.as_ref(), threads, progress.as_ref())
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

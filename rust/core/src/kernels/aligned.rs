@@ -13,6 +13,7 @@ mod sealed {
     impl Plain for f32 {}
     impl Plain for u8 {}
     impl Plain for i8 {}
+    impl Plain for u64 {}
 }
 
 /// A zero-initialised buffer aligned to 64 bytes; its length is rounded up to whole lines.

@@ -11,4 +11,5 @@ pub mod dot_f16;
 pub mod dot_i8;
 pub mod hamming;
 pub mod nearest;
+pub mod peak;
 pub mod prefetch;

@@ -3,21 +3,36 @@
 //! Each selection sees its rows in increasing order, so a code enters only if it is strictly nearer than the k-th
 //! nearest so far: on equal distance the earlier row wins. A histogram of the distances in the buffer gives
 //! the k-th distance at any time.
+//!
+//! At its beginning a selection admits almost everything, which costs more than the counting. So for many
+//! results a sample of the rows tells a distance within which a few more than k codes are expected; nothing
+//! farther is admitted. That is a guess: a query for which fewer than k codes came is searched again without it.
 
 use std::ops::Range;
+
+use rayon::prelude::*;
 
 use super::database::{Database, Matrix};
 use super::schedule::{Scan, run};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::kernels::hamming::{BLOCK, Distances, Kernels, pack, to_words, words};
+use crate::kernels::aligned::Aligned;
+use crate::kernels::hamming::{BLOCK, Distances, Kernels, to_words, words};
 
 /// Queries in a group.
-const GROUP: usize = 32;
+const GROUP: usize = 64;
+
+/// With so few queries the time goes into reading the codes.
+const FEW: usize = 8;
 
 /// Bytes of planes in a block of rows, and in the part of it that stays in the first-level cache.
 const BLOCK_BYTES: usize = 1 << 18;
 const PART_BYTES: usize = 1 << 14;
+
+/// One block of 64 rows in so many is in the sample, if the database and k are large enough for that to pay.
+const EVERY: usize = 128;
+const SAMPLED_K: usize = 256;
+const SAMPLED_ROWS: usize = 1 << 17;
 
 /// The nearest codes of each query, nearest first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -31,6 +46,8 @@ pub struct HammingTopK {
 }
 
 /// The `k` codes nearest to each query, by (distance ascending, row ascending).
+///
+/// Complexity: O(queries n bits); memory O(queries k), times the number of threads if that is little.
 ///
 /// # Errors
 /// [`Error::Parameter`] for `k = 0` or codes of 2^28 bytes or more, [`Error::Shape`] if the code lengths differ,
@@ -55,28 +72,123 @@ pub fn hamming_topk(
     if k == 0 || queries.rows() == 0 {
         return Ok(HammingTopK { k, ..HammingTopK::default() });
     }
-    let scan = Codes {
-        kernels: Kernels::active()?,
-        database,
-        k,
-        queries: (0..queries.rows()).map(|query| to_words(queries.row(query)).collect()).collect(),
-    };
-    let mut merged: Vec<Vec<(u32, usize)>> = vec![Vec::new(); queries.rows()];
-    for group in run(&scan, &database.chunks(scan.chunk()), true, control)?.into_iter().flatten() {
-        for (query, nearest) in group.queries.zip(group.nearest) {
-            merged[query].extend(nearest.entries);
+    let words: Vec<Vec<u64>> = (0..queries.rows()).map(|query| to_words(queries.row(query))).collect();
+    let guesses = guesses(&words, database, k, control)?;
+    let mut found = nearest(&words, database, k, &guesses, true, control)?;
+    let refuted: Vec<usize> = (0..found.len()).filter(|&query| found[query].len() < k).collect();
+    if !refuted.is_empty() {
+        let words: Vec<Vec<u64>> = refuted.iter().map(|&query| words[query].clone()).collect();
+        let again = nearest(&words, database, k, &vec![None; words.len()], false, control)?;
+        for (query, entries) in refuted.into_iter().zip(again) {
+            found[query] = entries;
         }
-    }
-    for entries in &mut merged {
-        control.advance(0)?;
-        entries.sort_unstable();
-        entries.truncate(k);
     }
     Ok(HammingTopK {
         k,
-        distances: merged.iter().flatten().map(|entry| entry.0 as i32).collect(),
-        indices: merged.iter().flatten().map(|entry| entry.1 as i64).collect(),
+        distances: found.iter().flatten().map(|entry| entry.0 as i32).collect(),
+        indices: found.iter().flatten().map(|entry| entry.1 as i64).collect(),
     })
+}
+
+/// For each query a distance below which a few more than `k` codes are expected, if a sample can tell.
+fn guesses(
+    queries: &[Vec<u64>],
+    database: &Database<'_, u8>,
+    k: usize,
+    control: &Control,
+) -> Result<Vec<Option<u32>>> {
+    let none = vec![None; queries.len()];
+    if k < SAMPLED_K || database.searched() < SAMPLED_ROWS {
+        return Ok(none);
+    }
+    let columns = database.columns();
+    let (mut pieces, mut seen) = (Vec::new(), 0);
+    let mut outcome = Ok(());
+    database.runs(0..database.rows(), |_, count, codes| {
+        let mut at = 0;
+        while at < count {
+            let within = seen % (EVERY * BLOCK);
+            let (sampled, left) =
+                if within < BLOCK { (true, BLOCK - within) } else { (false, EVERY * BLOCK - within) };
+            let part = left.min(count - at);
+            if sampled {
+                match Matrix::new("sample", part, columns, &codes[at * columns..(at + part) * columns]) {
+                    Ok(piece) => pieces.push(piece),
+                    Err(error) => outcome = Err(error),
+                }
+            }
+            at += part;
+            seen += part;
+        }
+    });
+    outcome?;
+    let sample = Database::new(columns, pieces, None)?;
+    let expected = k as f64 * sample.rows() as f64 / database.searched() as f64;
+    let rank = (expected + 4.0 * expected.sqrt() + 3.0).ceil() as usize;
+    if rank >= sample.rows() {
+        return Ok(none);
+    }
+    let found = nearest(queries, &sample, rank, &none, false, control)?;
+    Ok(found.iter().map(|entries| entries.last().map(|entry| entry.0 + 1)).collect())
+}
+
+/// The `k` nearest codes of each query among those nearer than its limit, as (distance, row), in order.
+fn nearest(
+    queries: &[Vec<u64>],
+    database: &Database<'_, u8>,
+    k: usize,
+    limits: &[Option<u32>],
+    counted: bool,
+    control: &Control,
+) -> Result<Vec<Vec<(u32, usize)>>> {
+    let bits = 8 * database.columns();
+    let scan = Codes { kernels: Kernels::active()?, database, k, queries, limits };
+    let mut merged: Vec<Vec<(u32, usize)>> = vec![Vec::new(); queries.len()];
+    for group in run(&scan, &database.chunks(scan.rows(BLOCK_BYTES)), counted, control)?.into_iter().flatten()
+    {
+        for (query, nearest) in group.queries.zip(group.nearest) {
+            if merged[query].is_empty() {
+                merged[query] = nearest.entries;
+            } else {
+                merged[query].extend(nearest.entries);
+            }
+        }
+    }
+    merged
+        .into_par_iter()
+        .with_max_len(16)
+        .map(|entries| {
+            control.advance(0)?;
+            Ok(in_order(entries, bits, k))
+        })
+        .collect()
+}
+
+/// The first `k` of the entries by (distance, row); by counting, as there are few distances.
+fn in_order(mut entries: Vec<(u32, usize)>, bits: usize, k: usize) -> Vec<(u32, usize)> {
+    if entries.len() < bits {
+        entries.sort_unstable();
+        entries.truncate(k);
+        return entries;
+    }
+    // The parts of the workers, each in order: a stable sort merges them.
+    entries.sort_by_key(|entry| entry.1);
+    let mut places = vec![0; bits + 2];
+    for entry in &entries {
+        places[entry.0 as usize + 1] += 1;
+    }
+    for distance in 0..=bits {
+        places[distance + 1] += places[distance];
+    }
+    let mut ordered = vec![(0, 0); k.min(entries.len())];
+    for entry in entries {
+        let place = &mut places[entry.0 as usize];
+        if let Some(slot) = ordered.get_mut(*place) {
+            *slot = entry;
+        }
+        *place += 1;
+    }
+    ordered
 }
 
 /// The nearest codes of one query so far.
@@ -94,8 +206,14 @@ struct Nearest {
 }
 
 impl Nearest {
-    fn new(k: usize, bits: usize) -> Self {
-        Self { k, entries: Vec::new(), histogram: vec![0; bits + 2], limit: bits as u32 + 1, nearer: 0 }
+    fn new(k: usize, bits: usize, limit: Option<u32>) -> Self {
+        let limit = limit.unwrap_or(bits as u32 + 1);
+        Self { k, entries: Vec::new(), histogram: vec![0; limit as usize + 1], limit, nearer: 0 }
+    }
+
+    /// Entries held at most, for `k`.
+    const fn capacity(k: usize) -> usize {
+        2 * k + 256
     }
 
     /// Adds a code with `distance < self.limit`.
@@ -107,7 +225,7 @@ impl Nearest {
             self.limit -= 1;
             self.nearer -= self.histogram[self.limit as usize];
         }
-        if self.entries.len() >= 2 * self.k + 256 {
+        if self.entries.len() >= Self::capacity(self.k) {
             self.compact();
         }
     }
@@ -129,20 +247,35 @@ struct Group {
     queries: Range<usize>,
     nearest: Vec<Nearest>,
     distances: Distances,
+    /// With few queries, the part of a block that is looked at.
+    part: Planes,
 }
 
-/// Codes as planes, 64 at a time.
+/// Codes as planes, 64 at a time, without gaps for rows that are not selected.
+#[derive(Default)]
 struct Planes {
-    words: Vec<u64>,
-    first: usize,
-    rows: usize,
+    /// The rows these are the codes of.
+    rows: Range<usize>,
+    words: Aligned<u64>,
+    codes: usize,
+    /// (place among the codes, database row) where consecutive rows begin.
+    runs: Vec<(usize, usize)>,
+}
+
+impl Planes {
+    /// The database row of a code.
+    fn row(&self, at: usize) -> usize {
+        let (place, row) = self.runs[self.runs.partition_point(|run| run.0 <= at) - 1];
+        row + at - place
+    }
 }
 
 struct Codes<'a> {
     kernels: &'static Kernels,
     database: &'a Database<'a, u8>,
     k: usize,
-    queries: Vec<Vec<u64>>,
+    queries: &'a [Vec<u64>],
+    limits: &'a [Option<u32>],
 }
 
 impl Codes<'_> {
@@ -151,9 +284,70 @@ impl Codes<'_> {
         words(self.database.columns()) * BLOCK
     }
 
-    /// Rows in a chunk: a multiple of 64.
-    fn chunk(&self) -> usize {
-        (BLOCK_BYTES / (8 * self.block_words().max(BLOCK))).max(1) * BLOCK
+    /// Whether there are so few queries that planes need not outlive the first-level cache.
+    const fn few(&self) -> bool {
+        self.queries.len() <= FEW
+    }
+
+    /// Rows whose planes take `bytes`: a multiple of 64.
+    fn rows(&self, bytes: usize) -> usize {
+        (bytes / (8 * self.block_words())).max(1) * BLOCK
+    }
+
+    /// Room for the codes of `rows` rows, a multiple of 64.
+    fn planes(&self, rows: usize) -> Planes {
+        Planes { words: Aligned::zeros(rows / BLOCK * self.block_words()), ..Planes::default() }
+    }
+
+    fn pack(&self, rows: Range<usize>, planes: &mut Planes) {
+        let (bytes, size) = (self.database.columns(), self.block_words());
+        planes.codes = 0;
+        planes.runs.clear();
+        self.database.runs(rows, |first, count, codes| {
+            planes.runs.push((planes.codes, first));
+            let mut done = 0;
+            while done < count {
+                let at = planes.codes;
+                let part = (BLOCK - at % BLOCK).min(count - done);
+                let place = &mut planes.words.as_mut_slice()[at / BLOCK * size..][..size];
+                self.kernels.pack(&codes[done * bytes..(done + part) * bytes], bytes, at % BLOCK, place);
+                done += part;
+                planes.codes += part;
+            }
+        });
+    }
+
+    /// Runs a group of queries over codes.
+    fn compare(&self, planes: &Planes, group: &mut Group) {
+        let (size, blocks) = (self.block_words(), planes.codes.div_ceil(BLOCK));
+        let part = self.rows(PART_BYTES) / BLOCK;
+        for start in (0..blocks).step_by(part) {
+            let end = blocks.min(start + part);
+            for (query, nearest) in self.queries[group.queries.clone()].iter().zip(&mut group.nearest) {
+                let mut at = start;
+                while at < end {
+                    let left = &planes.words.as_slice()[at * size..end * size];
+                    let (steps, mut hits) =
+                        self.kernels.seek(query, left, nearest.limit, &mut group.distances);
+                    at += steps;
+                    let first = at * BLOCK;
+                    // The lanes behind the last code hold anything.
+                    let codes = planes.codes.saturating_sub(first);
+                    if codes < BLOCK {
+                        hits &= (1 << codes) - 1;
+                    }
+                    while hits != 0 {
+                        let lane = hits.trailing_zeros() as usize;
+                        hits &= hits - 1;
+                        // The limit may have sunk since the block was compared.
+                        if group.distances[lane] < nearest.limit {
+                            nearest.push(group.distances[lane], planes.row(first + lane));
+                        }
+                    }
+                    at += 1;
+                }
+            }
+        }
     }
 }
 
@@ -162,7 +356,7 @@ impl Scan for Codes<'_> {
     type Lane = Group;
 
     fn block(&self) -> Planes {
-        Planes { words: vec![0; self.chunk() / BLOCK * self.block_words()], first: 0, rows: 0 }
+        if self.few() { Planes::default() } else { self.planes(self.rows(BLOCK_BYTES)) }
     }
 
     fn lanes(&self) -> Vec<Group> {
@@ -171,55 +365,39 @@ impl Scan for Codes<'_> {
             .step_by(GROUP)
             .map(|first| {
                 let queries = first..queries.min(first + GROUP);
-                let nearest = queries.clone().map(|_| Nearest::new(self.k, bits)).collect();
-                Group { queries, nearest, distances: [0; BLOCK] }
+                let nearest =
+                    queries.clone().map(|query| Nearest::new(self.k, bits, self.limits[query])).collect();
+                let part = if self.few() { self.planes(self.rows(PART_BYTES)) } else { Planes::default() };
+                Group { queries, nearest, distances: [0; BLOCK], part }
             })
             .collect()
     }
 
     fn lane_bytes(&self) -> usize {
-        self.queries.len() * ((2 * self.k + 256) * size_of::<(u32, usize)>() + 64 * self.database.columns())
+        let entries = Nearest::capacity(self.k) * size_of::<(u32, usize)>();
+        self.queries.len() * (entries + 8 * self.database.columns() * size_of::<usize>())
     }
 
     fn prepare(&self, rows: Range<usize>, block: &mut Planes) -> Result<()> {
-        let (bytes, size) = (self.database.columns(), self.block_words());
-        block.first = rows.start;
-        block.rows = rows.len();
-        self.database.runs(rows.clone(), |first, count, codes| {
-            let mut done = 0;
-            while done < count {
-                let at = first - rows.start + done;
-                let part = (BLOCK - at % BLOCK).min(count - done);
-                let planes = &mut block.words[at / BLOCK * size..][..size];
-                pack(&codes[done * bytes..(done + part) * bytes], bytes, at % BLOCK, planes);
-                done += part;
-            }
-        });
+        if !self.few() {
+            self.pack(rows.clone(), block);
+        }
+        block.rows = rows;
         Ok(())
     }
 
     fn scan(&self, block: &Planes, group: &mut Group) -> Result<()> {
-        let (size, blocks) = (self.block_words(), block.rows.div_ceil(BLOCK));
-        let part = (PART_BYTES / (8 * size.max(BLOCK))).max(1);
-        for start in (0..blocks).step_by(part) {
-            for (query, nearest) in self.queries[group.queries.clone()].iter().zip(&mut group.nearest) {
-                for at in start..blocks.min(start + part) {
-                    let planes = &block.words[at * size..][..size];
-                    let mut hits = self.kernels.below(query, planes, nearest.limit, &mut group.distances);
-                    let rows = block.rows - at * BLOCK;
-                    if rows < BLOCK {
-                        hits &= (1 << rows) - 1;
-                    }
-                    while hits != 0 {
-                        let lane = hits.trailing_zeros() as usize;
-                        hits &= hits - 1;
-                        // The limit may have sunk since the block was compared.
-                        if group.distances[lane] < nearest.limit {
-                            nearest.push(group.distances[lane], block.first + at * BLOCK + lane);
-                        }
-                    }
-                }
+        if self.few() {
+            // Packed, compared and forgotten within the first-level cache.
+            let mut part = std::mem::take(&mut group.part);
+            let (rows, step) = (block.rows.clone(), self.rows(PART_BYTES));
+            for first in rows.clone().step_by(step) {
+                self.pack(first..rows.end.min(first + step), &mut part);
+                self.compare(&part, group);
             }
+            group.part = part;
+        } else {
+            self.compare(block, group);
         }
         Ok(())
     }
