@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "store",
     },
     "search": {"_arrays", "_core", "errors", "kernels", "run", "store"},
-    "rerank": {"_arrays", "_core", "errors", "run", "store"},
+    "rerank": {"_arrays", "_checkpoints", "_core", "_extras", "_files", "cpu", "errors", "run", "store"},
     "evaluate": {"_arrays", "_core", "_counting", "_files", "datasets", "errors", "kernels", "run", "store"},
     "report": {"_extras", "_files", "datasets", "errors", "evaluate", "rerank", "run", "store"},
     "pipeline": {

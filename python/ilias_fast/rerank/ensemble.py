@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ilias_fast import _arrays
 from ilias_fast.errors import ParameterError, ShapeError
-from ilias_fast.rerank.options import Weights, default_weights
-from ilias_fast.rerank.shortlist import LocalScores
+from ilias_fast.rerank.methods import Weights, default_weights
+from ilias_fast.rerank.scores import LocalScores
 from ilias_fast.run import Run
 
 __all__ = ["SweepPoint", "ensemble", "sweep"]
@@ -26,7 +26,7 @@ def _weights(local: LocalScores, lam: float | None, gamma: float | None, centre:
     )
     if not 0 <= weights.lam <= 1:
         raise ParameterError(f"lam: expected a number from 0 to 1, found {lam!r}")
-    if not (weights.gamma > 0 and np.isfinite(weights.gamma)):
+    if weights.gamma is not None and not (weights.gamma > 0 and np.isfinite(weights.gamma)):
         raise ParameterError(f"gamma: expected a positive finite number, found {gamma!r}")
     return weights
 
@@ -48,7 +48,8 @@ def _combined(
     if weights.centre:
         local = local - np.median(local)
     final = global_scores.copy()
-    final[inside] = weights.lam * global_scores[inside] + (1 - weights.lam) * _sigmoid(weights.gamma * local)
+    shaped = local if weights.gamma is None else _sigmoid(weights.gamma * local)
+    final[inside] = weights.lam * global_scores[inside] + (1 - weights.lam) * shaped
     beyond = np.isnan(local_scores)
     if beyond.any():
         # The tail keeps its scores' differences, moved down as a whole to just below the shortlist.

@@ -8,27 +8,29 @@ from typing import Literal
 
 from ilias_fast.errors import ParameterError
 
-__all__ = ["ChamferOptions", "Method", "SpatialOptions", "Weights", "default_weights"]
-
-Method = Literal["chamfer", "spatial"]
+__all__ = ["ChamferOptions", "SpatialOptions", "check_descriptors", "expect", "number", "whole"]
 
 
-def _expect(valid: bool, name: str, expected: str, found: object) -> None:
+def expect(valid: bool, name: str, expected: str, found: object) -> None:
+    """Refuse a value that is not valid."""
     if not valid:
         raise ParameterError(f"{name}: expected {expected}, found {found!r}")
 
 
-def _whole(value: object, least: int) -> bool:
+def whole(value: object, least: int) -> bool:
+    """Whether a value is a whole number that is at least `least`."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _number(value: object) -> bool:
+def number(value: object) -> bool:
+    """Whether a value is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _check_descriptors(query: object, database: object) -> None:
+def check_descriptors(query: object, database: object) -> None:
+    """Refuse numbers of descriptors that are neither None nor whole."""
     for name, value in (("query_descriptors", query), ("database_descriptors", database)):
-        _expect(value is None or _whole(value, 0), name, "None or a whole number from 0", value)
+        expect(value is None or whole(value, 0), name, "None or a whole number from 0", value)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class ChamferOptions:
     database_descriptors: int | None = None
 
     def __post_init__(self) -> None:
-        _check_descriptors(self.query_descriptors, self.database_descriptors)
+        check_descriptors(self.query_descriptors, self.database_descriptors)
 
     def to_dict(self) -> dict[str, object]:
         """Return the options as plain values, for provenance."""
@@ -89,21 +91,19 @@ class SpatialOptions:
     database_descriptors: int | None = None
 
     def __post_init__(self) -> None:
-        _expect(_whole(self.max_distance, 0), "max_distance", "a whole number from 0", self.max_distance)
-        _expect(
-            _number(self.threshold) and self.threshold > 0,
+        expect(whole(self.max_distance, 0), "max_distance", "a whole number from 0", self.max_distance)
+        expect(
+            number(self.threshold) and self.threshold > 0,
             "threshold",
             "a number above 0 (a fraction of the longer side)",
             self.threshold,
         )
-        _expect(_whole(self.min_inliers, 0), "min_inliers", "a whole number from 0", self.min_inliers)
-        _expect(self.score in ("significance", "inliers"), "score", "'significance' or 'inliers'", self.score)
-        _expect(
-            _number(self.ratio) and 0 < self.ratio <= 1, "ratio", "a number above 0, at most 1", self.ratio
-        )
+        expect(whole(self.min_inliers, 0), "min_inliers", "a whole number from 0", self.min_inliers)
+        expect(self.score in ("significance", "inliers"), "score", "'significance' or 'inliers'", self.score)
+        expect(number(self.ratio) and 0 < self.ratio <= 1, "ratio", "a number above 0, at most 1", self.ratio)
         for name in ("geometry", "mutual"):
-            _expect(isinstance(getattr(self, name), bool), name, "True or False", getattr(self, name))
-        _check_descriptors(self.query_descriptors, self.database_descriptors)
+            expect(isinstance(getattr(self, name), bool), name, "True or False", getattr(self, name))
+        check_descriptors(self.query_descriptors, self.database_descriptors)
 
     def to_dict(self) -> dict[str, object]:
         """Return the options as plain values, for provenance."""
@@ -121,25 +121,3 @@ class SpatialOptions:
             self.score,
             self.geometry,
         )
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Weights of the ensemble `lam * global + (1 - lam) * sigmoid(gamma * local)`.
-
-    Attributes:
-        lam: Weight of the global score, in [0, 1].
-        gamma: Slope of the local score, positive.
-        centre: Whether the query's median local score is subtracted from the local score first.
-    """
-
-    lam: float
-    gamma: float
-    centre: bool
-
-
-def default_weights(method: Method) -> Weights:
-    """Return the default weights of a method; `docs/rerank.md` says what they were chosen on."""
-    if method == "chamfer":
-        return Weights(lam=0.5, gamma=0.05, centre=True)
-    return Weights(lam=0.3, gamma=0.05, centre=False)

@@ -1,0 +1,223 @@
+"""The methods of re-ranking: their names, their options, the default weights of their ensembles."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ilias_fast._files import StrPath
+from ilias_fast.errors import ParameterError
+from ilias_fast.rerank.options import ChamferOptions, SpatialOptions, check_descriptors, expect, number, whole
+
+__all__ = [
+    "METHODS",
+    "AmesOptions",
+    "DiffusionOptions",
+    "KReciprocalOptions",
+    "Method",
+    "Options",
+    "Weights",
+    "default_weights",
+    "known_method",
+    "options_for",
+    "options_from_dict",
+]
+
+Method = Literal["spatial", "chamfer", "ames", "k-reciprocal", "diffusion"]
+
+
+@dataclass(frozen=True)
+class AmesOptions:
+    """Options of re-ranking by AMES.
+
+    Attributes:
+        checkpoint: Path of a published checkpoint.
+        query_descriptors: Use only the first so many descriptors of a query (600 in the paper); None: all.
+        database_descriptors: The same for database images (100 in the paper).
+        heads: Attention heads of the network.
+        dtype: "float32", "bfloat16" or "float16".
+        device: "cpu", or a CUDA device.
+        batch: Pairs at a time.
+        cache_bytes: Bound on the encodings of database images that are kept for the queries that follow.
+
+    Raises:
+        ParameterError: A value is out of range.
+    """
+
+    checkpoint: StrPath
+    query_descriptors: int | None = 600
+    database_descriptors: int | None = 100
+    heads: int = 2
+    dtype: str = "float32"
+    device: str = "cpu"
+    batch: int = 4
+    cache_bytes: int = 1 << 28
+
+    def __post_init__(self) -> None:
+        check_descriptors(self.query_descriptors, self.database_descriptors)
+        for name, least in (("heads", 1), ("batch", 1), ("cache_bytes", 0)):
+            expect(
+                whole(getattr(self, name), least), name, f"a whole number from {least}", getattr(self, name)
+            )
+        dtypes = ("float32", "bfloat16", "float16")
+        expect(self.dtype in dtypes, "dtype", "'float32', 'bfloat16' or 'float16'", self.dtype)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the options as plain values, for provenance."""
+        return {**asdict(self), "checkpoint": str(Path(self.checkpoint))}
+
+
+@dataclass(frozen=True)
+class KReciprocalOptions:
+    """Options of k-reciprocal re-ranking (Zhong et al., CVPR 2017) within the shortlist.
+
+    Attributes:
+        k1: Neighbours that make the reciprocal sets.
+        k2: Neighbours whose encodings are averaged; 1 leaves them alone.
+
+    Raises:
+        ParameterError: A value is out of range.
+    """
+
+    k1: int = 20
+    k2: int = 6
+
+    def __post_init__(self) -> None:
+        for name in ("k1", "k2"):
+            expect(whole(getattr(self, name), 1), name, "a whole number from 1", getattr(self, name))
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the options as plain values, for provenance."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class DiffusionOptions:
+    """Options of diffusion on the mutual nearest neighbours within the shortlist.
+
+    Attributes:
+        k: Neighbours of an image in the graph.
+        alpha: Share of the score that flows on, in (0, 1).
+        gamma: Exponent of the similarities, positive.
+
+    Raises:
+        ParameterError: A value is out of range.
+    """
+
+    k: int = 50
+    alpha: float = 0.99
+    gamma: float = 3.0
+
+    def __post_init__(self) -> None:
+        expect(whole(self.k, 1), "k", "a whole number from 1", self.k)
+        expect(number(self.alpha) and 0 < self.alpha < 1, "alpha", "a number between 0 and 1", self.alpha)
+        expect(number(self.gamma) and self.gamma > 0, "gamma", "a number above 0", self.gamma)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the options as plain values, for provenance."""
+        return asdict(self)
+
+
+Options = SpatialOptions | ChamferOptions | AmesOptions | KReciprocalOptions | DiffusionOptions
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the ensemble `lam * global + (1 - lam) * f(local)`.
+
+    Attributes:
+        lam: Weight of the global score, in [0, 1].
+        gamma: Slope of the local score, positive; None if f is the identity, else f(x) is sigmoid(gamma x).
+        centre: Whether the query's median local score is subtracted from the local score first.
+    """
+
+    lam: float
+    gamma: float | None
+    centre: bool
+
+
+@dataclass(frozen=True)
+class _Entry:
+    options: type[Options]
+    weights: Weights
+
+
+METHODS: Mapping[str, _Entry] = {
+    "spatial": _Entry(SpatialOptions, Weights(0.3, 0.05, centre=False)),
+    "chamfer": _Entry(ChamferOptions, Weights(0.5, 0.05, centre=True)),
+    # As published for the binary network (PROTOCOLS: tuned on GLDv2 with SuperGlobal similarities).
+    "ames": _Entry(AmesOptions, Weights(0.35, 0.1, centre=False)),
+    "k-reciprocal": _Entry(KReciprocalOptions, Weights(0.3, None, centre=False)),
+    "diffusion": _Entry(DiffusionOptions, Weights(0.0, None, centre=False)),
+}
+"""All methods: what their options are called, and the default weights (`docs/rerank.md` says where from)."""
+
+
+def known_method(name: object) -> str:
+    """Return the name of a method.
+
+    Args:
+        name: The name.
+
+    Raises:
+        ParameterError: There is no such method; the message names the nearest one.
+    """
+    if isinstance(name, str) and name in METHODS:
+        return name
+    near = difflib.get_close_matches(name, METHODS, 1, 0.5) if isinstance(name, str) else []
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise ParameterError(f"method: expected one of {', '.join(METHODS)}, found {name!r}{hint}")
+
+
+def options_for(method: str, options: Options | None) -> Options:
+    """Return the options of a method, the defaults for None.
+
+    Args:
+        method: The method.
+        options: Its options.
+
+    Raises:
+        ParameterError: The method is unknown, or the options are of another, or it has no defaults.
+    """
+    kind = METHODS[known_method(method)].options
+    if options is None:
+        if kind is AmesOptions:
+            raise ParameterError("options: expected AmesOptions with the path of a checkpoint, found None")
+        return kind()  # type: ignore[call-arg]
+    if not isinstance(options, kind):
+        raise ParameterError(
+            f"options: expected {kind.__name__} for {method!r}, found {type(options).__name__}"
+        )
+    return options
+
+
+def options_from_dict(method: str, fields: Mapping[str, Any]) -> Options:
+    """Return options from what `to_dict` made of them.
+
+    Args:
+        method: The method.
+        fields: The plain values.
+
+    Raises:
+        ParameterError: The method or a field is unknown, or a value is out of range.
+    """
+    kind = METHODS[known_method(method)].options
+    try:
+        return kind(**fields)
+    except TypeError as cause:
+        raise ParameterError(f"options: expected the fields of {kind.__name__}: {cause}") from cause
+
+
+def default_weights(method: str) -> Weights:
+    """Return the default weights of a method; `docs/rerank.md` says what they were chosen on.
+
+    Args:
+        method: The method.
+
+    Raises:
+        ParameterError: The method is unknown.
+    """
+    return METHODS[known_method(method)].weights
