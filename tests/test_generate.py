@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ilias_fast.datasets.generate import GeneratedSummary, generate, layout
+from ilias_fast.datasets import load_dataset
+from ilias_fast.datasets.generate import CASES, GeneratedSummary, generate, layout
 from ilias_fast.datasets.generate.compose import View, bounds, project, view_matrix
 from ilias_fast.datasets.generate.families import FAMILIES, draw_sprite, near_duplicate, new_attributes
 from ilias_fast.datasets.generate.plan import Plan, check_parameters
@@ -368,3 +369,30 @@ def test_a_view_keeps_the_middle_and_scales(rng: np.random.Generator) -> None:
     x0, y0, x1, y1 = bounds(project(flat, sprite.outline))
     whole = bounds(sprite.outline)
     assert (x1 - x0, y1 - y0) == pytest.approx(((whole[2] - whole[0]) / 2, (whole[3] - whole[1]) / 2))
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_hard_cases_are_benchmarks_of_their_own(tmp_path: Path, smallest: Path, case: str) -> None:
+    summary = generate(tmp_path / "a", images=10, hard=[case], threads=2)
+    assert summary.images == 10 == images_of(tmp_path / "a")
+    assert CASES[case].about
+    ordinary, hard = hashes(smallest), hashes(tmp_path / "a")
+    assert set(ordinary) == set(hard)
+    changed = [name for name in hard if name.endswith((".jpg", ".tar")) and hard[name] != ordinary[name]]
+    assert changed if case == "near-duplicates" else len(changed) > 6
+    dataset = load_dataset(tmp_path / "a")
+    for positive in dataset.positives:
+        path = tmp_path / "a" / "ilias_core" / positive
+        height, width = cv2.imread(str(path)).shape[:2]
+        assert max(width, height) == CASES[case].longer_side
+        boxes = path.with_name(f"{path.stem}_bbox.txt").read_text().split()
+        x, y, w, h = map(int, boxes[:4])
+        assert 0 <= x < x + w <= width
+        assert 0 <= y < y + h <= height
+    with pytest.raises(ParameterError, match=f"holds a benchmark of other parameters .*hard {case} instead"):
+        generate(tmp_path / "a", images=10)
+
+
+def test_unknown_hard_cases(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match=r"hard: expected some of low-texture, .*, found 'easy'"):
+        generate(tmp_path / "a", images=10, hard=["easy"])

@@ -9,7 +9,7 @@ downloaded.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +19,14 @@ from ilias_fast import cpu
 from ilias_fast._files import StrPath
 from ilias_fast.datasets.generate.drawing import cv
 from ilias_fast.datasets.generate.families import FAMILIES
+from ilias_fast.datasets.generate.hard import CASES
 from ilias_fast.datasets.generate.layout import Layout
 from ilias_fast.datasets.generate.photographs import Photograph
 from ilias_fast.datasets.generate.plan import MAX_IMAGES, MIN_IMAGES, Plan, check_parameters
 from ilias_fast.datasets.generate.studio import Studio
 from ilias_fast.errors import StorageError
 
-__all__ = ["MAX_IMAGES", "MIN_IMAGES", "GeneratedSummary", "generate"]
+__all__ = ["CASES", "MAX_IMAGES", "MIN_IMAGES", "GeneratedSummary", "generate"]
 
 Progress = Callable[[int, int], object]
 _T = TypeVar("_T")
@@ -64,16 +65,17 @@ def generate(
     images: int | None = None,
     seed: int = 0,
     near_duplicates: float = 0.15,
+    hard: Sequence[str] = (),
     overwrite: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> GeneratedSummary:
     """Generate the demo benchmark in the official ILIAS layout.
 
-    The files are a function of `objects`, `images`, `seed` and `near_duplicates` (and of the versions of
-    NumPy and OpenCV), the same for any number of threads. Called again with the same parameters, a complete
-    benchmark is reused and an interrupted one is completed: finished tars are kept, the core images are
-    kept once all are there.
+    The files are a function of `objects`, `images`, `seed`, `near_duplicates` and `hard` (and of the versions
+    of NumPy and OpenCV), the same for any number of threads. Called again with the same parameters, a
+    complete benchmark is reused and an interrupted one is completed: finished tars are kept, the core images
+    are kept once all are there.
 
     Args:
         root: Folder to fill: absent, empty, or holding a benchmark generated before.
@@ -81,6 +83,7 @@ def generate(
         images: Queries, positives and distractors together, 10 to 100,000; 25 an object unless given.
         seed: Another seed is another benchmark.
         near_duplicates: Share of the distractors that nearly duplicate a query object, 0 to 1.
+        hard: Names of hard cases for re-ranking, of `CASES`; objects and distractors take turns.
         overwrite: Replace a benchmark generated before (never anything else).
         threads: Images drawn at the same time; None for all cores.
         progress: Called with (images done, images in all), from the calling thread.
@@ -93,7 +96,7 @@ def generate(
         MissingExtraError: OpenCV is not installed.
         StorageError: The operating system refused to write.
     """
-    parameters = check_parameters(objects, images, seed, near_duplicates)
+    parameters = check_parameters(objects, images, seed, near_duplicates, hard)
     workers = cpu.threads(threads)
     cv()
     plan = Plan(parameters, len(FAMILIES))

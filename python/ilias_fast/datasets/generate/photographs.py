@@ -20,6 +20,7 @@ from ilias_fast.datasets.generate.compose import (
 from ilias_fast.datasets.generate.distortions import encode, expose, illuminate
 from ilias_fast.datasets.generate.drawing import Image, Mask
 from ilias_fast.datasets.generate.families import FAMILIES, draw_sprite, new_attributes
+from ilias_fast.datasets.generate.hard import HardCase
 from ilias_fast.datasets.generate.knickknacks import knickknack
 from ilias_fast.datasets.generate.scenes import Scene, busy_scene, plain_scene
 from ilias_fast.datasets.generate.sprites import Sprite
@@ -37,7 +38,7 @@ class Photograph:
 
     Attributes:
         jpeg: The encoded file.
-        width, height: Pixels; the longer side is 500.
+        width, height: Pixels; the longer side is 500 but for hard cases.
         box: x, y, w, h of the visible part of the object, or None when there is none.
         clutter: Segments whose middle lies outside the box.
     """
@@ -139,12 +140,13 @@ def _visible_box(mask: Mask) -> tuple[int, int, int, int] | None:
     return x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1
 
 
-def query_photograph(rng: np.random.Generator, sprite: Sprite) -> Photograph:
+def query_photograph(rng: np.random.Generator, sprite: Sprite, case: HardCase | None = None) -> Photograph:
     """The object alone, nearly frontal, on a clean background."""
     view = View(float(rng.normal(0, 0.08)), *rng.normal(0, 0.1, 2))
     tall = sprite.size[1] > sprite.size[0]
     width, height = _image_size(rng, tall)
-    image = plain_scene(rng, height, width).image
+    ground = None if case is None else case.ground(rng, height, width, query=True)
+    image = (ground or plain_scene(rng, height, width)).image
     x0, y0, x1, y1 = bounds(project(view_matrix(sprite, view, (0, 0), 1.0), sprite.outline))
     largest = (
         min(0.94 * width / (x1 - x0), 0.94 * height / (y1 - y0)) ** 2
@@ -158,7 +160,22 @@ def query_photograph(rng: np.random.Generator, sprite: Sprite) -> Photograph:
     if patch is not None:
         mask[patch.window] = patch.coverage > 127
     image = expose(illuminate(image, rng, 0.3), rng, 0.25)
-    return Photograph(encode(image, int(rng.integers(86, 96))), width, height, _visible_box(mask), 0)
+    return _developed(image, int(rng.integers(86, 96)), _visible_box(mask), 0, case)
+
+
+def _developed(
+    image: Image, quality: int, box: tuple[int, int, int, int] | None, clutter: int, case: HardCase | None
+) -> Photograph:
+    """The finished picture, as the camera of a hard case leaves it."""
+    before = image.shape[0]
+    if case is not None:
+        image = case.develop(image)
+    height, width = image.shape[:2]
+    if box is not None and height != before:
+        x, y, w, h = (side * height / before for side in box)
+        left, top = min(int(x), width - 1), min(int(y), height - 1)
+        box = left, top, min(width - left, max(1, round(w))), min(height - top, max(1, round(h)))
+    return Photograph(encode(image, quality), width, height, box, clutter)
 
 
 def _strew(
@@ -218,7 +235,9 @@ def _share(rng: np.random.Generator) -> float:
     return float(np.exp(low + (high - low) * rng.random() ** 1.1))
 
 
-def cluttered_photograph(rng: np.random.Generator, pool: ClutterPool, sprite: Sprite | None) -> Photograph:
+def cluttered_photograph(
+    rng: np.random.Generator, pool: ClutterPool, sprite: Sprite | None, case: HardCase | None = None
+) -> Photograph:
     """An object (or none) among other things, in any light, from any side, partly hidden or cut off."""
     share = _share(rng)
     angle = rng.uniform(-1.05, 1.05) if rng.random() < 0.82 else rng.uniform(-np.pi, np.pi)
@@ -228,10 +247,13 @@ def cluttered_photograph(rng: np.random.Generator, pool: ClutterPool, sprite: Sp
         x0, y0, x1, y1 = bounds(project(view_matrix(sprite, view, (0, 0), 1.0), sprite.outline))
         upright = y1 - y0 > x1 - x0
     width, height = _image_size(rng, upright)
-    scene = busy_scene(rng, height, width)
+    scene = None if case is None else case.ground(rng, height, width, query=False)
+    scene = scene or busy_scene(rng, height, width)
     image = scene.image
     wanted = int(np.clip(np.exp(rng.normal(np.log(36), 0.7)), 3, 120))
     number = int(np.clip(wanted - len(scene.segments) * (1 - share), 4, 70))
+    if case is not None:
+        number = max(1, round(number * case.clutter))
     segments = [*scene.segments, *_strew(scene, rng, pool, number)]
     box = None
     if sprite is not None:
@@ -247,7 +269,7 @@ def cluttered_photograph(rng: np.random.Generator, pool: ClutterPool, sprite: Sp
     strength = float(rng.beta(1.6, 2.4))
     image = expose(illuminate(image, rng, strength), rng, strength)
     outside = [not _inside(centre, box) for centre in segments]
-    return Photograph(encode(image, int(rng.integers(40, 96))), width, height, box, sum(outside))
+    return _developed(image, int(rng.integers(40, 96)), box, sum(outside), case)
 
 
 def _inside(point: NDArray[np.float64], box: tuple[int, int, int, int] | None) -> bool:

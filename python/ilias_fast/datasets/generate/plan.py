@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import index
 from typing import SupportsIndex
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast.datasets.generate import words
+from ilias_fast.datasets.generate.hard import CASES, HardCase, check_cases
 from ilias_fast.errors import ParameterError
 
 __all__ = ["MAX_IMAGES", "MIN_IMAGES", "Parameters", "Plan", "PlannedObject", "check_parameters"]
@@ -40,6 +42,7 @@ class Parameters:
     images: int
     seed: int
     near_duplicates: float
+    hard: str = ""  # names of hard cases, joined by commas
 
 
 def _whole(name: str, value: SupportsIndex, low: int, high: int) -> int:
@@ -53,7 +56,11 @@ def _whole(name: str, value: SupportsIndex, low: int, high: int) -> int:
 
 
 def check_parameters(
-    objects: int | None, images: int | None, seed: int, near_duplicates: float
+    objects: int | None,
+    images: int | None,
+    seed: int,
+    near_duplicates: float,
+    hard: Sequence[str] = (),
 ) -> Parameters:
     """Fill in what was left open and refuse what cannot be generated.
 
@@ -83,7 +90,9 @@ def check_parameters(
         ) from None
     if not 0 <= share <= 1:
         raise ParameterError(f"near_duplicates: expected a share from 0 to 1, found {near_duplicates!r}")
-    return Parameters(objects, images, _whole("seed", seed, 0, 2**63 - 1), share)
+    cases = check_cases(hard)
+    share = max([share, *(CASES[name].near_duplicates for name in cases)])
+    return Parameters(objects, images, _whole("seed", seed, 0, 2**63 - 1), share, ",".join(cases))
 
 
 @dataclass(frozen=True)
@@ -186,6 +195,15 @@ class Plan:
         """The number of the object a distractor nearly duplicates, or None."""
         twin = int(self._kinds[distractor])
         return None if twin < 0 else twin
+
+    @property
+    def cases(self) -> tuple[HardCase, ...]:
+        """The hard cases; none for an ordinary benchmark."""
+        return tuple(CASES[name] for name in self.parameters.hard.split(",") if name)
+
+    def case_of(self, number: int) -> HardCase | None:
+        """The hard case of an object or a distractor, in turns."""
+        return self.cases[number % len(self.cases)] if self.cases else None
 
     @property
     def shards(self) -> int:

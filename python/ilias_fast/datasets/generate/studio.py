@@ -45,12 +45,13 @@ class Studio:
         family = FAMILIES[planned.family]
         attributes = new_attributes(self._plan.object_rng(number))
         sprite = draw_sprite(family, attributes)
+        case = self._plan.case_of(number)
         return ObjectPhotographs(
             number,
             family.describe(attributes),
-            [query_photograph(self._plan.query_rng(number, i), sprite) for i in range(planned.queries)],
+            [query_photograph(self._plan.query_rng(number, i), sprite, case) for i in range(planned.queries)],
             [
-                cluttered_photograph(self._plan.positive_rng(number, i), self._pool, sprite)
+                cluttered_photograph(self._plan.positive_rng(number, i), self._pool, sprite, case)
                 for i in range(planned.positives)
             ],
         )
@@ -59,17 +60,18 @@ class Studio:
         """Take a picture without any query object: a near-duplicate, another object, or clutter."""
         rng = self._plan.distractor_rng(number)
         twin = self._plan.twin_of(number)
+        case = self._plan.case_of(number if twin is None else twin)
         if twin is not None:
             family = FAMILIES[self._plan.objects[twin].family]
             original = new_attributes(self._plan.object_rng(twin))
             sprite = draw_sprite(family, near_duplicate(family, original, rng))
             if rng.random() < _PLAIN_TWIN:
-                return query_photograph(rng, sprite)
-            return cluttered_photograph(rng, self._pool, sprite)
+                return query_photograph(rng, sprite, case)
+            return cluttered_photograph(rng, self._pool, sprite, case)
         if rng.random() < _EMPTY:
-            return cluttered_photograph(rng, self._pool, None)
+            return cluttered_photograph(rng, self._pool, None, case)
         family = FAMILIES[int(rng.integers(len(FAMILIES)))]
         sprite = draw_sprite(family, new_attributes(np.random.default_rng(rng.integers(1 << 60))))
         if rng.random() < _PLAIN_TWIN:
-            return query_photograph(rng, sprite)
-        return cluttered_photograph(rng, self._pool, sprite)
+            return query_photograph(rng, sprite, case)
+        return cluttered_photograph(rng, self._pool, sprite, case)
