@@ -38,7 +38,6 @@ COMMANDS = [
     ("demo",),
     ("extract",),
     ("store",),
-    ("store", "create"),
     ("store", "import"),
     ("store", "export"),
     ("store", "info"),
@@ -160,10 +159,10 @@ def test_extract_by_a_network(world: World, tmp_path: Path) -> None:
 def test_store_commands(tmp_path: Path, rng: np.random.Generator) -> None:
     array, ids = write_features(tmp_path, rng)
     store = tmp_path / "s"
-    printed = done("store", "create", array, ids, "-o", store)
+    printed = done("store", "import", array, "--ids", ids, "-o", store)
     assert printed.split()[:4] == ["path", str(store), "kind", "global"]
-    assert "already exists" in failing("store", "create", array, ids, "-o", store)
-    done("store", "create", array, ids, "-o", store, "--overwrite")
+    assert "already exists" in failing("store", "import", array, "--ids", ids, "-o", store)
+    done("store", "import", array, "--ids", ids, "-o", store, "--overwrite")
     assert done("store", "info", store) == done("store", "info", store)
     assert "all good" in done("store", "verify", store)
     assert "all good" in done("store", "verify", store, "--quick", "-t", 1)
@@ -177,7 +176,7 @@ def test_store_commands(tmp_path: Path, rng: np.random.Generator) -> None:
     assert "already exists" in failing("store", "export", store, "-o", tmp_path / "y.npy")
     done("store", "export", store, "-o", tmp_path / "y.npy", "--overwrite")
     np.save(tmp_path / "codes.npy", np.arange(40, dtype=np.uint8).reshape(20, 2))
-    done("store", "create", tmp_path / "codes.npy", ids, "-o", tmp_path / "b")
+    done("store", "import", tmp_path / "codes.npy", "--ids", ids, "-o", tmp_path / "b")
     assert BinaryStore.open(tmp_path / "b").bits == 16
 
 
@@ -192,7 +191,7 @@ def test_store_import_and_search_of_hdf5(tmp_path: Path, rng: np.random.Generato
     for number in range(2):
         array, ids = write_features(tmp_path / str(number), rng)
         ids.write_text("".join(f"{number}/{row}\n" for row in range(20)))
-        done("store", "create", array, ids, "-o", tmp_path / f"s{number}")
+        done("store", "import", array, "--ids", ids, "-o", tmp_path / f"s{number}")
         done("store", "export", tmp_path / f"s{number}", "-o", tmp_path / f"f{number:05d}.hdf5")
     template = tmp_path / "f{idx}.hdf5"
     done("store", "import", template, "-o", tmp_path / "all", "--total", 2)
@@ -358,7 +357,10 @@ def test_wrong_arguments(
         (["evaluate", "{run}", "{run}", "-d", "{photos}", "--json", "{out}.json"], "expected one run"),
         (["evaluate", "{run}", "-d", "{photos}", "--json", "{out}.txt"], ".json or .pkl"),
         (["report", "{run}", "-d", "{photos}", "-o", "{photos}"], "cannot write"),
-        (["store", "create", "{run}", "{run}", "-o", "{out}"], "expected a .npy file"),
+        (
+            ["store", "import", "{run}", "--format", "npy", "--ids", "{run}", "-o", "{out}"],
+            "expected a .npy file",
+        ),
         (["store", "import", "{run}", "-o", "{out}"], "HDF5"),
         (["store", "import", "{nowhere}-{idx}.hdf5", "-o", "{out}"], "found none"),
         (["store", "export", "{db}", "-o", "{out}.txt"], "--output"),

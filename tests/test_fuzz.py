@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ilias_fast._files import read_lines
 from ilias_fast.adapt import LinearAdapter, PcaWhitening
 from ilias_fast.datasets import load_dataset
 from ilias_fast.errors import CorruptStoreError, IliasFastError
@@ -18,8 +19,8 @@ from ilias_fast.evaluate import evaluate
 from ilias_fast.images import TarSource, decode
 from ilias_fast.run import Run
 from ilias_fast.search import search
-from ilias_fast.store import GlobalStore, LocalStore, gc, import_npy, open_store, verify
-from ilias_fast.store.sources import open_features, read_lines, read_queries
+from ilias_fast.store import GlobalStore, LocalStore, gc, import_store, open_store, verify
+from ilias_fast.store.sources import open_features, read_queries
 from tests.command_line import World
 
 
@@ -70,7 +71,7 @@ def test_npy(tmp_path: Path, rng: np.random.Generator) -> None:
     ids.write_text("".join(f"ïd {row}\n" for row in range(6)), "utf-8")
 
     def load() -> None:
-        import_npy(array, ids, tmp_path / "s", overwrite=True)
+        import_store(array, tmp_path / "s", ids=ids, overwrite=True)
         read_queries(array)
         with open_features([array], near=tmp_path / "run.json") as stores:
             assert len(stores[0]) == 6

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_checkpoints": {"_extras", "_files", "errors"},
     "cpu": {"_arrays", "_core"},
     "_doctor": {"cpu", "errors"},
-    "store": {"_arrays", "_core", "_extras", "_files", "errors"},
+    "store": {"_arrays", "_core", "_extras", "_files", "_tensors", "errors"},
     "_counting": {"_arrays", "_core", "_files", "errors"},
     "kernels": {"_arrays", "_core", "_counting", "errors", "store"},
     "run": {"_arrays", "_core", "_extras", "_files", "errors"},
@@ -177,7 +177,7 @@ from ilias_fast.errors import MissingExtraError
 from ilias_fast.extract import ClassicalExtractor, timm_network
 from ilias_fast.images import decode, resize
 from ilias_fast.report import MethodResult, ReportData, write_report
-from ilias_fast.store import GlobalStore, export_hdf5, import_hdf5, read_hdf5
+from ilias_fast.store import GlobalStore, export_store, import_store, read_matrix
 
 folder = Path(tempfile.mkdtemp())
 with GlobalStore.create(folder / "store", dim=2) as writer:
@@ -196,9 +196,9 @@ calls = {
     "generate": lambda: generate(folder / "demo", images=10),
     "timm_network": lambda: timm_network("resnet18", weights="random"),
     "load": lambda: LinearAdapter.load(folder / "layer.pth"),
-    "import_hdf5": lambda: import_hdf5(folder / "a.hdf5", folder / "b"),
-    "read_hdf5": lambda: read_hdf5(folder / "a.hdf5"),
-    "export_hdf5": lambda: export_hdf5(GlobalStore.open(folder / "store"), folder / "a.hdf5"),
+    "import_store": lambda: import_store(folder / "a.hdf5", folder / "b"),
+    "read_matrix": lambda: read_matrix(folder / "a.hdf5"),
+    "export_store": lambda: export_store(GlobalStore.open(folder / "store"), folder / "a.hdf5"),
     "write_report": lambda: write_report(folder / "r.html", None),
 }
 said = {}
@@ -235,9 +235,9 @@ def without_extras() -> dict[str, dict[str, str]]:
         ("generate", "cv2", ["classical"]),
         ("timm_network", "timm", ["torch"]),
         ("load", "torch", ["torch"]),
-        ("import_hdf5", "h5py", ["hdf5"]),
-        ("read_hdf5", "h5py", ["hdf5"]),
-        ("export_hdf5", "h5py", ["hdf5"]),
+        ("import_store", "h5py", ["hdf5"]),
+        ("read_matrix", "h5py", ["hdf5"]),
+        ("export_store", "h5py", ["hdf5"]),
         ("write_report", "jinja2", ["report"]),
     ],
 )

@@ -21,7 +21,7 @@ from ilias_fast.errors import (
 )
 from ilias_fast.kernels import hamming_topk, topk
 from ilias_fast.search import search
-from ilias_fast.store import BinaryStore, GlobalStore, import_hdf5, is_selected
+from ilias_fast.store import BinaryStore, GlobalStore, import_store, is_selected
 
 
 class Linear:
@@ -87,9 +87,9 @@ def test_official_examples(official: dict[str, Any], name: str, tmp_path: Path) 
 @pytest.mark.parametrize("name", CASES)
 def test_official_files(official: dict[str, Any], name: str, examples: Path, tmp_path: Path) -> None:
     formats = examples / "formats"
-    queries = import_hdf5(formats / "features_image_queries.hdf5", tmp_path / "queries")
-    positives = import_hdf5(formats / "features_positives.hdf5", tmp_path / "positives")
-    distractors = import_hdf5(formats / "features_distractors_{idx}.hdf5", tmp_path / "distractors")
+    queries = import_store(formats / "features_image_queries.hdf5", tmp_path / "queries")
+    positives = import_store(formats / "features_positives.hdf5", tmp_path / "positives")
+    distractors = import_store(formats / "features_distractors_{idx}.hdf5", tmp_path / "distractors")
     check_case(official, name, queries, [positives, distractors])
 
 

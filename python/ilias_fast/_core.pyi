@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 __all__ = [
     "IdSearch",
     "Ids",
+    "ChunkGrid",
     "Store",
     "StoreWriter",
     "__version__",
@@ -85,6 +86,28 @@ def default_threads() -> int: ...
 def calibrate(
     memory: NDArray[np.uint8], seconds: float, threads: int | None
 ) -> tuple[float, float, float]: ...
+
+# --- chunks ---
+
+@final
+class ChunkGrid:
+    def __new__(
+        cls,
+        path: str | os.PathLike[str],
+        shape: tuple[int, int, int, int, int],
+        offsets: NDArray[np.int64],
+        sizes: NDArray[np.int64],
+        filters: NDArray[np.uint8],
+        fill: bytes,
+    ) -> ChunkGrid: ...
+    def block_rows(self, bytes: int) -> int: ...
+    def read(
+        self,
+        start: int,
+        out: NDArray[np.uint8],
+        threads: int | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> None: ...
 
 # --- store ---
 

@@ -9,14 +9,17 @@ transposed right factor and does not reach the optimum.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast import _arrays
+from ilias_fast._files import StrPath
 from ilias_fast.adapt.adapter import Adapter, finite_rows, require_tensor
 from ilias_fast.errors import FileFormatError, ParameterError
+from ilias_fast.store.formats.npz import read_npz
 
 __all__ = ["Itq"]
 
@@ -90,6 +93,30 @@ class Itq(Adapter):
         shift = mean if subtract_mean else np.zeros_like(mean)
         projection = np.ascontiguousarray(directions @ rotation, dtype=np.float32)
         return cls(shift.astype(np.float32), projection, error)
+
+    @classmethod
+    def load(cls, path: StrPath) -> Itq:
+        """Read a binarisation that `save` wrote, or a published projection.
+
+        Args:
+            path: A safetensors file, or a `.npz` with an array `proj`, float [D, bits], as AMES uses it: codes
+                are the signs of `x @ proj`, without a mean.
+
+        Raises:
+            StorageError: The file is missing or cannot be read.
+            FileFormatError: It is damaged, or holds something else.
+        """
+        file = Path(path)
+        if file.suffix != ".npz":
+            return super().load(file)
+        projection = read_npz(file, "proj")
+        try:
+            projection = require_tensor({"proj": projection}, "proj", (None, None))
+            return cls._build(
+                {"projection": projection, "mean": np.zeros(projection.shape[0], np.float32)}, {"error": 0.0}
+            )
+        except FileFormatError as cause:
+            raise FileFormatError(f"{file}: {cause}") from cause
 
     @property
     def input_dim(self) -> int:

@@ -10,98 +10,20 @@ from rich.table import Table
 
 from ilias_fast.cli import _options as options
 from ilias_fast.cli._console import out, plain, stages
+from ilias_fast.cli.transfer import export, import_
 
 if TYPE_CHECKING:
     from ilias_fast.store import BinaryStore, GlobalStore, LocalStore
 
-__all__ = ["app"]
+__all__ = ["app", "card"]
 
-app = typer.Typer(no_args_is_help=True, help="Descriptor stores: create, import, export, look at, check.")
+app = typer.Typer(no_args_is_help=True, help="Descriptor stores: import, export, look at, check.")
 
 StorePath = Annotated[Path, typer.Argument(help="The store.")]
 
 
-@app.command("create")
-def create(
-    array: Annotated[Path, typer.Argument(help="A .npy matrix: floats, or packed codes (uint8).")],
-    ids: Annotated[Path, typer.Argument(help="A text file, one id a line.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The store to make.")],
-    overwrite: options.Overwrite = False,
-) -> None:
-    """Make a store of a .npy matrix and its ids. Floats are rounded to float16."""
-    from ilias_fast.store import import_npy
-
-    with stages() as progress:
-        store = import_npy(
-            array,
-            ids,
-            output,
-            overwrite=overwrite,
-            progress=lambda done, total: progress("create", done, total),
-        )
-    _card(store)
-
-
-@app.command("import")
-def import_(
-    features: Annotated[
-        list[str], typer.Argument(help="Official feature HDF5 files, or one template with `{idx}`.")
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The store to make or continue.")],
-    total: Annotated[int | None, typer.Option(help="With a template: number of files.", min=1)] = None,
-    selected_ids: Annotated[
-        Path | None, typer.Option(help="Text file of names, one a line; only these are imported.")
-    ] = None,
-) -> None:
-    """Import official feature files, one commit a file; run again after an interruption, it goes on."""
-    from ilias_fast.store import import_hdf5
-
-    with stages() as progress:
-        store = import_hdf5(
-            features[0] if len(features) == 1 else features,
-            output,
-            total=total,
-            selected_ids=selected_ids,
-            progress=lambda done, total: progress("import", done, total),
-        )
-    _card(store)
-
-
-@app.command("export")
-def export(
-    path: StorePath,
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output", "-o", help="An .hdf5 file (official layout), or .npy with the ids beside it."
-        ),
-    ],
-    overwrite: options.Overwrite = False,
-) -> None:
-    """Write a store as official feature HDF5, or as .npy with a text file of ids."""
-    from ilias_fast.errors import IncompatibleStoreError, ParameterError
-    from ilias_fast.store import GlobalStore, LocalStore, export_hdf5, export_npy, open_store
-
-    store = open_store(path)
-    if isinstance(store, LocalStore):
-        raise IncompatibleStoreError(f"{path}: expected a global or binary store, found a local one")
-    if output.suffix == ".npy":
-        export_npy(store, output, output.with_suffix(".txt"), overwrite=overwrite)
-    elif output.suffix in (".hdf5", ".h5"):
-        if not isinstance(store, GlobalStore):
-            raise IncompatibleStoreError(
-                f"{path}: expected a global store, found a binary one; export it as .npy"
-            )
-        with stages() as progress:
-            export_hdf5(
-                store,
-                output,
-                overwrite=overwrite,
-                progress=lambda done, total: progress("export", done, total),
-            )
-    else:
-        raise ParameterError(f"--output: expected a name ending in .hdf5 or .npy, found {output.name!r}")
-    out.print(f"{len(store)} rows: {plain(output)}", soft_wrap=True)
+app.command("import")(import_)
+app.command("export")(export)
 
 
 @app.command("info")
@@ -109,7 +31,7 @@ def info(path: StorePath) -> None:
     """Print what a store holds and where it came from."""
     from ilias_fast.store import open_store
 
-    _card(open_store(path))
+    card(open_store(path))
 
 
 @app.command("verify")
@@ -151,7 +73,8 @@ def gc(path: StorePath) -> None:
     out.print(f"{len(removed)} files removed")
 
 
-def _card(store: GlobalStore | BinaryStore | LocalStore) -> None:
+def card(store: GlobalStore | BinaryStore | LocalStore) -> None:
+    """Print what a store holds and where it came from."""
     import json
 
     found = store.info()

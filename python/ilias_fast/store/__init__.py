@@ -25,8 +25,7 @@ from ilias_fast.store._open import exists, open_store
 from ilias_fast.store._provenance import IDENTITY_KEYS, check_compatible
 from ilias_fast.store._selection import is_selected
 from ilias_fast.store._verify import Damage, VerifyReport, gc, verify
-from ilias_fast.store.arrays import export_npy, import_npy
-from ilias_fast.store.hdf5 import escape_id, export_hdf5, import_hdf5, read_hdf5, unescape_id
+from ilias_fast.store.formats import escape_id, export_store, import_store, read_matrix, unescape_id
 
 __all__ = [
     "IDENTITY_KEYS",
@@ -45,14 +44,12 @@ __all__ = [
     "check_compatible",
     "escape_id",
     "exists",
-    "export_hdf5",
-    "export_npy",
+    "export_store",
     "gc",
-    "import_hdf5",
-    "import_npy",
+    "import_store",
     "is_selected",
     "open_store",
-    "read_hdf5",
+    "read_matrix",
     "unescape_id",
     "verify",
 ]

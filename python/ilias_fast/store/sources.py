@@ -1,4 +1,4 @@
-"""Descriptors named by a path, whatever they lie in: a store, official feature HDF5, or `.npy`."""
+"""Descriptors named by a path, whatever they lie in: a store, or a file of a format that can be imported."""
 
 from __future__ import annotations
 
@@ -10,48 +10,33 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ilias_fast._files import StrPath, read_lines, storage_error
-from ilias_fast.errors import FileFormatError, IncompatibleStoreError, ParameterError, ShapeError
+from ilias_fast._files import StrPath, storage_error
+from ilias_fast.errors import IncompatibleStoreError, ParameterError
 from ilias_fast.store._global import GlobalStore
 from ilias_fast.store._open import exists, open_store
-from ilias_fast.store.arrays import import_npy, read_npy
-from ilias_fast.store.hdf5 import import_hdf5, read_hdf5
+from ilias_fast.store.formats import import_store, is_features, read_matrix
 
 __all__ = ["open_features", "read_queries"]
-
-_HDF5 = (".hdf5", ".h5")
 
 
 def read_queries(source: StrPath) -> GlobalStore | tuple[list[str], NDArray[np.float32]]:
     """Return query descriptors: a store as it is, the content of a file as (ids, float32 [Q, d]).
 
-    A `.npy` matrix takes its ids from the text file of the same name (`queries.npy`, `queries.txt`), one id a
+    A file without ids takes them from the text file of the same name (`queries.npy`, `queries.txt`), one id a
     line, or, without one, the row numbers.
 
     Args:
-        source: A store, an official HDF5 file, or a `.npy` matrix.
+        source: A store, or a file of a format that `import_store` knows.
 
     Raises:
         ParameterError: The path is none of these.
-        FileFormatError, StorageError, ShapeError, CorruptStoreError: It cannot be read.
+        FileFormatError, StorageError, ShapeError, CorruptStoreError, MissingExtraError: It cannot be read.
     """
     path = Path(source)
     if exists(path):
         return _global(path)
-    if path.suffix in _HDF5:
-        return read_hdf5(path)
-    if path.suffix == ".npy":
-        matrix = read_npy(path)
-        if matrix.dtype.kind != "f":
-            raise FileFormatError(f"{path}: expected floats, found {matrix.dtype}")
-        names = _names(path, len(matrix))
-        if len(names) != len(matrix):
-            raise ShapeError(
-                f"{path.with_suffix('.txt')}: expected {len(matrix)} ids (the rows of {path}), "
-                f"found {len(names)}"
-            )
-        return names, matrix.astype(np.float32)
-    raise _unknown(path)
+    _check_known(path)
+    return read_matrix(path, number_rows=True)
 
 
 @contextmanager
@@ -59,22 +44,25 @@ def open_features(
     sources: Sequence[StrPath],
     *,
     near: StrPath,
+    threads: int | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Iterator[list[GlobalStore]]:
     """Open database descriptors as global stores, in the order given, for the length of a `with` block.
 
     Files are imported into temporary stores first, so that nothing is held in memory: a database is searched
-    in bounded memory whatever it lies in. Import features that are searched often with `import_hdf5` once.
+    in bounded memory whatever it lies in. Import features that are searched often with `import_store` once.
 
     Args:
-        sources: Stores, official HDF5 files or `{idx}` templates, or `.npy` (ids as in `read_queries`).
-            float32 features are rounded to float16.
+        sources: Stores, files of a format that `import_store` knows, or `{idx}` templates of such (ids as in
+            `read_queries`). float32 features are rounded to float16.
         near: A file beside which the temporary stores are made.
+        threads: Number of threads that decode; None for all.
         progress: Called with (rows done, rows in all) of each import.
 
     Raises:
         ParameterError: A path is none of these.
-        FileFormatError, StorageError, CorruptStoreError, IncompatibleStoreError: One cannot be read.
+        FileFormatError, StorageError, CorruptStoreError, IncompatibleStoreError, MissingExtraError: One
+            cannot be read.
     """
     with ExitStack() as stack:
         stores = []
@@ -82,17 +70,13 @@ def open_features(
             if exists(source):
                 stores.append(_global(source))
                 continue
-            if source.suffix not in (*_HDF5, ".npy"):
-                raise _unknown(source)
+            _check_known(source)
             place = Path(stack.enter_context(_temporary(Path(near).parent))) / str(number)
-            if source.suffix == ".npy":
-                ids = source.with_suffix(".txt")
-                if not ids.exists():
-                    ids = place.with_suffix(".txt")
-                    ids.write_text("".join(f"{row}\n" for row in range(len(read_npy(source)))), "utf-8")
-                stores.append(_as_global(source, import_npy(source, ids, place, progress=progress)))
-            else:
-                stores.append(import_hdf5(source, place, progress=progress))
+            several = "{idx}" in str(source)
+            imported = import_store(
+                source, place, number_rows=not several, threads=threads, progress=progress
+            )
+            stores.append(_as_global(source, imported))
         yield stores
 
 
@@ -106,14 +90,13 @@ def _as_global(path: Path, store: object) -> GlobalStore:
     return store
 
 
-def _names(path: Path, rows: int) -> list[str]:
-    ids = path.with_suffix(".txt")
-    return read_lines(ids) if ids.exists() else [str(row) for row in range(rows)]
-
-
-def _unknown(path: Path) -> ParameterError:
-    what = "something else" if path.exists() else "nothing"
-    return ParameterError(f"{path}: expected a store, a .hdf5 file or template, or a .npy file; found {what}")
+def _check_known(path: Path) -> None:
+    if not is_features(path):
+        what = "something else" if path.exists() else "nothing"
+        raise ParameterError(
+            f"{path}: expected a store, or a file or template of .hdf5, .npy or another format that can be "
+            f"imported; found {what}"
+        )
 
 
 def _temporary(parent: Path) -> tempfile.TemporaryDirectory[str]:

@@ -5,6 +5,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`error`], [`level`], [`control`], [`threads`] | what everything else shares: one error type, the CPU level, interruption, thread pools |
+//! | [`chunks`] | matrices in compressed chunks of HDF5 files, decoded in parallel |
 //! | [`kernels`] | the only place with `core::arch`: a folder an operation, a file a CPU level |
 //! | [`store`] | immutable safetensors shards under an atomically replaced manifest |
 //! | [`search`] | exact top-k by inner product and by Hamming distance |
@@ -14,6 +15,7 @@
 //! | [`calibrate`] | the peak of the machine, for benchmarks |
 
 pub mod calibrate;
+pub mod chunks;
 pub mod control;
 pub mod error;
 pub mod evaluate;

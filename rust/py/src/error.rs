@@ -17,6 +17,7 @@ pub fn to_python(error: Error) -> PyErr {
             Error::Io { .. } => "StorageError",
             Error::Format { .. } => "FileFormatError",
             Error::Corrupt { .. } => "CorruptStoreError",
+            Error::Format { .. } => "FileFormatError",
             Error::NotAStore { .. } => "NotAStoreError",
             Error::StoreExists { .. } => "StoreExistsError",
             Error::Locked { .. } => "StoreLockedError",

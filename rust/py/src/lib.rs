@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 mod arrays;
 mod call;
+mod chunks;
 mod cpu;
 mod error;
 mod evaluate;
@@ -20,6 +21,7 @@ mod store;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     cpu::register(module)?;
+    chunks::register(module)?;
     store::register(module)?;
     search::register(module)?;
     rerank::register(module)?;

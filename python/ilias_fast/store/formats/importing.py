@@ -1,0 +1,462 @@
+"""Files of features into stores: one way for every format, bounded in memory, and able to go on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from ilias_fast._files import StrPath, read_names, storage_error
+from ilias_fast.errors import (
+    FileFormatError,
+    IliasFastError,
+    IncompatibleStoreError,
+    NonFiniteError,
+    ParameterError,
+    StoreExistsError,
+)
+from ilias_fast.store._base import BaseStore
+from ilias_fast.store._binary import BinaryStore
+from ilias_fast.store._global import GlobalStore
+from ilias_fast.store._open import exists, open_store
+from ilias_fast.store._selection import is_selected
+from ilias_fast.store.formats.base import Block, Format, Kind, ReadOptions
+from ilias_fast.store.formats.buffers import Buffers
+from ilias_fast.store.formats.prefetch import prefetched
+from ilias_fast.store.formats.registry import format_of
+from ilias_fast.store.formats.templates import expand
+
+__all__ = ["import_store", "read_matrix"]
+
+_COMMIT_BYTES = 512 << 20
+_COMMIT_SECONDS = 60.0
+_PROBE = 1 << 16
+
+Progress = Callable[[int, int], object]
+
+
+class _Adapter(Protocol):
+    """An `ilias_fast.adapt.Adapter`."""
+
+    @property
+    def input_dim(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
+    def apply(self, vectors: ArrayLike) -> NDArray[Any]: ...
+    def provenance(self) -> dict[str, object]: ...
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file to import, as it was looked at before."""
+
+    path: Path
+    kind: Kind
+    rows: int
+    width: int
+    dtype: str
+
+    def identity(self) -> dict[str, object]:
+        """What tells it from another file of that name: its size, and a hash of its ends."""
+        try:
+            with self.path.open("rb") as file:
+                ends = file.read(_PROBE)
+                size = file.seek(0, 2)
+                file.seek(max(0, size - _PROBE))
+                ends += file.read(_PROBE)
+        except OSError as cause:
+            raise storage_error(cause, self.path, "read") from cause
+        return {"name": self.path.name, "bytes": size, "ends": hashlib.sha256(ends).hexdigest()}
+
+
+def import_store(
+    source: StrPath | Sequence[StrPath],
+    out: StrPath,
+    *,
+    format: str | None = None,  # noqa: A002
+    ids: StrPath | None = None,
+    number_rows: bool = False,
+    array: str | None = None,
+    total: int | None = None,
+    selected_ids: StrPath | Iterable[str] | None = None,
+    unescape: bool = True,
+    dtype: DTypeLike | None = None,
+    dim: int | None = None,
+    adapter: _Adapter | None = None,
+    provenance: Mapping[str, object] | None = None,
+    overwrite: bool = False,
+    shard_bytes: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> GlobalStore | BinaryStore:
+    """Import files of features into one store, in order, file after file.
+
+    Floats make a global store (rounded to float16, which the provenance tells), uint8 codes a binary one. The
+    files are read ahead by a thread while the rows before them are written. Every 512 MiB or minute is
+    committed together with how far the files were read: an interrupted or killed import is continued by
+    the same call, and one that is complete is only opened. An error commits the rows before it first.
+
+    Args:
+        source: A file, a template with `{idx}` (00000, 00001, ...), or a sequence of files.
+        out: The store to make or continue.
+        format: "ilias-hdf5", "npy", "npz", "safetensors", "torch", "arrow" or "raw"; None to go by the suffix.
+        ids: Text file of ids, one a line (`.gz` too); None for those in the file, or in the text file of the
+            same name beside it. With several files, each has its own beside it.
+        number_rows: Number the rows of a file for which there are no ids.
+        array: Name of the array, tensor, dataset or column, where a file holds several.
+        total: With a template, how many files there are; None for all there are, without gaps.
+        selected_ids: Keep only positives and these distractors (mini-ILIAS; see `is_selected`): a text file
+            with one name a line, or the names.
+        unescape: HDF5: undo the official writer's id escaping.
+        dtype: Of the numbers of a raw file.
+        dim: Numbers a row of a raw file.
+        adapter: Applied on the way: a linear layer or whitening makes a global store, an `Itq` a binary one.
+        provenance: Added to what is recorded about the source.
+        overwrite: Start anew and replace a store that is there, once the first rows are committed.
+        shard_bytes: As in `GlobalStore.create`.
+        threads: Number of threads that decode; None for all.
+        progress: Called with (rows done, rows in all), counting rows that are not selected too.
+
+    Returns:
+        The store, opened.
+
+    Raises:
+        FileFormatError: A file is truncated, damaged or not of its format; the message names it.
+        ShapeError: A file has more or fewer ids than rows.
+        NonFiniteError: A row holds NaN, infinities or what float16 cannot hold; the message names it.
+        DuplicateIdError: An id occurs twice; the message names it.
+        ParameterError: A template has a gap or fits nothing; there are no ids; an option is out of range.
+        StoreExistsError: At `out` is something other than an unfinished import.
+        IncompatibleStoreError: The import at `out` is of other files or options; widths differ between files,
+            or are not the adapter's.
+        StorageError: A file is missing or cannot be read, or the store cannot be written.
+        MissingExtraError: A library is not installed.
+
+    Complexity: one pass; memory for a few blocks of 32 MiB (or of whole chunks) and one shard.
+    """
+    files = expand(source, total)
+    chosen = format_of(files[0], format)
+    reading = ReadOptions(
+        ids=None if ids is None else Path(ids),
+        number_rows=number_rows,
+        array=array,
+        unescape=unescape,
+        dtype=dtype,
+        dim=dim,
+        threads=threads,
+    )
+    if ids is not None and len(files) > 1:
+        raise ParameterError("ids: expected none with several files (put one beside each), found a file")
+    wanted = None if selected_ids is None else _selection(selected_ids)
+    options = _recorded(chosen, reading, wanted, adapter)
+    described = [_described(chosen, file, reading) for file in files]
+    _check_alike(described, adapter)
+    if number_rows and len(files) > 1:
+        raise ParameterError("number_rows: expected one file, found several, whose numbers would be the same")
+    job = _Import(chosen, reading, described, options, wanted, adapter, progress)
+    target = _Target.of(described[0], adapter)
+    place = Path(out)
+    record = None if overwrite else _record_there(place, described, options, target)
+    if record is not None and _complete(record, described):
+        return target.open(place)
+    if record is None:
+        record = {**options, "files": []}
+        base: dict[str, Any] = {**(provenance or {})}
+        if adapter is not None:
+            base["adaptation"] = [adapter.provenance()]
+        writer = target.create(place, {**base, "import": record}, overwrite, shard_bytes)
+    else:
+        writer = target.append_to(place, shard_bytes)
+    with writer:
+        job.run(writer, record)
+    return target.open(place)
+
+
+def read_matrix(
+    path: StrPath,
+    *,
+    format: str | None = None,  # noqa: A002
+    number_rows: bool = False,
+    unescape: bool = True,
+) -> tuple[list[str], NDArray[np.float32]]:
+    """Read the features of a file as they are, without rounding: for queries, which fit in memory.
+
+    Args:
+        path: A file of any format that can be imported.
+        format: As in `import_store`.
+        number_rows: As there.
+        unescape: As there.
+
+    Returns:
+        The ids, and float32 [n, d].
+
+    Raises:
+        FileFormatError: The file is damaged, or holds codes.
+        ShapeError, ParameterError, StorageError, MissingExtraError: As `import_store`.
+    """
+    file = Path(path)
+    with format_of(file, format).open(
+        file, ReadOptions(number_rows=number_rows, unescape=unescape)
+    ) as reader:
+        if reader.kind != "global":
+            raise FileFormatError(f"{file}: expected floats, found {reader.dtype}")
+        names: list[str] = []
+        matrix = np.empty((reader.rows, reader.width), np.float32)
+        for block in reader.blocks():
+            names += block.ids
+            with np.errstate(over="ignore"):
+                matrix[block.start : block.stop] = block.values
+        return names, matrix
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The kind of store that an import makes."""
+
+    kind: Kind
+    length: int
+
+    @classmethod
+    def of(cls, file: _File, adapter: _Adapter | None) -> _Target:
+        bits = getattr(adapter, "bits", None)
+        if bits is not None:
+            return cls("binary", int(bits))
+        return cls(file.kind, file.width if adapter is None else int(adapter.output_dim))  # type: ignore[attr-defined]
+
+    def open(self, place: Path) -> GlobalStore | BinaryStore:
+        return BinaryStore.open(place) if self.kind == "binary" else GlobalStore.open(place)
+
+    def create(
+        self, place: Path, provenance: Mapping[str, object], overwrite: bool, shard_bytes: int | None
+    ) -> Any:
+        if self.kind == "binary":
+            return BinaryStore.create(
+                place,
+                bits=self.length,
+                provenance=provenance,
+                overwrite=overwrite,
+                shard_bytes=shard_bytes,
+            )
+        return GlobalStore.create(
+            place, dim=self.length, provenance=provenance, overwrite=overwrite, shard_bytes=shard_bytes
+        )
+
+    def append_to(self, place: Path, shard_bytes: int | None) -> Any:
+        kind: Any = BinaryStore if self.kind == "binary" else GlobalStore
+        return kind.append_to(place, shard_bytes=shard_bytes)
+
+    def fits(self, store: BaseStore) -> bool:
+        found = store.info()
+        return found.kind == self.kind and self.length == (found.dim or found.bits)
+
+
+class _Import:
+    """The work of one call."""
+
+    def __init__(
+        self,
+        format_: Format,
+        reading: ReadOptions,
+        files: list[_File],
+        options: Mapping[str, object],
+        wanted: frozenset[str] | None,
+        adapter: _Adapter | None,
+        progress: Progress | None,
+    ) -> None:
+        self._format, self._reading, self._files = format_, reading, files
+        self._options, self._wanted, self._adapter = options, wanted, adapter
+        self._progress = progress or (lambda done, total: None)
+        self._buffers: Buffers | None = None
+
+    def run(self, writer: Any, record: dict[str, Any]) -> None:
+        """Append what lacks, and commit it with the record of how far the files were read."""
+        self._record, self._writer = record, writer
+        self._uncommitted, self._last = 0, time.monotonic()
+        self._all = sum(file.rows for file in self._files)
+        before = 0
+        self._progress(sum(entry["read"] for entry in record["files"]), self._all)
+        try:
+            for number, file in enumerate(self._files):
+                if number == len(record["files"]):
+                    record["files"].append(
+                        {**file.identity(), "rows": file.rows, "dtype": file.dtype, "read": 0, "selected": 0}
+                    )
+                entry = record["files"][number]
+                if entry["read"] < file.rows:
+                    self._copy(file, entry, before)
+                before += file.rows
+        except BaseException:
+            # What came before the damage, or before Ctrl-C, need not be read again.
+            with suppress(IliasFastError):
+                if self._uncommitted:
+                    self._commit()
+            writer.close()
+            raise
+        self._commit()
+
+    def _copy(self, file: _File, entry: dict[str, Any], before: int) -> None:
+        with (
+            self._format.open(file.path, self._reading) as reader,
+            prefetched(self._prepared(file.path, reader.blocks(entry["read"]))) as blocks,
+        ):
+            if (reader.rows, reader.width, reader.kind) != (file.rows, file.width, file.kind):
+                raise FileFormatError(f"{file.path}: changed while it was imported")
+            for block, kept in blocks:
+                self._append(file.path, block, kept)
+                entry["read"] = block.stop
+                entry["selected"] += len(kept.ids)
+                self._uncommitted += int(getattr(kept.values, "nbytes", 0))
+                due = time.monotonic() - self._last > _COMMIT_SECONDS
+                if self._uncommitted >= _COMMIT_BYTES or (due and self._uncommitted):
+                    self._commit()
+                self._progress(before + block.stop, self._all)
+
+    def _prepared(self, path: Path, blocks: Iterator[Block]) -> Iterator[tuple[Block, Block]]:
+        """Yield each block, and what of it goes into the store. Runs in the reading thread."""
+        for block in blocks:
+            kept = block
+            values = block.values
+            assert isinstance(values, np.ndarray)
+            if self._wanted is not None:
+                keep = np.array([is_selected(name, self._wanted) for name in block.ids], dtype=np.bool_)
+                names = [name for name, chosen in zip(block.ids, keep.tolist(), strict=True) if chosen]
+                values = values[keep]
+                kept = Block(block.start, names, values)
+            if self._adapter is not None:
+                _check_finite(path, block, kept, values)
+                kept = kept._replace(values=self._adapter.apply(values))
+            elif values.dtype.kind == "f" and values.dtype != np.float16:
+                kept = kept._replace(values=self._half(values))
+            yield block, kept
+
+    def _half(self, values: NDArray[Any]) -> NDArray[np.float16]:
+        """Round to float16, in memory that is used again."""
+        if self._buffers is None:
+            self._buffers = Buffers(3, len(values), values.shape[1], np.float16)
+        half = self._buffers.next(len(values))
+        with np.errstate(over="ignore"):
+            np.copyto(half, values, casting="same_kind")
+        return half
+
+    def _append(self, path: Path, block: Block, kept: Block) -> None:
+        try:
+            self._writer.append(kept.ids, kept.values)
+        except NonFiniteError:
+            assert isinstance(kept.values, np.ndarray)
+            _check_finite(path, block, kept, kept.values)
+            raise
+        except IliasFastError as error:
+            if error.args:
+                error.args = (f"{path}: rows from {block.start}: {error.args[0]}", *error.args[1:])
+            raise
+
+    def _commit(self) -> None:
+        # A file of which nothing was read yet may still be replaced by a whole one.
+        files = [entry for entry in self._record["files"] if entry["read"] or not entry["rows"]]
+        record = {**self._record, "files": files}
+        self._writer.provenance = {**self._writer.provenance, "import": record}
+        self._writer.commit()
+        self._uncommitted, self._last = 0, time.monotonic()
+
+
+def _check_finite(path: Path, block: Block, kept: Block, values: NDArray[Any]) -> None:
+    """Name the first row that float16 cannot hold, by its place in the file."""
+    finite = np.isfinite(values).all(axis=1)
+    if not finite.all():
+        bad = int(np.argmin(finite))
+        row = block.start + (bad if len(kept.ids) == len(block.ids) else block.ids.index(kept.ids[bad]))
+        raise NonFiniteError(
+            f"{path}: row {row} ({kept.ids[bad]!r}) holds NaN, an infinity or a number beyond float16 "
+            f"(drop or repair the row)"
+        )
+
+
+def _described(format_: Format, file: Path, reading: ReadOptions) -> _File:
+    with format_.open(file, reading) as reader:
+        return _File(file, reader.kind, reader.rows, reader.width, reader.dtype)
+
+
+def _check_alike(files: list[_File], adapter: _Adapter | None) -> None:
+    first = files[0]
+    for file in files:
+        if (file.kind, file.width) != (first.kind, first.width):
+            what = "dimension" if first.kind == file.kind == "global" else f"{first.kind} rows of"
+            raise IncompatibleStoreError(
+                f"{file.path}: expected features of {what} {first.width} as in {first.path.name}, "
+                f"found {file.kind} rows of {file.width}"
+            )
+    if adapter is not None and (first.kind != "global" or first.width != adapter.input_dim):
+        raise IncompatibleStoreError(
+            f"{first.path}: expected vectors of dimension {adapter.input_dim} for this adapter, "
+            f"found {first.kind} rows of {first.width}"
+        )
+
+
+def _recorded(
+    format_: Format, reading: ReadOptions, wanted: frozenset[str] | None, adapter: _Adapter | None
+) -> dict[str, object]:
+    """Return the options that decide what comes out, as the provenance records them."""
+    options: dict[str, object] = {"format": format_.name, "unescape": reading.unescape}
+    for name in ("array", "number_rows", "dim"):
+        if value := getattr(reading, name):
+            options[name] = value
+    if reading.dtype is not None:
+        options["dtype"] = str(np.dtype(reading.dtype))
+    if reading.ids is not None:
+        options["ids"] = reading.ids.name
+    options["selected_ids"] = None
+    if wanted is not None:
+        digest = hashlib.sha256("\n".join(sorted(wanted)).encode()).hexdigest()
+        options["selected_ids"] = {"count": len(wanted), "sha256": digest}
+    if adapter is not None:
+        options["adapter"] = adapter.fingerprint
+    return options
+
+
+def _record_there(
+    place: Path, files: list[_File], options: Mapping[str, object], target: _Target
+) -> dict[str, Any] | None:
+    """Return the record of an import that is there to go on with, or None."""
+    if not exists(place):
+        return None
+    store = open_store(place)
+    record = store.provenance.get("import")
+    if not isinstance(record, dict) or record.get("format") != options["format"]:
+        raise StoreExistsError(
+            f"{place}: already exists and is no import of such files (choose another path, or ask to overwrite)"
+        )
+    known = record.get("files", [])
+    same = target.fits(store) and {**record, "files": None} == {**options, "files": None}
+    if (
+        not same
+        or len(known) > len(files)
+        or not all(_is(entry, file) for entry, file in zip(known, files, strict=False))
+    ):
+        raise IncompatibleStoreError(
+            f"{place}: expected an unfinished import of the same files with the same options, found one of "
+            f"{', '.join(entry['name'] for entry in known) or 'none'} (choose another path, or ask to overwrite)"
+        )
+    return record
+
+
+def _is(entry: Mapping[str, object], file: _File) -> bool:
+    return {key: entry.get(key) for key in ("name", "bytes", "ends")} == file.identity()
+
+
+def _complete(record: Mapping[str, Any], files: list[_File]) -> bool:
+    known = record["files"]
+    return len(known) == len(files) and all(entry["read"] == entry["rows"] for entry in known)
+
+
+def _selection(selected: StrPath | Iterable[str]) -> frozenset[str]:
+    if isinstance(selected, (str, os.PathLike)):
+        return frozenset(read_names(Path(selected)))
+    return frozenset(selected)
