@@ -161,7 +161,8 @@ def test_store_commands(tmp_path: Path, rng: np.random.Generator) -> None:
     store = tmp_path / "s"
     printed = done("store", "import", array, "--ids", ids, "-o", store)
     assert printed.split()[:4] == ["path", str(store), "kind", "global"]
-    assert "already exists" in failing("store", "import", array, "--ids", ids, "-o", store)
+    done("store", "import", array, "--ids", ids, "-o", store)  # complete: opened as it is
+    assert "same options" in failing("store", "import", array, "--number-rows", "-o", store)
     done("store", "import", array, "--ids", ids, "-o", store, "--overwrite")
     assert done("store", "info", store) == done("store", "info", store)
     assert "all good" in done("store", "verify", store)
@@ -361,9 +362,9 @@ def test_wrong_arguments(
             ["store", "import", "{run}", "--format", "npy", "--ids", "{run}", "-o", "{out}"],
             "expected a .npy file",
         ),
-        (["store", "import", "{run}", "-o", "{out}"], "HDF5"),
+        (["store", "import", "{run}", "-o", "{out}"], "or name the format"),
         (["store", "import", "{nowhere}-{idx}.hdf5", "-o", "{out}"], "found none"),
-        (["store", "export", "{db}", "-o", "{out}.txt"], "--output"),
+        (["store", "export", "{db}", "-o", "{out}.txt"], "or name the format"),
         (["store", "export", "{db-local}", "-o", "{out}.npy"], "local"),
         (["store", "export", "{db}", "-o", "{nowhere}/x.hdf5"], "cannot write"),
         (["store", "export", "{db}", "-o", "{nowhere}/x.npy"], "cannot write"),

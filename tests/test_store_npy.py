@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ilias_fast.errors import (
     FileFormatError,
+    IncompatibleStoreError,
     ShapeError,
     StorageError,
     StoreExistsError,
@@ -18,8 +19,9 @@ from ilias_fast.errors import (
 from ilias_fast.store import (
     BinaryStore,
     GlobalStore,
-    export_npy,
-    import_npy,
+    exists,
+    export_store,
+    import_store,
 )
 
 
@@ -33,17 +35,22 @@ def test_npy_round_trip(tmp_path: Path, rng: np.random.Generator, dtype: type) -
     ids = [f"é {row}" for row in range(20)]
     np.save(tmp_path / "m.npy", matrix)
     (tmp_path / "ids.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
-    store = import_npy(tmp_path / "m.npy", tmp_path / "ids.txt", tmp_path / "s")
+    store = import_store(tmp_path / "m.npy", tmp_path / "s", ids=tmp_path / "ids.txt")
     assert isinstance(store, BinaryStore if dtype is np.uint8 else GlobalStore)
     assert np.array_equal(store.rows(range(20)), matrix)
     assert list(store.ids) == ids
-    export_npy(store, tmp_path / "out.npy", tmp_path / "out.txt")
+    export_store(store, tmp_path / "out.npy")
     assert np.array_equal(np.load(tmp_path / "out.npy"), matrix)
     assert (tmp_path / "out.txt").read_bytes() == (tmp_path / "ids.txt").read_bytes()
     with pytest.raises(StorageError, match="already exists"):
-        export_npy(store, tmp_path / "out.npy", tmp_path / "new.txt")
+        export_store(store, tmp_path / "out.npy", ids=tmp_path / "new.txt")
+    before = store.checksum  # complete: opened as it is
+    assert import_store(tmp_path / "m.npy", tmp_path / "s", ids=tmp_path / "ids.txt").checksum == before
+    with pytest.raises(IncompatibleStoreError, match="same options"):
+        import_store(tmp_path / "out.npy", tmp_path / "s")
+    (store.path / "manifest.json").unlink()
     with pytest.raises(StoreExistsError):
-        import_npy(tmp_path / "m.npy", tmp_path / "ids.txt", tmp_path / "s")
+        import_store(tmp_path / "out.npy", tmp_path)
 
 
 def test_bad_npy_files(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -52,12 +59,13 @@ def test_bad_npy_files(tmp_path: Path, rng: np.random.Generator) -> None:
 
     def refuse(error: type[Exception], match: str) -> None:
         with pytest.raises(error, match=match):
-            import_npy(array, ids, out)
-        assert not out.exists()
+            import_store(array, out, ids=ids)
+        assert not exists(out)
 
     refuse(StorageError, "m.npy")
     np.save(array, features(rng, 2))
     refuse(ShapeError, "expected 2 ids")
+    np.save(array, features(rng, 3))
     good = array.read_bytes()
     for length in range(0, len(good) - 1, 3):
         array.write_bytes(good[:length])

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "ChunkGrid",
     "IdSearch",
     "Ids",
-    "ChunkGrid",
     "Store",
     "StoreWriter",
     "__version__",
@@ -100,7 +100,7 @@ class ChunkGrid:
         filters: NDArray[np.uint8],
         fill: bytes,
     ) -> ChunkGrid: ...
-    def block_rows(self, bytes: int) -> int: ...
+    def block_rows(self, size: int) -> int: ...
     def read(
         self,
         start: int,

@@ -89,7 +89,7 @@ def read_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
 
     Raises:
         StorageError: The file is missing or cannot be read.
-        FileFormatError: It is not a valid safetensors file; tensors overlap, leave gaps, or lie beyond its end.
+        FileFormatError: It is not a valid safetensors file; tensors overlap, leave gaps or end beyond it.
     """
     try:
         with path.open("rb") as file:
@@ -118,8 +118,9 @@ def read_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
             bytes_ *= extent
         if entry.start != expected or entry.end - entry.start != bytes_ or entry.end > body:
             raise FileFormatError(
-                f"{path}: tensor {name} of shape {list(entry.shape)} at bytes {entry.start} to {entry.end} does "
-                f"not fit the file ({body} bytes of data, {expected} taken before); it is truncated or damaged"
+                f"{path}: tensor {name} of shape {list(entry.shape)} at bytes {entry.start} to {entry.end} "
+                f"does not fit the file ({body} bytes of data, {expected} taken before); "
+                f"it is truncated or damaged"
             )
         expected = entry.end
         tensors[name] = entry._replace(start=entry.start + 8 + length, end=entry.end + 8 + length)

@@ -99,8 +99,8 @@ class Itq(Adapter):
         """Read a binarisation that `save` wrote, or a published projection.
 
         Args:
-            path: A safetensors file, or a `.npz` with an array `proj`, float [D, bits], as AMES uses it: codes
-                are the signs of `x @ proj`, without a mean.
+            path: A safetensors file, or a `.npz` with an array `proj`, float [D, bits], as AMES uses it:
+                codes are the signs of `x @ proj`, without a mean.
 
         Raises:
             StorageError: The file is missing or cannot be read.

@@ -77,14 +77,6 @@ pub enum Error {
         /// What is wrong, with expected and found values.
         detail: String,
     },
-    /// A file that is read or imported is not in its format.
-    #[error("{path}: {detail}")]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// Expected and found.
-        detail: String,
-    },
     /// The directory is not a store, or of a schema version this build cannot read.
     #[error("{path}: {detail}")]
     NotAStore {
@@ -146,11 +138,6 @@ impl Error {
     pub fn io(path: impl Into<PathBuf>, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, action, source }
-    }
-
-    /// A file that is not in its format.
-    pub fn format(path: impl Into<PathBuf>, detail: impl Into<String>) -> Self {
-        Self::Format { path: path.into(), detail: detail.into() }
     }
 
     /// A damaged file.

@@ -47,13 +47,11 @@ impl PyGrid {
             filters: Filters { deflate: filters & 1 != 0, shuffle: filters & 2 != 0 },
         });
         let chunks = chunks.collect();
-        py.detach(|| Grid::open(&path, shape, chunks, fill))
-            .map(|inner| Self { inner })
-            .map_err(to_python)
+        py.detach(|| Grid::open(&path, shape, chunks, fill)).map(|inner| Self { inner }).map_err(to_python)
     }
 
-    fn block_rows(&self, bytes: usize) -> usize {
-        self.inner.block_rows(bytes)
+    fn block_rows(&self, size: usize) -> usize {
+        self.inner.block_rows(size)
     }
 
     /// Fills `out` [rows, bytes of a row] with the rows from `start` on.

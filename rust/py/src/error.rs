@@ -15,7 +15,6 @@ pub fn to_python(error: Error) -> PyErr {
             Error::NonFinite { .. } => "NonFiniteError",
             Error::Level { .. } => "CpuLevelError",
             Error::Io { .. } => "StorageError",
-            Error::Format { .. } => "FileFormatError",
             Error::Corrupt { .. } => "CorruptStoreError",
             Error::Format { .. } => "FileFormatError",
             Error::NotAStore { .. } => "NotAStoreError",

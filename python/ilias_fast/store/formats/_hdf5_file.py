@@ -112,10 +112,11 @@ class Matrix:
             FileFormatError: They are damaged.
         """
         if self._offset is not None and self._read_plain(start, out):
-            return None
+            return
         if self._grid is not None:
             try:
-                return self._grid.read(start, out.view(np.uint8), self._threads)
+                self._grid.read(start, out.view(np.uint8), self._threads)
+                return
             except FileFormatError:
                 self._grid = None
         with translated(self._path):

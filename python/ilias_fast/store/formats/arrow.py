@@ -1,4 +1,4 @@
-"""Parquet and Arrow files: a column of equally long lists, and a column of ids. Needs the extra `[parquet]`."""
+"""Parquet and Arrow files: a column of equally long lists, and one of ids. Needs the extra `[parquet]`."""
 
 from __future__ import annotations
 
@@ -75,6 +75,7 @@ class _ArrowReader(Reader):
     def _first_length(self) -> int:
         with _reading(self._path):
             for batch in self._table.batches(0, 1, [self._column]):
+                batch.validate(full=True)
                 if len(batch) and batch.column(0)[0].is_valid:
                     return len(batch.column(0)[0])
         return 1
@@ -88,6 +89,8 @@ class _ArrowReader(Reader):
                 batch = next(batches, None)
                 if batch is None:
                     break
+                # Offsets and lengths are taken on trust otherwise: a damaged file would crash the process.
+                batch.validate(full=True)
                 values = self._matrix(batch.column(self._column), start)
                 names = self._names(batch, start)
             yield Block(start, names, values)
@@ -114,7 +117,8 @@ class _ArrowReader(Reader):
         if missing:
             row = start + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
             raise FileFormatError(
-                f"{self._path}: expected a list in every row of column {self._column!r}, found none in row {row}"
+                f"{self._path}: expected a list in every row of column {self._column!r}, found none in "
+                f"row {row}"
             )
         if not self._arrow.types.is_fixed_size_list(kind):
             lengths = column.value_lengths().to_numpy(zero_copy_only=False)

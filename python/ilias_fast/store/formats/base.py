@@ -130,7 +130,8 @@ class Reader(ABC):
         """
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; formats that keep it mapped have nothing to close."""
+        return
 
     def __enter__(self) -> Self:
         return self
@@ -162,6 +163,7 @@ class Format(ABC):
             StorageError: It cannot be read.
             MissingExtraError: A library is not installed.
         """
+        del options
         raise ParameterError(f"{path}: expected a format that can be imported, found {self.title}")
 
     def write(
@@ -173,6 +175,7 @@ class Format(ABC):
             StorageError: The disk refused, or the file exists.
             MissingExtraError: A library is not installed.
         """
+        del store, options, progress, overwrite
         raise ParameterError(f"{path}: expected a format that can be exported, found {self.title}")
 
 

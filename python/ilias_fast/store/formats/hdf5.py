@@ -44,7 +44,7 @@ class Hdf5(Format):
     def write(
         self, store: BaseStore, path: Path, options: Mapping[str, Any], progress: Any, overwrite: bool
     ) -> None:
-        """Write a feature file; options `escape` (ids, as the official writer) and `compression` (gzip level).
+        """Write a feature file; options `escape` (ids as the official writer does) and `compression`.
 
         Errors as `Format.write`.
         """

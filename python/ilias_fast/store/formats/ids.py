@@ -136,10 +136,8 @@ def write_ids(path: Path, store: BaseStore) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
-        packed = path.suffix == ".gz"
-        opened: IO[bytes] = cast("IO[bytes]", gzip.open(path)) if packed else path.open("rb")
-        with opened as file:
-            yield file
+        with path.open("rb") as file:
+            yield cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if path.suffix == ".gz" else file
     except (EOFError, zlib.error, gzip.BadGzipFile) as cause:
         raise FileFormatError(f"{path}: expected a whole gzip file, found damage: {cause}") from cause
     except OSError as cause:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +107,8 @@ def import_store(
     Args:
         source: A file, a template with `{idx}` (00000, 00001, ...), or a sequence of files.
         out: The store to make or continue.
-        format: "ilias-hdf5", "npy", "npz", "safetensors", "torch", "arrow" or "raw"; None to go by the suffix.
+        format: "ilias-hdf5", "npy", "npz", "safetensors", "torch", "arrow" or "raw"; None to go by the
+            suffix.
         ids: Text file of ids, one a line (`.gz` too); None for those in the file, or in the text file of the
             same name beside it. With several files, each has its own beside it.
         number_rows: Number the rows of a file for which there are no ids.
@@ -156,9 +157,9 @@ def import_store(
     if ids is not None and len(files) > 1:
         raise ParameterError("ids: expected none with several files (put one beside each), found a file")
     wanted = None if selected_ids is None else _selection(selected_ids)
-    options = _recorded(chosen, reading, wanted, adapter)
     described = [_described(chosen, file, reading) for file in files]
     _check_alike(described, adapter)
+    options = _recorded(chosen, reading, wanted, adapter)
     if number_rows and len(files) > 1:
         raise ParameterError("number_rows: expected one file, found several, whose numbers would be the same")
     job = _Import(chosen, reading, described, options, wanted, adapter, progress)
@@ -273,7 +274,7 @@ class _Import:
     ) -> None:
         self._format, self._reading, self._files = format_, reading, files
         self._options, self._wanted, self._adapter = options, wanted, adapter
-        self._progress = progress or (lambda done, total: None)
+        self._progress = progress or _silent
         self._buffers: Buffers | None = None
 
     def run(self, writer: Any, record: dict[str, Any]) -> None:
@@ -319,7 +320,7 @@ class _Import:
                     self._commit()
                 self._progress(before + block.stop, self._all)
 
-    def _prepared(self, path: Path, blocks: Iterator[Block]) -> Iterator[tuple[Block, Block]]:
+    def _prepared(self, path: Path, blocks: Iterator[Block]) -> Generator[tuple[Block, Block], None, None]:
         """Yield each block, and what of it goes into the store. Runs in the reading thread."""
         for block in blocks:
             kept = block
@@ -379,6 +380,10 @@ def _check_finite(path: Path, block: Block, kept: Block, values: NDArray[Any]) -
         )
 
 
+def _silent(done: int, total: int) -> None:
+    del done, total
+
+
 def _described(format_: Format, file: Path, reading: ReadOptions) -> _File:
     with format_.open(file, reading) as reader:
         return _File(file, reader.kind, reader.rows, reader.width, reader.dtype)
@@ -431,7 +436,8 @@ def _record_there(
     record = store.provenance.get("import")
     if not isinstance(record, dict) or record.get("format") != options["format"]:
         raise StoreExistsError(
-            f"{place}: already exists and is no import of such files (choose another path, or ask to overwrite)"
+            f"{place}: already exists and is no import of such files (choose another path, or ask "
+            f"to overwrite)"
         )
     known = record.get("files", [])
     same = target.fits(store) and {**record, "files": None} == {**options, "files": None}
@@ -442,7 +448,8 @@ def _record_there(
     ):
         raise IncompatibleStoreError(
             f"{place}: expected an unfinished import of the same files with the same options, found one of "
-            f"{', '.join(entry['name'] for entry in known) or 'none'} (choose another path, or ask to overwrite)"
+            f"{', '.join(entry['name'] for entry in known) or 'none'} "
+            f"(choose another path, or ask to overwrite)"
         )
     return record
 

@@ -83,7 +83,7 @@ class Raw(Format):
             raise ParameterError(f"{path}: expected the dtype and dim of a raw file, found none given")
         try:
             dtype = np.dtype(options.dtype)
-        except TypeError as cause:
+        except (TypeError, ValueError, SyntaxError) as cause:
             raise DtypeError(f"dtype: expected float16, float32 or uint8, found {options.dtype!r}") from cause
         if dtype.kind != "f" and dtype != np.uint8:
             raise DtypeError(f"dtype: expected float16, float32 or uint8, found {dtype}")
@@ -135,6 +135,7 @@ class MappedReader(Reader):
             raise storage_error(cause, path, "read") from cause
 
     def blocks(self, start: int = 0) -> Iterator[Block]:
+        """Yield views of the map; see `Reader.blocks`."""
         step = max(1, BLOCK_BYTES // (self._matrix.itemsize * self._matrix.shape[1]))
         starts = range(start, self.rows, step)
         counts = (min(step, self.rows - first) for first in starts)

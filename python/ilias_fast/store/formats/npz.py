@@ -94,7 +94,8 @@ class _NpzReader(Reader):
             self.kind, self.width = matrix_kind(path, self._shape, self._dtype)
             if fortran:
                 raise FileFormatError(
-                    f"{path}: expected {chosen} in C order, found Fortran order (save numpy.ascontiguousarray of it)"
+                    f"{path}: expected {chosen} in C order, found Fortran order "
+                    f"(save numpy.ascontiguousarray of it)"
                 )
             self._member = chosen
             self.rows = self._shape[0]

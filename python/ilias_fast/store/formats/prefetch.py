@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -16,14 +16,14 @@ _PATIENCE = 0.1
 
 
 @contextmanager
-def prefetched(items: Iterator[_T]) -> Iterator[Iterator[_T]]:
+def prefetched(items: Generator[_T, None, None]) -> Iterator[Iterator[_T]]:
     """Run an iterator in a thread, one item ahead of the one that waits to be taken.
 
     So at any time at most three items exist: one being made, one waiting, one in use. What the iterator
     raises is raised where its item would have come. Leaving the block stops the thread and waits for it.
 
     Args:
-        items: Run in the thread alone.
+        items: Run in the thread alone, and closed there.
     """
     waiting: queue.Queue[tuple[_T | None, BaseException | None]] = queue.Queue(maxsize=1)
     stopped = threading.Event()
@@ -45,6 +45,8 @@ def prefetched(items: Iterator[_T]) -> Iterator[Iterator[_T]]:
             put((None, None))
         except BaseException as failure:  # raised by the consumer
             put((None, failure))
+        finally:
+            items.close()
 
     def taken() -> Iterator[_T]:
         while True:

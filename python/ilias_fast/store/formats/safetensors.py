@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,12 @@ class Safetensors(Format):
         return _SafetensorsReader(path, options)
 
     def write(
-        self, store: BaseStore, path: Path, options: Mapping[str, Any], progress: Any, overwrite: bool
+        self,
+        store: BaseStore,
+        path: Path,
+        options: Mapping[str, Any],  # noqa: ARG002
+        progress: Any,
+        overwrite: bool,
     ) -> None:
         """Write `vectors` or `codes`, `ids` and `id_offsets`; errors as `Format.write`."""
         assert isinstance(store, (GlobalStore, BinaryStore))
@@ -148,7 +154,7 @@ class _PackedIds:
                 )
             text = self._ids[edges[0] : edges[-1]].tobytes()
             places = (edges - edges[0]).tolist()
-            raw = [text[one:two] for one, two in zip(places, places[1:], strict=False)]
+            raw = [text[one:two] for one, two in pairwise(places)]
             yield decoded(self._path, raw, start, "row")
             start += count
 

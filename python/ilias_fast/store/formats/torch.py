@@ -125,7 +125,8 @@ def _load(path: Path, torch: Any) -> Any:
         if not mapped and path.stat().st_size > _MOST_UNMAPPED:
             raise FileFormatError(
                 f"{path}: expected a file of torch.save, found something else (it starts {start!r}) or one "
-                f"of before torch 1.6, too large to be read whole (numbers without a header are the format raw)"
+                f"of before torch 1.6, too large to be read whole (numbers without a header are the format "
+                f"raw)"
             )
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except OSError as cause:

@@ -78,7 +78,10 @@ impl Cursor {
                 self.used = 0;
             }
             let (before_in, before_out) = (inflate.total_in(), inflate.total_out());
-            if inflate.decompress(&self.input[self.used..], &mut out[filled..], FlushDecompress::None).is_err() {
+            if inflate
+                .decompress(&self.input[self.used..], &mut out[filled..], FlushDecompress::None)
+                .is_err()
+            {
                 return Ok(Some(false));
             }
             let taken = (inflate.total_in() - before_in) as usize;

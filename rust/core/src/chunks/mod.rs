@@ -146,7 +146,7 @@ impl Grid {
                 || (raw && chunk.size != shape.chunk_bytes() as u64)
             {
                 let detail = format!("chunk {number} at {chunk:?} does not fit the file of {length} bytes");
-                return Err(Error::format(path, detail));
+                return Err(Error::Format { detail });
             }
         }
         Ok(Self { path: path.to_owned(), file, shape, chunks, fill: fill.to_vec(), tall: Mutex::new(None) })
@@ -174,7 +174,11 @@ impl Grid {
             let expected = format!("rows within {} and as many bytes", self.shape.rows);
             return Err(Error::shape("out", expected, format!("{rows:?} and {} bytes", out.len())));
         }
-        if self.whole_strips() { self.read_whole(rows, out, control) } else { self.read_tall(rows, out, control) }
+        if self.whole_strips() {
+            self.read_whole(rows, out, control)
+        } else {
+            self.read_tall(rows, out, control)
+        }
     }
 
     fn read_whole(&self, rows: Range<usize>, out: &mut [u8], control: &Control) -> Result<()> {
@@ -195,7 +199,8 @@ impl Grid {
                     control.advance(0)?;
                     self.decode(chunk, raw, decoder)
                 })?;
-            let done = &mut out[(start - rows.start) * shape.row_bytes()..(end - rows.start) * shape.row_bytes()];
+            let done =
+                &mut out[(start - rows.start) * shape.row_bytes()..(end - rows.start) * shape.row_bytes()];
             done.par_chunks_mut(SLAB * shape.row_bytes()).enumerate().for_each(|(slab, into)| {
                 let row = start + slab * SLAB;
                 self.put_in_order(&decoded, first * shape.chunk_rows, shape.chunk_rows, row, into);
@@ -260,11 +265,11 @@ impl Grid {
 
     fn damaged(&self, chunk: &Stored) -> Error {
         let detail = format!(
-            "expected a chunk of {} bytes compressed at byte {}, found damage (fetch or write the file again)",
+            "expected a chunk of {} bytes, compressed, at byte {}, found damage",
             self.shape.chunk_bytes(),
             chunk.offset
         );
-        Error::format(&self.path, detail)
+        Error::Format { detail }
     }
 
     fn read_tall(&self, rows: Range<usize>, out: &mut [u8], control: &Control) -> Result<()> {
@@ -292,7 +297,8 @@ impl Grid {
                         .ok_or_else(|| self.damaged(cursors[0].chunk()))
                 },
             )?;
-            let into = &mut out[(start - rows.start) * shape.row_bytes()..(end - rows.start) * shape.row_bytes()];
+            let into =
+                &mut out[(start - rows.start) * shape.row_bytes()..(end - rows.start) * shape.row_bytes()];
             into.par_chunks_mut(SLAB * shape.row_bytes()).enumerate().for_each(|(slab, into)| {
                 self.put_in_order(&decoded, 0, height, slab * SLAB, into);
             });
@@ -310,7 +316,8 @@ impl Grid {
         let chunks = &self.chunks[strip * across..(strip + 1) * across];
         let planes = if chunks.iter().any(|chunk| chunk.filters.shuffle) { self.shape.item } else { 1 };
         if planes * across > MOST_STREAMS {
-            let expected = format!("chunks of which {MOST_STREAMS} streams make up the rows, or shorter ones");
+            let expected =
+                format!("chunks of which {MOST_STREAMS} streams make up the rows, or shorter ones");
             return Err(Error::parameter("chunks", expected, format!("{} streams", planes * across)));
         }
         let elements = self.shape.chunk_rows * self.shape.chunk_columns;
