@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class _ArrowReader(Reader):
                     return len(batch.column(0)[0])
         return 1
 
-    def blocks(self, start: int = 0) -> Iterator[Block]:
+    def blocks(self, start: int = 0) -> Generator[Block, None, None]:
         step = max(1, BLOCK_BYTES // (self._dtype.itemsize * self._dim))
         columns = [self._column, *([self._id_column] if self._id_column else [])]
         batches = self._table.batches(start, step, columns)

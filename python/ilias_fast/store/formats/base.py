@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -121,7 +121,7 @@ class Reader(ABC):
     dtype: str
 
     @abstractmethod
-    def blocks(self, start: int = 0) -> Iterator[Block]:
+    def blocks(self, start: int = 0) -> Generator[Block, None, None]:
         """Yield the rows from `start` on, in order, in blocks of about `BLOCK_BYTES`.
 
         Raises:

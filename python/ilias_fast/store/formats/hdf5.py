@@ -6,7 +6,7 @@ plain UTF-8) and escaped on export. ILIAS ids are ASCII without backslashes, for
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ class _Hdf5Reader(Reader):
             self._file.close()
             raise
 
-    def blocks(self, start: int = 0) -> Iterator[Block]:
+    def blocks(self, start: int = 0) -> Generator[Block, None, None]:
         step = self._matrix.block_rows(BLOCK_BYTES)
         buffers = Buffers(self.KEPT, min(step, self.rows), self.width, self._matrix.dtype)
         while start < self.rows:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -320,23 +320,30 @@ class _Import:
                     self._commit()
                 self._progress(before + block.stop, self._all)
 
-    def _prepared(self, path: Path, blocks: Iterator[Block]) -> Generator[tuple[Block, Block], None, None]:
+    def _prepared(
+        self, path: Path, blocks: Generator[Block, None, None]
+    ) -> Generator[tuple[Block, Block], None, None]:
         """Yield each block, and what of it goes into the store. Runs in the reading thread."""
-        for block in blocks:
-            kept = block
-            values = block.values
-            assert isinstance(values, np.ndarray)
-            if self._wanted is not None:
-                keep = np.array([is_selected(name, self._wanted) for name in block.ids], dtype=np.bool_)
-                names = [name for name, chosen in zip(block.ids, keep.tolist(), strict=True) if chosen]
-                values = values[keep]
-                kept = Block(block.start, names, values)
-            if self._adapter is not None:
-                _check_finite(path, block, kept, values)
-                kept = kept._replace(values=self._adapter.apply(values))
-            elif values.dtype.kind == "f" and values.dtype != np.float16:
-                kept = kept._replace(values=self._half(values))
-            yield block, kept
+        with closing(blocks):
+            for block in blocks:
+                yield block, self._kept(path, block)
+
+    def _kept(self, path: Path, block: Block) -> Block:
+        """Return the selected rows of a block, adapted or rounded."""
+        kept = block
+        values = block.values
+        assert isinstance(values, np.ndarray)
+        if self._wanted is not None:
+            keep = np.array([is_selected(name, self._wanted) for name in block.ids], dtype=np.bool_)
+            names = [name for name, chosen in zip(block.ids, keep.tolist(), strict=True) if chosen]
+            values = values[keep]
+            kept = Block(block.start, names, values)
+        if self._adapter is not None:
+            _check_finite(path, block, kept, values)
+            kept = kept._replace(values=self._adapter.apply(values))
+        elif values.dtype.kind == "f" and values.dtype != np.float16:
+            kept = kept._replace(values=self._half(values))
+        return kept
 
     def _half(self, values: NDArray[Any]) -> NDArray[np.float16]:
         """Round to float16, in memory that is used again."""

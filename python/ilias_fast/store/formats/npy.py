@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -134,7 +134,7 @@ class MappedReader(Reader):
         except OSError as cause:
             raise storage_error(cause, path, "read") from cause
 
-    def blocks(self, start: int = 0) -> Iterator[Block]:
+    def blocks(self, start: int = 0) -> Generator[Block, None, None]:
         """Yield views of the map; see `Reader.blocks`."""
         step = max(1, BLOCK_BYTES // (self._matrix.itemsize * self._matrix.shape[1]))
         starts = range(start, self.rows, step)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -134,7 +134,7 @@ class _NpzReader(Reader):
                     return _Strings(self._path, self._archive, f"{name}.npy", dtype)
         return ids_of_rows(self._path, self.rows, options)
 
-    def blocks(self, start: int = 0) -> Iterator[Block]:
+    def blocks(self, start: int = 0) -> Generator[Block, None, None]:
         row = self._dtype.itemsize * self._shape[1]
         step = max(1, BLOCK_BYTES // row)
         buffers = Buffers(self.KEPT, min(step, self.rows), self._shape[1], self._dtype)

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ class _SafetensorsReader(Reader):
             raise ShapeError(f"{self._path}: expected {self.rows + 1} id_offsets, found {offsets.shape[0]}")
         return _PackedIds(self._path, _mapped(self._path, ids), _mapped(self._path, offsets))
 
-    def blocks(self, start: int = 0) -> Iterator[Block]:
+    def blocks(self, start: int = 0) -> Generator[Block, None, None]:
         step = max(1, BLOCK_BYTES // (self._matrix.itemsize * self._matrix.shape[1]))
         starts = range(start, self.rows, step)
         counts = (min(step, self.rows - first) for first in starts)

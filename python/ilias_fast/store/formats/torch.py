@@ -6,7 +6,7 @@ A tensor alone (ids in a text file), or a dict with a tensor and a list of `ids`
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ class _TorchReader(Reader):
         self._tensor = tensor.detach()
         self._ids = _find_ids(path, tensors, self.rows, options)
 
-    def blocks(self, start: int = 0) -> Iterator[Block]:
+    def blocks(self, start: int = 0) -> Generator[Block, None, None]:
         row = self._tensor.element_size() * self._tensor.shape[1]
         step = max(1, BLOCK_BYTES // row)
         starts = range(start, self.rows, step)
