@@ -1,6 +1,6 @@
-"""The protocols of the other benchmarks:
+"""The protocols of the other benchmarks.
 
-revisited Oxford and Paris, Google Landmarks v2, INSTRE, SOP, Holidays, UKB.
+Revisited Oxford and Paris, Google Landmarks v2, INSTRE, SOP, Holidays, UKB.
 
 Their rankings are lists of images, not of scores: equal scores are taken in the order of the run. All
 values are in [0, 1] as in their reference code (`ns_score`: 0 to 4), not in percent.
