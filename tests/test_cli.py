@@ -45,6 +45,8 @@ COMMANDS = [
     ("store", "gc"),
     ("search",),
     ("rerank",),
+    ("tune",),
+    ("match",),
     ("evaluate",),
     ("report",),
     ("doctor",),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -24,8 +26,9 @@ from ilias_fast.rerank import (
     correspondences,
     ensemble,
     rerank,
-    sweep,
+    tune,
 )
+from ilias_fast.rerank.bound import oracle as best_order
 from ilias_fast.run import Run
 from ilias_fast.store import LocalImage, LocalStore
 from tests.oracles import rerank as oracle
@@ -249,18 +252,51 @@ def test_centred_chamfer_ignores_what_every_image_gets(world: World) -> None:
     )
 
 
-def test_sweep_is_sorted_and_equals_single_ensembles(world: World) -> None:
+def test_tuning_equals_single_ensembles(world: World, tmp_path: Path) -> None:
     local = rerank(world.run, world.queries, world.database)
 
     def first_is_match(run: Run) -> float:
         return float(np.mean([run[query].ids[0].startswith("match/") for query in run]))
 
-    points = sweep(world.run, local, [0.0, 1.0], [0.1, 1.0], first_is_match)
-    assert len(points) == 4
-    assert [point.value for point in points] == sorted((point.value for point in points), reverse=True)
-    for point in points:
-        single = ensemble(world.run, local, lam=point.lam, gamma=point.gamma)
-        assert point.value == first_is_match(single)
+    surface = tune(
+        world.run, local, first_is_match, lams=[0.0, 1.0], gammas=[0.1, 1.0], shortlists=[0, 3, 1000]
+    )
+    assert len(surface.points) == 12
+    for point in surface.points:
+        scored = rerank(world.run, world.queries, world.database, shortlist=point.shortlist)
+        assert point.value == first_is_match(ensemble(world.run, scored, lam=point.lam, gamma=point.gamma))
+    assert surface.best.value == max(point.value for point in surface.points) > surface.baseline
+    assert surface.baseline == first_is_match(world.run)
+    surface.save(tmp_path / "surface.json")
+    written = json.loads((tmp_path / "surface.json").read_text())
+    assert written["best"] == surface.best._asdict()
+    assert len(written["points"]) == 12
+    surface.save(tmp_path / "surface.svg")
+    drawn = ElementTree.parse(tmp_path / "surface.svg").getroot()
+    assert len([part for part in drawn.iter() if part.tag.endswith("rect")]) == 13
+    with pytest.raises(ParameterError, match=r"\.json or \.svg"):
+        surface.save(tmp_path / "surface.txt")
+    for wrong in ({"lams": []}, {"lams": [1.1]}, {"gammas": [0.0]}, {"shortlists": [1001]}):
+        with pytest.raises(ParameterError):
+            tune(world.run, local, first_is_match, **wrong)  # type: ignore[arg-type]
+    lengths, lams, gammas = tune(world.run, local, first_is_match).axes()
+    assert (lengths, len(lams), len(gammas)) == ([50, 100, 200, 500, 1000], 11, 7)
+
+
+def test_no_reranking_exceeds_the_oracle(world: World) -> None:
+    def positives(query: str) -> set[str]:
+        return {world.run[query].ids[-1], world.run[query].ids[2], "elsewhere"}
+
+    best = best_order(world.run, positives, 4)
+    for query in world.run:
+        before, after = world.run[query].ids, best[query].ids
+        if len(before) > 4:
+            assert after == [before[2], before[0], before[1], *before[3:]]
+    assert best_order(world.run, positives, 0)[QUERIES[0]].ids == world.run[QUERIES[0]].ids
+    whole = best_order(world.run, positives, 10_000)[QUERIES[0]].ids
+    assert set(whole[:2]) == set(world.run[QUERIES[0]].ids) & positives(QUERIES[0])
+    with pytest.raises(ParameterError, match="shortlist"):
+        best_order(world.run, positives, -1)
 
 
 def test_correspondences_map_query_pixels_to_database_pixels(world: World) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ilias_fast.cli import demo, doctor, evaluate, extract, report, rerank, search, store
+from ilias_fast.cli import demo, doctor, evaluate, extract, match, report, rerank, search, store, tune
 from ilias_fast.cli._console import errors, printable
 
 __all__ = ["app", "main"]
@@ -33,6 +33,8 @@ app.command("extract")(extract.extract)
 app.add_typer(store.app, name="store")
 app.command("search")(search.search)
 app.command("rerank")(rerank.rerank)
+app.command("tune")(tune.tune)
+app.command("match")(match.match)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)

@@ -25,7 +25,7 @@ from ilias_fast.extract.features import LocalFeatures
 from ilias_fast.extract.vlad import kmeans, vlad
 from ilias_fast.images import ImageSource, decode
 
-__all__ = ["ClassicalExtractor", "ClassicalOptions"]
+__all__ = ["ClassicalExtractor", "ClassicalOptions", "local_features"]
 
 _FORMAT = "classical-1"
 _FIT_IMAGES = 400
@@ -198,15 +198,7 @@ class ClassicalExtractor:
         most = max(options.keypoints, options.global_keypoints)
         found = sift.detect(image, longer_side=options.longer_side, keypoints=most)
         vectors[row] = vlad(found.descriptors[: options.global_keypoints], self.centres, power=options.power)
-        kept = slice(options.keypoints)
-        return LocalFeatures(
-            codes=self.itq.apply(found.descriptors[kept]),
-            xy=found.xy[kept],
-            scale=found.scale[kept],
-            angle=found.angle[kept],
-            weight=found.response[kept],
-            size=found.size,
-        )
+        return local_features(found, self.itq, options.keypoints)
 
     def save(self, path: StrPath) -> None:
         """Write settings and everything learned as one safetensors file.
@@ -253,3 +245,22 @@ class ClassicalExtractor:
         except (KeyError, ValueError, TypeError) as cause:
             raise FileFormatError(f"{path}: damaged extractor file ({cause})") from cause
         return cls(options, centres, itq, threads=threads)
+
+
+def local_features(found: sift.Sift, itq: Itq, most: int) -> LocalFeatures:
+    """Return the strongest keypoints of an image with binary codes.
+
+    Args:
+        found: Its keypoints.
+        itq: Makes the codes.
+        most: Keypoints kept, at most.
+    """
+    kept = slice(most)
+    return LocalFeatures(
+        codes=itq.apply(found.descriptors[kept]),
+        xy=found.xy[kept],
+        scale=found.scale[kept],
+        angle=found.angle[kept],
+        weight=found.response[kept],
+        size=found.size,
+    )

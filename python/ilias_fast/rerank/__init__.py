@@ -8,18 +8,23 @@
 | `scores`, `resuming` | `LocalScores`, saved and loaded; work that goes on after an interruption |
 | `ames` | the AMES network and its shortlists |
 | `neighbours` | k-reciprocal and diffusion re-ranking |
-| `ensemble` | `ensemble` of global and local scores; `sweep` over its weights |
-| `correspondences` | `correspondences`: the matched keypoints of one pair, to look at |
+| `ensemble` | `ensemble` of global and local scores |
+| `tuning`, `bound` | `tune` its weights and the shortlist; the `oracle`, what no re-ranking can exceed |
+| `correspondences` | `correspondences`, `match_images`: the matched keypoints of one pair, to look at |
 """
 
-from ilias_fast.rerank.correspondences import Correspondences, correspondences
-from ilias_fast.rerank.ensemble import SweepPoint, ensemble, sweep
+from ilias_fast.rerank.bound import oracle
+from ilias_fast.rerank.correspondences import Correspondences, correspondences, match_images
+from ilias_fast.rerank.ensemble import ensemble
 from ilias_fast.rerank.methods import METHODS, AmesOptions, DiffusionOptions, KReciprocalOptions, Method
 from ilias_fast.rerank.options import ChamferOptions, SpatialOptions
 from ilias_fast.rerank.scores import LocalScores
 from ilias_fast.rerank.shortlist import rerank
+from ilias_fast.rerank.tuning import GAMMAS, LAMBDAS, Surface, SurfacePoint, tune
 
 __all__ = [
+    "GAMMAS",
+    "LAMBDAS",
     "METHODS",
     "AmesOptions",
     "ChamferOptions",
@@ -29,9 +34,12 @@ __all__ = [
     "LocalScores",
     "Method",
     "SpatialOptions",
-    "SweepPoint",
+    "Surface",
+    "SurfacePoint",
     "correspondences",
     "ensemble",
+    "match_images",
+    "oracle",
     "rerank",
-    "sweep",
+    "tune",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,33 @@ from ilias_fast.errors import IncompatibleStoreError
 from ilias_fast.rerank.options import SpatialOptions
 
 if TYPE_CHECKING:
-    from ilias_fast.store import LocalImage, LocalStore
+    from ilias_fast.store import LocalStore
 
-__all__ = ["Correspondences", "correspondences"]
+__all__ = ["Correspondences", "LocalDescriptors", "correspondences", "match_images"]
+
+
+class LocalDescriptors(Protocol):
+    """What matching needs of an image; `LocalImage` has it."""
+
+    @property
+    def codes(self) -> Any:
+        """Packed codes, uint8 [m, bytes]."""
+
+    @property
+    def xy(self) -> Any:
+        """Positions divided by width and height, float32 [m, 2]."""
+
+    @property
+    def scale(self) -> Any:
+        """Keypoint diameters, float32 [m], or None."""
+
+    @property
+    def angle(self) -> Any:
+        """Orientations in radians, float32 [m], or None."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +74,7 @@ def correspondences(
     database_id: str,
     options: SpatialOptions | None = None,
 ) -> Correspondences:
-    """Match and verify one pair of images.
+    """Match and verify one pair of images of two stores.
 
     Args:
         queries: Local descriptors of the query.
@@ -64,30 +88,47 @@ def correspondences(
         IncompatibleStoreError: The code lengths of the stores differ.
         NonFiniteError: A keypoint position is NaN or infinite.
     """
-    chosen = SpatialOptions() if options is None else options
     first = queries.image(int(queries.find([query_id])[0]))
     second = database.image(int(database.find([database_id])[0]))
-    if first.codes.shape[1] != second.codes.shape[1]:
+    return match_images(first, second, options)
+
+
+def match_images(
+    query: LocalDescriptors, database: LocalDescriptors, options: SpatialOptions | None = None
+) -> Correspondences:
+    """Match and verify two images given by their local descriptors.
+
+    Args:
+        query: What has `codes`, `xy`, `scale`, `angle` and `size` of an image, as `LocalImage` does.
+        database: The same of the other image.
+        options: As in `rerank`; None for the defaults.
+
+    Raises:
+        IncompatibleStoreError: The code lengths differ.
+        NonFiniteError: A keypoint position is NaN or infinite.
+    """
+    chosen = SpatialOptions() if options is None else options
+    if query.codes.shape[1] != database.codes.shape[1]:
         raise IncompatibleStoreError(
-            f"database: expected codes of {8 * first.codes.shape[1]} bits, as the query's, "
-            f"found {8 * second.codes.shape[1]} bits"
+            f"database: expected codes of {8 * query.codes.shape[1]} bits, as the query's, "
+            f"found {8 * database.codes.shape[1]} bits"
         )
     matches, inliers, model, score = _core.verify_pair(
-        _arrays_of(first, chosen.query_descriptors),
-        _arrays_of(second, chosen.database_descriptors),
+        _arrays_of(query, chosen.query_descriptors),
+        _arrays_of(database, chosen.database_descriptors),
         chosen.core_fields(),
     )
-    query, found, distance = matches
-    from_pixels, to_pixels = float(max(first.size)), float(max(second.size))
+    first, second, distance = matches
+    from_pixels, to_pixels = float(max(query.size)), float(max(database.size))
     if model is not None:
         # The model maps units of the longer side to units of the longer side.
         model[:, :2] *= to_pixels / from_pixels
         model[:, 2] *= to_pixels
     return Correspondences(
-        query_xy=first.xy[query] * np.asarray(first.size, np.float32),
-        database_xy=second.xy[found] * np.asarray(second.size, np.float32),
-        query=query,
-        database=found,
+        query_xy=query.xy[first] * np.asarray(query.size, np.float32),
+        database_xy=database.xy[second] * np.asarray(database.size, np.float32),
+        query=first,
+        database=second,
         distance=distance,
         inliers=inliers,
         model=model,
@@ -96,7 +137,7 @@ def correspondences(
 
 
 def _arrays_of(
-    image: LocalImage, most: int | None
+    image: LocalDescriptors, most: int | None
 ) -> tuple[
     NDArray[np.uint8],
     NDArray[np.float32],

@@ -1,9 +1,6 @@
-"""The ensemble of global and local scores, and the sweep over its weights."""
+"""The ensemble of global and local scores."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +11,7 @@ from ilias_fast.rerank.methods import Weights, default_weights
 from ilias_fast.rerank.scores import LocalScores
 from ilias_fast.run import Run
 
-__all__ = ["SweepPoint", "ensemble", "sweep"]
+__all__ = ["ensemble"]
 
 
 def _weights(local: LocalScores, lam: float | None, gamma: float | None, centre: bool | None) -> Weights:
@@ -116,52 +113,3 @@ def ensemble(
         },
     }
     return run.with_scores(final, provenance)
-
-
-class SweepPoint(NamedTuple):
-    """One choice of weights and what it is worth.
-
-    Attributes:
-        lam: Weight of the global score.
-        gamma: Slope of the local score.
-        value: What `evaluate` returned.
-    """
-
-    lam: float
-    gamma: float
-    value: float
-
-
-def sweep(
-    run: Run,
-    local: LocalScores,
-    lams: Iterable[float],
-    gammas: Iterable[float],
-    evaluate: Callable[[Run], float],
-    *,
-    centre: bool | None = None,
-) -> list[SweepPoint]:
-    """Evaluate the ensemble for every pair of weights; the local scores are not computed again.
-
-    Args:
-        run: The run the local scores were made of.
-        local: Raw local scores.
-        lams: Weights of the global score.
-        gammas: Slopes of the local score.
-        evaluate: Returns the value of a run, larger is better (mAP).
-        centre: See `ensemble`.
-
-    Returns:
-        All pairs, best first; among equals the one given first.
-
-    Raises:
-        ParameterError: A weight is out of range.
-        ShapeError: The local scores belong to another run.
-    """
-    slopes = list(gammas)
-    points = [
-        SweepPoint(lam, gamma, float(evaluate(ensemble(run, local, lam=lam, gamma=gamma, centre=centre))))
-        for lam in lams
-        for gamma in slopes
-    ]
-    return sorted(points, key=lambda point: -point.value)

@@ -136,7 +136,7 @@ def fingerprint(run: Run) -> str:
     """Return a digest of a run's queries and lists; no local score depends on the scores."""
     digest = hashlib.sha256()
     for names in (run.query_ids, run.database_ids):
-        digest.update(json.dumps(names).encode())
+        digest.update(json.dumps(list(names)).encode())
     for array in (run.offsets, run.indices):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -14,7 +14,7 @@ import pickle
 import pickletools
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ilias_fast.errors import FileFormatError
 
-__all__ = ["unpickle"]
+__all__ = ["rebuilt", "unpickle"]
 
 _REFUSED_OPCODES = frozenset(
     (
@@ -160,27 +160,39 @@ for _core in ("numpy._core", "numpy.core"):
     _STAND_INS[f"{_core}.numeric", "_frombuffer"] = _Name(_frombuffer)
 
 
+def rebuilt(value: NDArray[Any]) -> _Array:
+    """Return an array as a stand-in of a caller's gives it back."""
+    return _Array(value)
+
+
 class _Unpickler(pickle.Unpickler):
+    def __init__(self, data: bytes, names: Mapping[tuple[str, str], Callable[..., object]]) -> None:
+        super().__init__(io.BytesIO(data))
+        self._names = {**_STAND_INS, **{name: _Name(call) for name, call in names.items()}}
+
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _STAND_INS[module, name]
+            return self._names[module, name]
         except KeyError:
             raise _RefusedError(f"a reference to {module}.{name}") from None
 
 
-def unpickle(data: bytes, path: Path) -> object:
+def unpickle(
+    data: bytes, path: Path, names: Mapping[tuple[str, str], Callable[..., object]] | None = None
+) -> object:
     """Read a pickle of containers, text, numbers and NumPy arrays.
 
     Args:
         data: The pickle.
         path: Where it came from, for messages.
+        names: What else the pickle may refer to, (module, name) to a harmless stand-in for it.
 
     Raises:
         FileFormatError: It is damaged, or holds anything else. Nothing was executed.
     """
     try:
         _inspect(data)
-        return _finished(_Unpickler(io.BytesIO(data)).load())
+        return _finished(_Unpickler(data, names or {}).load())
     except _RefusedError as cause:
         raise FileFormatError(
             f"{path}: refused: the pickle holds {cause}, which is not needed for arrays and could run code"
