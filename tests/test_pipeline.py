@@ -12,7 +12,7 @@ pytest.importorskip("cv2", reason="the pipeline's local descriptors need OpenCV"
 pytest.importorskip("jinja2", reason="the pipeline ends in a report")
 
 from ilias_fast.datasets import Dataset, load_dataset
-from ilias_fast.datasets.generate import generate
+from ilias_fast.datasets.generate import CASES, generate
 from ilias_fast.errors import (
     FileFormatError,
     ImageError,
@@ -70,6 +70,18 @@ def test_reranking_improves_on_global_search(result: PipelineResult) -> None:
     assert 0 < scores["global"] < 100
     assert scores["sp"] > scores["global"]
     assert scores["cs"] > scores["global"]
+
+
+def test_reranking_does_not_hurt_where_it_cannot_help(tmp_path: Path) -> None:
+    """Low texture, the same few walls, tiny pictures, plain rooms, near-duplicates, in turns."""
+    generate(tmp_path / "images", images=80, seed=5, hard=list(CASES))
+    hard = load_dataset(tmp_path / "images")
+    done = run_pipeline(hard, tmp_path / "run", options=PipelineOptions(query_expansions=()))
+    before, after = (done.evaluations[name] for name in ("global", "sp"))
+    assert after.map > before.map - 1
+    # Nor does any half of the queries.
+    change = np.sort(after.aps - before.aps)
+    assert change[: len(change) // 2 + 1].mean() > -1
 
 
 def test_photographs(photos: Path, tmp_path: Path) -> None:
