@@ -70,6 +70,9 @@ def test_reranking_improves_on_global_search(result: PipelineResult) -> None:
     assert 0 < scores["global"] < 100
     assert scores["sp"] > scores["global"]
     assert scores["cs"] > scores["global"]
+    assert set(result.alone) == {"cs", "sp"}
+    assert all(0 < value <= 100 for value in result.alone.values())
+    assert result.alone["sp"] != scores["sp"]
 
 
 def test_reranking_does_not_hurt_where_it_cannot_help(tmp_path: Path) -> None:

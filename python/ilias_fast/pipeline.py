@@ -109,6 +109,7 @@ class PipelineResult:
         output: The folder of everything the run made.
         report: The HTML page.
         methods: Rows of the results table, in order.
+        alone: mAP@k of the shortlists ordered by a local score alone, without the global one, by method name.
         skipped: (id, reason) of images that could not be read.
         seconds: Time of each stage.
     """
@@ -119,6 +120,7 @@ class PipelineResult:
     methods: tuple[Judged, ...]
     skipped: tuple[tuple[str, str], ...]
     seconds: Mapping[str, float]
+    alone: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def evaluations(self) -> dict[str, Evaluation]:
@@ -226,6 +228,18 @@ def run_pipeline(
         chamfer = _rerank(place, baseline, local, _CHAMFER, options)
         spatial = _rerank(place, baseline, local, SpatialOptions(), options)
     judge("cs", "Chamfer similarity (CS)", ensemble(baseline, chamfer))
+    with place.stage("evaluate"):
+        alone = {
+            name: evaluate(
+                ensemble(baseline, local_scores, lam=0.0),
+                dataset,
+                k=options.k,
+                missing="zero",
+                task="image",
+                threads=options.threads,
+            ).map
+            for name, local_scores in (("cs", chamfer), ("sp", spatial))
+        }
     verified = ensemble(baseline, spatial)
     judge("sp", "Spatial verification (SP)", verified)
     with place.stage("report"):
@@ -246,7 +260,9 @@ def run_pipeline(
             },
         )
         report = write_report(place.at("report.html"), data, progress=place.watch("report    pictures"))
-    return PipelineResult(dataset, place.root, report, tuple(judged), tuple(skipped), dict(place.seconds))
+    return PipelineResult(
+        dataset, place.root, report, tuple(judged), tuple(skipped), dict(place.seconds), alone
+    )
 
 
 def _check_settings(path: Path, options: PipelineOptions) -> None:

@@ -66,6 +66,9 @@ def demo(
         f"{len(dataset.positives)} positives, {len(dataset.distractors)} distractors"
     )
     out.print(results_table([(method.label, method.evaluation) for method in result.methods]))
+    labels = {method.name: method.label for method in result.methods}
+    alone = ", ".join(f"{labels[name]} {value:.2f}" for name, value in result.alone.items())
+    out.print(f"without the global score: {alone}", soft_wrap=True)
     for name, reason in result.skipped:
         out.print(f"[yellow]skipped[/] {plain(name)}: {plain(reason)}", soft_wrap=True)
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in result.seconds.items())
