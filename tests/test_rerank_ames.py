@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,28 @@ def test_a_run_by_ames(tmp_path: Path, rng: np.random.Generator, cache_bytes: in
                 assert np.isnan(local.scores[start + place])
     after = ensemble(world.run, local)
     assert sorted(after["q0"].ids) == sorted(world.run["q0"].ids)
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_stores_of_float_descriptors(tmp_path: Path, rng: np.random.Generator, binary: bool) -> None:
+    if "dim" not in inspect.signature(LocalStore.create).parameters:
+        pytest.skip("this build's local stores hold codes only")
+    create: Any = LocalStore.create
+    given = {"q": descriptors(rng, 9), "d": descriptors(rng, 4, 0, 7)}
+    for side, images in given.items():
+        with create(tmp_path / side, dim=LOCAL) as writer:
+            for number, rows in enumerate(images):
+                offsets = np.array([0, len(rows)])
+                xy, size = np.zeros((len(rows), 2), np.float32), np.array([[9, 9]])
+                append: Any = writer.append_arrays
+                append([f"{side}{number}"], offsets, None, xy, descriptors=rows, size=size)
+    run = Run.from_dict({"q0": {"d0": 3.0, "d1": 2.0, "d2": 1.0}})
+    published_network = published(binary=binary)
+    stores = (LocalStore.open(tmp_path / side) for side in ("q", "d"))
+    options = AmesOptions(checkpoint(tmp_path / "ames.pt", published_network))
+    local = rerank(run, *stores, method="ames", options=options)
+    halves = [rows.astype(np.float16).astype(np.float32) for rows in (*given["q"], *given["d"])]
+    np.testing.assert_allclose(local.scores, reference(published_network, halves[0], halves[1:]), atol=1e-5)
 
 
 def test_stores_that_do_not_fit(tmp_path: Path, rng: np.random.Generator) -> None:

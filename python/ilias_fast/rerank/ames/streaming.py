@@ -92,7 +92,7 @@ def check_descriptors_fit(name: str, store: LocalStore, network: Ames) -> None:
         network: The network.
 
     Raises:
-        IncompatibleStoreError: Codes for a float network, or another number of bits or dimensions.
+        IncompatibleStoreError: Codes for a float network, or other bits or dimensions than it takes.
     """
     found = f"{store!r}"
     if not network.binary and store.bits:
@@ -105,6 +105,12 @@ def check_descriptors_fit(name: str, store: LocalStore, network: Ames) -> None:
             f"{name}: expected codes of {network.dim} bits, as the network takes, "
             f"found {store.bits} in {found}"
         )
+    dim = int(getattr(store, "dim", 0))
+    if not store.bits and dim != network.local_dim:
+        raise IncompatibleStoreError(
+            f"{name}: expected descriptors of dimension {network.local_dim}, as the network takes, "
+            f"found {dim} in {found}"
+        )
 
 
 def descriptors_of(store: LocalStore, row: int, most: int | None) -> ArrayLike:
@@ -115,7 +121,10 @@ def descriptors_of(store: LocalStore, row: int, most: int | None) -> ArrayLike:
         row: The image.
         most: How many at most; None for all.
     """
-    return store.image(row).codes[:most]
+    image = store.image(row)
+    vectors = getattr(image, "descriptors", None)  # None where the store keeps codes
+    found: ArrayLike = (image.codes if vectors is None else vectors)[:most]
+    return found
 
 
 @contextmanager
