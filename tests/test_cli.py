@@ -40,6 +40,7 @@ COMMANDS = [
     ("store",),
     ("store", "import"),
     ("store", "export"),
+    ("store", "augment"),
     ("store", "info"),
     ("store", "verify"),
     ("store", "gc"),

@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "images",
         "store",
     },
-    "search": {"_arrays", "_core", "errors", "kernels", "run", "store"},
+    "search": {"_arrays", "_core", "_extras", "_files", "_tensors", "errors", "kernels", "run", "store"},
     "rerank": {"_arrays", "_checkpoints", "_core", "_extras", "_files", "cpu", "errors", "run", "store"},
     "evaluate": {"_arrays", "_core", "_counting", "_files", "datasets", "errors", "kernels", "run", "store"},
     "report": {"_extras", "_files", "datasets", "errors", "evaluate", "rerank", "run", "store"},
@@ -262,6 +262,7 @@ def test_extras_bring_what_they_are_said_to_bring() -> None:
     distribution = {
         "PIL": "pillow",
         "cv2": "opencv-python-headless",
+        "faiss": "faiss-cpu",
     }
     for package, extras in EXTRAS_OF.items():
         for extra in extras:

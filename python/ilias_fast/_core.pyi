@@ -34,6 +34,7 @@ __all__ = [
     "read_run_trec",
     "rerank_chamfer",
     "rerank_spatial",
+    "score_rows",
     "topk",
     "topk_float32",
     "topk_store",
@@ -235,6 +236,13 @@ def topk_store(
     threads: int | None,
     progress: Callable[[int], object] | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
+def score_rows(
+    queries: NDArray[np.float32],
+    database: NDArray[np.float16],
+    offsets: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    threads: int | None,
+) -> NDArray[np.float32]: ...
 def hamming_topk(
     queries: NDArray[np.uint8],
     database: NDArray[np.uint8],

@@ -15,6 +15,7 @@ EXTRAS_OF = {
     "h5py": ("hdf5",),
     "jinja2": ("report",),
     "pyarrow": ("parquet",),
+    "faiss": ("faiss",),
     "safetensors": ("torch",),
     "threadpoolctl": ("classical",),
     "timm": ("torch",),

@@ -1,4 +1,4 @@
-"""`ilias-fast store`: create, import, export, info, verify, gc."""
+"""`ilias-fast store`: create, import, export, augment, info, verify, gc."""
 
 from __future__ import annotations
 
@@ -24,6 +24,32 @@ StorePath = Annotated[Path, typer.Argument(help="The store.")]
 
 app.command("import")(import_)
 app.command("export")(export)
+
+
+@app.command("augment")
+def augment(
+    path: StorePath,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The store to make.")],
+    neighbours: Annotated[int, typer.Option("--neighbours", "-n", help="How many are mixed in.", min=1)] = 10,
+    alpha: Annotated[float, typer.Option(help="Exponent of the neighbours' weights.", min=0)] = 1.0,
+    overwrite: options.Overwrite = False,
+    threads: options.Threads = None,
+) -> None:
+    """Mix every descriptor of a global store with its nearest neighbours (database-side augmentation)."""
+    from ilias_fast.search import augment as augment_store
+    from ilias_fast.store import GlobalStore
+
+    with stages() as progress:
+        store = augment_store(
+            GlobalStore.open(path),
+            output,
+            neighbours=neighbours,
+            alpha=alpha,
+            overwrite=overwrite,
+            threads=threads,
+            progress=lambda done, total: progress("augment", done, total),
+        )
+    _card(store)
 
 
 @app.command("info")

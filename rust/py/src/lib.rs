@@ -13,6 +13,7 @@ mod error;
 mod evaluate;
 mod rerank;
 mod run;
+mod score;
 mod search;
 mod store;
 
@@ -24,6 +25,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     chunks::register(module)?;
     store::register(module)?;
     search::register(module)?;
+    score::register(module)?;
     rerank::register(module)?;
     run::register(module)?;
     evaluate::register(module)

@@ -1,0 +1,100 @@
+//! Canonical scores of given pairs: how a screen of somebody else's making is settled.
+
+use rayon::prelude::*;
+
+use super::database::{Database, Element, Matrix};
+use super::screen::Problem;
+use crate::control::Control;
+use crate::error::{Error, Result};
+use crate::kernels::prefetch::prefetch;
+
+/// Pairs that a thread takes at a time.
+const PIECE: usize = 256;
+
+/// How many pairs ahead the rows are fetched.
+const AHEAD: usize = 4;
+
+/// The canonical scores of query `q` and the rows `rows[offsets[q]..offsets[q + 1]]`, for each `q`.
+///
+/// # Errors
+/// [`Error::Shape`] if the columns differ, or there is not one range a query; [`Error::Parameter`] for offsets
+/// that do not cover the rows in order, or a row that does not exist; [`Error::NonFinite`] for a query or one of
+/// the rows; [`Error::Interrupted`].
+pub fn score_rows<T: Element>(
+    queries: Matrix<'_, f32>,
+    database: &Database<'_, T>,
+    offsets: &[i64],
+    rows: &[i64],
+    control: &Control,
+) -> Result<Vec<f32>> {
+    if queries.columns() != database.columns() {
+        let expected = format!("{} columns, as the database has", database.columns());
+        return Err(Error::shape("queries", expected, format!("{} columns", queries.columns())));
+    }
+    if offsets.len() != queries.rows() + 1 {
+        let expected = format!("{} values, one more than there are queries", queries.rows() + 1);
+        return Err(Error::shape("offsets", expected, format!("{} values", offsets.len())));
+    }
+    let ascending = offsets.is_sorted() && offsets[0] == 0;
+    if !ascending || offsets[queries.rows()] != rows.len() as i64 {
+        let expected = format!("numbers that ascend from 0 to the number of rows, {}", rows.len());
+        return Err(Error::parameter("offsets", expected, "others"));
+    }
+    let existing = 0..database.rows() as i64;
+    if let Some(&row) = rows.iter().find(|row| !existing.contains(row)) {
+        return Err(Error::parameter("rows", format!("rows below {}", database.rows()), row));
+    }
+    let problem = Problem::new(queries, database, 1)?;
+    let mut scores = vec![0.0; rows.len()];
+    scores.par_chunks_mut(PIECE).zip(rows.par_chunks(PIECE)).enumerate().try_for_each(
+        |(piece, (scores, rows))| {
+            control.advance(rows.len() as u64)?;
+            let first = piece * PIECE;
+            let mut query = offsets.partition_point(|&offset| offset <= first as i64) - 1;
+            for (at, (score, &row)) in scores.iter_mut().zip(rows).enumerate() {
+                while offsets[query + 1] <= (first + at) as i64 {
+                    query += 1;
+                }
+                if let Some(&soon) = rows.get(at + AHEAD) {
+                    prefetch(database.row(soon as usize));
+                }
+                if !database.row(row as usize).iter().all(|value| value.to_f64().is_finite()) {
+                    return Err(problem.non_finite(row as usize));
+                }
+                *score = problem.score(query, row as usize);
+            }
+            Ok(())
+        },
+    )?;
+    Ok(scores)
+}
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+
+    use super::*;
+
+    #[test]
+    fn every_pair_gets_its_score() {
+        let values: Vec<f16> = (0..40).map(|value| f16::from_f32(value as f32 - 7.0)).collect();
+        let rows = Matrix::new("rows", 20, 2, &values).unwrap();
+        let database = Database::new(2, vec![rows], None).unwrap();
+        let queries = Matrix::new("queries", 3, 2, &[1.0_f32, 0.0, 0.0, 1.0, 0.5, 0.5]).unwrap();
+        let score =
+            |offsets: &[i64], rows: &[i64]| score_rows(queries, &database, offsets, rows, &Control::new());
+        assert_eq!(score(&[0, 2, 2, 4], &[3, 0, 19, 3]).unwrap(), [-1.0, -7.0, 31.5, -0.5]);
+        let many: Vec<i64> = (0..1000).map(|at| at % 20).collect();
+        let found = score(&[0, 300, 600, 1000], &many).unwrap();
+        for (at, &row) in many.iter().enumerate() {
+            let x = row as f32 * 2.0 - 7.0;
+            let expected = [x, x + 1.0, x + 0.5][usize::from(at >= 300) + usize::from(at >= 600)];
+            assert!((found[at] - expected).abs() < 1e-6, "{at}");
+        }
+        assert!(score(&[0, 0, 0], &[]).is_err());
+        assert!(score(&[0, 1, 0, 1], &[0]).is_err());
+        assert!(score(&[0, 0, 0, 2], &[0]).is_err());
+        assert!(score(&[0, 0, 0, 1], &[20]).is_err());
+        assert!(score(&[0, 0, 0, 1], &[-1]).is_err());
+    }
+}
