@@ -1,12 +1,18 @@
-"""Exact top-k: ours against faiss IndexFlatIP, alternated in one run, answers verified first.
+"""Exact search: ours against every peer, alternated in one run, answers verified first, ratios recorded.
 
-    OPENBLAS_CORETYPE=SkylakeX python bench/search.py [--rows 200000] [--data gaussian] [--out FILE]
+    python bench/search.py                          # 1M x 512, clustered, about ten minutes
+    python bench/search.py --quick                  # 100k rows, two minutes
+    python bench/search.py --data gaussian --queries 1 32 --peers faiss-flat-best numpy
+    python bench/search.py --data decaying|STORE    # STORE: a global store, for example the demo's
+    python bench/search.py --binary --rows 10000000 --bits 128
+    python bench/search.py --pipeline               # HDF5 read + search, as the published script does
 
-Both search the same float16-rounded vectors (faiss holds them as float32). Before anything is timed, our
-answers for some queries are compared with float64, bit for bit, and the share of queries is counted for
-which faiss has the same set. Times are printed as median [least, largest]; the ratio is taken per round,
-where both ran one after the other, because the speed of a shared machine changes from minute to minute.
-Beside each round stands a float32 matrix product in NumPy: what the machine gave in that moment.
+Every contestant is a process of its own, because OpenBLAS and malloc read their settings when they are
+loaded, and
+holds the same float16-rounded vectors in the form it likes best. A round is: calibration, ours, the peer.
+The ratio is
+taken per round, as the speed of a shared machine changes from minute to minute; printed is median [least,
+largest]. Calibration is the machine's peak at that moment: float32 multiply-adds, int8 products, bytes read.
 """
 
 from __future__ import annotations
@@ -14,139 +20,225 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
-from numpy.typing import NDArray
 
-from ilias_fast import cpu
-from ilias_fast.kernels import topk
+sys.path.insert(0, str(Path(__file__).parent))
+import search_data as data
+from search_contestants import ENVIRONMENTS, PEERS
 
-
-def data(rows: int, dim: int, queries: int, kind: str) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-    """Unit vectors: around 1,000 centres, so that near neighbours exist as in real data, or Gaussian."""
-    rng = np.random.default_rng(0)
-    centres = rng.standard_normal((1000, dim), dtype=np.float32) * (kind == "clustered")
-
-    def around(count: int) -> NDArray[np.float32]:
-        vectors = centres[rng.integers(0, 1000, count)] + rng.standard_normal((count, dim), dtype=np.float32)
-        unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        return unit
-
-    return around(rows).astype(np.float16), around(queries)
+CHECKED = 16
+"""Queries whose answers are compared with float64."""
 
 
-def verify(queries: NDArray[np.float32], database: NDArray[np.float16], k: int, index: Any) -> dict[str, Any]:
-    """Compare with float64 on 16 queries; faiss by the set of ids."""
-    sample = queries[:16]
-    scores = (sample.astype(np.float64) @ database.astype(np.float64).T).astype(np.float32)
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    for count in (1, 8, 16):
-        found = topk(sample[:count], database, k)
-        if not np.array_equal(found.indices, order[:count]):
-            raise SystemExit("ours differs from float64: nothing was timed")
-    theirs = index.search(sample, k)[1]
-    same = sum(set(a.tolist()) == set(b.tolist()) for a, b in zip(theirs, order, strict=True))
-    return {"queries": 16, "ours_equal": 16, "faiss_same_set": same}
+class Contestant:
+    """A process that searches when it is told to."""
+
+    def __init__(self, name: str, folder: Path, threads: int):
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(threads),
+            "ILIAS_FAST_THREADS": str(threads),
+            **ENVIRONMENTS.get(name, {}),
+        }
+        if ENVIRONMENTS.get(name, {}).get("OPENBLAS_CORETYPE") == "":
+            del environment["OPENBLAS_CORETYPE"]
+        worker = Path(__file__).with_name("search_contestants.py")
+        self.name = name
+        self.process = subprocess.Popen(
+            [sys.executable, str(worker), name, str(folder), str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        self.about = self._answer()
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send a request and wait for the answer."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name} ended with code {self.process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
 
 
-def seconds(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds on the clock, and of this process on all CPUs (which foreign load disturbs less)."""
-    start, cpu_start = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - start, time.process_time() - cpu_start
+def median(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
 
-def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):8.2f} [{min(values):.2f}, {max(values):.2f}]"
+def check(contestant: Contestant, count: int, k: int, folder: Path) -> dict[str, Any]:
+    """Compare the answers to the first queries with float64."""
+    truth = np.load(folder / "truth.npz")
+    checked = min(count, CHECKED)
+    contestant.ask(queries=count, k=k, save=str(folder / "answer.npy"))
+    found = np.load(folder / "answer.npy")[:checked]
+    if "distances" in truth:  # codes: distances are what can be compared, most peers leave ties in any order
+        distances = np.load(folder / "answer-scores.npy")[:checked]
+        return {
+            "queries": checked,
+            "distances": int((np.sort(distances) == truth["distances"][:checked]).all(axis=1).sum()),
+            "order": int((found == truth["indices"][:checked]).all(axis=1).sum()),
+        }
+    order = truth["indices"][:checked]
+    pairs = list(zip(found, order, strict=True))
+    recall = statistics.mean(len(set(a.tolist()) & set(b.tolist())) / len(b) for a, b in pairs)
+    return {
+        "queries": checked,
+        "sets": sum(set(a.tolist()) == set(b.tolist()) for a, b in pairs),
+        "order": sum(np.array_equal(a, b) for a, b in pairs),
+        "recall": recall,
+    }
+
+
+def duel(
+    ours: Contestant, peer: Contestant, count: int, options: argparse.Namespace, folder: Path
+) -> dict[str, Any]:
+    """Time two contestants in alternation."""
+    result: dict[str, Any] = {
+        "peer": peer.name,
+        "queries": count,
+        "ours_verified": check(ours, count, options.k, folder),
+        "peer_verified": check(peer, count, options.k, folder),
+        "rounds": [],
+    }
+    checked = result["ours_verified"]
+    if checked["order"] != checked["queries"]:
+        raise SystemExit(f"ours differs from float64 ({checked}): nothing was timed")
+    start = time.monotonic()
+    while len(result["rounds"]) < options.repeat:
+        spent = time.monotonic() - start
+        if len(result["rounds"]) >= 2 and spent > options.seconds:
+            break
+        calibration = ours.ask(calibrate=0.05)
+        mine, theirs = ours.ask(queries=count, k=options.k), peer.ask(queries=count, k=options.k)
+        result["rounds"].append({"calibration": calibration, "ours": mine, "peer": theirs})
+    return result
+
+
+def report(result: dict[str, Any], rows: int, dim: int, binary: bool) -> None:
+    """Print one line a duel."""
+    rounds = result["rounds"]
+    ours = [r["ours"]["seconds"] for r in rounds]
+    theirs = [r["peer"]["seconds"] for r in rounds]
+    line = (
+        f"{result['queries']:5d} queries, {result['peer']:18} ours ms {median([1e3 * x for x in ours])}  "
+        f"peer ms {median([1e3 * x for x in theirs])}  "
+        f"RATIO {median([b / a for a, b in zip(ours, theirs, strict=True)])}"
+    )
+    line += "\n" + 15 * " "
+    if not binary:
+        work = 2.0 * result["queries"] * rows * dim
+        peaks = [t * r["calibration"]["fma"] / work for t, r in zip(ours, rounds, strict=True)]
+        line += f"of the time at FMA peak {median(peaks)}  "
+    bandwidth = [r["ours"]["bytes"] / t / r["calibration"]["read"] for t, r in zip(ours, rounds, strict=True)]
+    line += f"of the read rate {median(bandwidth)}"
+    line += f"  peer verified {result['peer_verified']}"
+    line += (
+        f"  memory MB ours {rounds[-1]['ours']['memory_mb']:.0f} peer {rounds[-1]['peer']['memory_mb']:.0f}"
+    )
+    print(line, flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--rows", type=int)
     parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--data", choices=["clustered", "gaussian"], default="clustered")
+    parser.add_argument(
+        "--data", default="clustered", help="clustered, gaussian, decaying, or a global store"
+    )
+    parser.add_argument("--binary", action="store_true", help="Hamming search")
+    parser.add_argument("--bits", type=int, default=128)
+    parser.add_argument("--pipeline", action="store_true", help="HDF5 read and search")
     parser.add_argument("--k", type=int, default=1000)
-    parser.add_argument("--queries", type=int, nargs="+", default=[1, 8, 32, 100, 1232])
+    parser.add_argument("--queries", type=int, nargs="+")
+    parser.add_argument("--peers", nargs="+", help="names; all that suit the task if not given")
+    parser.add_argument("--ours", default=None, help="which of ours: ours, ours-planes, ours-avx2, ...")
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument(
+        "--seconds", type=float, default=25, help="for one duel, at most (two rounds at least)"
+    )
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--quick", action="store_true", help="100k rows (1M codes), three rounds")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="JSON record")
     options = parser.parse_args()
+    task = "binary" if options.binary else "pipeline" if options.pipeline else "vectors"
+    options.rows = (
+        options.rows
+        or {
+            "binary": 1_000_000 if options.quick else 10_000_000,
+            "pipeline": 100_000 if options.quick else 1_000_000,
+            "vectors": 100_000 if options.quick else 1_000_000,
+        }[task]
+    )
+    options.repeat = 3 if options.quick else options.repeat
+    counts = (
+        options.queries or {"binary": [1, 8, 32, 1232], "pipeline": [1232], "vectors": [1, 8, 32, 1232]}[task]
+    )
+    ours_name = options.ours or {"binary": "ours-hamming", "pipeline": "ours-store", "vectors": "ours"}[task]
+    peers = options.peers or PEERS[task]
 
-    database, queries = data(options.rows, options.dim, max(options.queries), options.data)
-    index = faiss.IndexFlatIP(options.dim)
-    index.add(database.astype(np.float32))
-    faiss.omp_set_num_threads(cpu.threads())
-    # By default faiss avoids BLAS below about 250 queries, and loses by it.
-    faiss.cvar.distance_compute_blas_threshold = 20
-    checked = verify(queries, database, options.k, index)
-    print(f"verified: {checked}")
-
-    square = np.random.default_rng(1).standard_normal((2048, 2048), dtype=np.float32)
-    results = []
-    for count in options.queries:
-        part = np.ascontiguousarray(queries[:count])
-        topk(part, database, options.k)
-        index.search(part, options.k)
-        rounds = []
-        for _ in range(options.repeat):
-            gemm = [2 * 2048**3 / time / 1e9 for time in seconds(lambda: square @ square)]
-            ours = seconds(lambda part=part: topk(part, database, options.k))
-            theirs = seconds(lambda part=part: index.search(part, options.k))
-            rounds.append(
-                {
-                    "ours_s": ours[0],
-                    "ours_cpu_s": ours[1],
-                    "faiss_s": theirs[0],
-                    "faiss_cpu_s": theirs[1],
-                    "numpy_sgemm_gflops": gemm[0],
-                    "numpy_sgemm_gflops_per_cpu_s": gemm[1],
-                }
-            )
-        work = 2 * count * options.rows * options.dim / 1e9
-        results.append({"queries": count, "rounds": rounds})
-        print(
-            f"{count:5d} queries  ours ms {spread([r['ours_s'] * 1e3 for r in rounds])}  "
-            f"faiss ms {spread([r['faiss_s'] * 1e3 for r in rounds])}  "
-            f"faiss/ours {spread([r['faiss_s'] / r['ours_s'] for r in rounds])}\n"
-            f"{'':13}  per CPU second: ours GFLOP {spread([work / r['ours_cpu_s'] for r in rounds])}  "
-            f"sgemm GFLOP {spread([r['numpy_sgemm_gflops_per_cpu_s'] for r in rounds])}",
-            flush=True,
-        )
+    with tempfile.TemporaryDirectory(prefix="bench-search-") as temporary:
+        folder = Path(temporary)
+        rows, dim = data.write(folder, task, options, max(counts), CHECKED)
+        ours = Contestant(ours_name, folder, options.threads)
+        print(f"{rows} x {dim}, k = {options.k}, {ours_name}: {ours.about}", flush=True)
+        results, skipped = [], {}
+        for name in peers:
+            try:
+                peer = Contestant(name, folder, options.threads)
+            except RuntimeError as error:
+                skipped[name] = str(error)
+                print(f"{name}: {error}", flush=True)
+                continue
+            print(f"{name}: {peer.about}", flush=True)
+            small = peer.ask(queries=min(counts), k=options.k)["seconds"]
+            for count in counts:
+                estimate = small * count / min(counts)
+                if peer.about.get("linear") and estimate > options.seconds:
+                    skipped[f"{name}, {count} queries"] = f"would take about {estimate:.0f} s a call"
+                    print(f"{name}, {count} queries: about {estimate:.0f} s a call, skipped", flush=True)
+                    continue
+                result = duel(ours, peer, count, options, folder)
+                report(result, rows, dim, options.binary)
+                results.append(result)
+            peer.close()
+        about = ours.about
+        ours.close()
     if options.out is not None:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-        model = next(
-            (line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ""
-        )
+        settings = {
+            key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()
+        }
         record = {
-            "bench": "search",
-            "commit": commit.stdout.strip(),
-            "machine": {
-                "cpu": model.partition(":")[2].strip(),
-                "cores": os.cpu_count(),
-                "system": platform.platform(),
-            },
-            "settings": {
-                "cpu_level": cpu.level(),
-                "threads": cpu.threads(),
-                "faiss": faiss.__version__,
-                "numpy": np.__version__,
-                "OPENBLAS_CORETYPE": os.environ.get("OPENBLAS_CORETYPE"),
-                "rows": options.rows,
-                "dim": options.dim,
-                "k": options.k,
-                "data": options.data,
-                "load_average_at_end": os.getloadavg(),
-            },
-            "verified": checked,
+            "bench": f"search-{task}",
+            **data.machine(),
+            "settings": {**settings, "ours": ours_name, **about},
+            "rows": rows,
+            "dim": dim,
+            "skipped": skipped,
             "results": results,
         }
         options.out.parent.mkdir(parents=True, exist_ok=True)

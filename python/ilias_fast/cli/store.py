@@ -49,7 +49,7 @@ def augment(
             threads=threads,
             progress=lambda done, total: progress("augment", done, total),
         )
-    _card(store)
+    card(store)
 
 
 @app.command("info")
