@@ -28,13 +28,12 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 import search_data as data
 
 GROUP = Path("/sys/fs/cgroup/memory")
 CHILD = """
 import json, os, sys, time
-sys.path.insert(0, sys.argv[5])
 group = sys.argv[4]
 if group:
     with open(group + "/cgroup.procs", "w") as file: file.write(str(os.getpid()))
@@ -152,9 +151,8 @@ def main() -> None:
                     rates = {f"read_{n}": read_rate(files, n) for n in (1, os.cpu_count() or 1)}
                     drop(files)
                     command = [sys.executable, "-c", CHILD, str(folder), str(Path(temporary) / "queries.npy")]
-                    here = str(Path(__file__).parent)
                     done = subprocess.run(
-                        [*command, str(count), group, here], capture_output=True, text=True, check=True
+                        [*command, str(count), group], capture_output=True, text=True, check=True
                     )
                     found = json.loads(done.stdout)
                     rounds.append({**rates, **found, "rate": size / found["seconds"]})

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 import search_data as data
 from search_contestants import ENVIRONMENTS, PEERS
 
@@ -50,7 +50,7 @@ class Contestant:
         }
         if ENVIRONMENTS.get(name, {}).get("OPENBLAS_CORETYPE") == "":
             del environment["OPENBLAS_CORETYPE"]
-        worker = Path(__file__).with_name("search_contestants.py")
+        worker = Path(__file__).parent / "support" / "search_contestants.py"
         self.name = name
         self.process = subprocess.Popen(
             [sys.executable, str(worker), name, str(folder), str(threads)],
