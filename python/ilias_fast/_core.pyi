@@ -21,6 +21,8 @@ __all__ = [
     "calibrate",
     "chamfer",
     "committed_bytes",
+    "compact_store",
+    "compactable_rows",
     "count_above",
     "cpu_level",
     "default_threads",
@@ -135,6 +137,8 @@ class Store:
     @property
     def shards(self) -> int: ...
     @property
+    def deleted(self) -> int: ...
+    @property
     def derived(self) -> list[tuple[str, int, int]]: ...
     @property
     def provenance(self) -> str: ...
@@ -148,6 +152,7 @@ class Store:
         self, row: int
     ) -> tuple[
         NDArray[np.uint8],
+        NDArray[np.float16],
         NDArray[np.float32],
         NDArray[np.float32] | None,
         NDArray[np.float32] | None,
@@ -165,6 +170,7 @@ class StoreWriter:
     def create(
         path: str | os.PathLike[str],
         kind: str,
+        floats: bool,
         length: int,
         optional: list[str],
         provenance: str,
@@ -189,17 +195,26 @@ class StoreWriter:
         ids: list[str],
         offsets: NDArray[np.int64],
         codes: NDArray[np.uint8],
+        descriptors: NDArray[np.float16],
         xy: NDArray[np.float32],
         scale: NDArray[np.float32] | None,
         angle: NDArray[np.float32] | None,
         weight: NDArray[np.float32] | None,
         size: NDArray[np.int32],
     ) -> None: ...
+    def delete(self, ids: list[str]) -> int: ...
+    def append_rows(
+        self, store: Store, rows: NDArray[np.int64], progress: Callable[[int], object] | None
+    ) -> None: ...
     def detach(self, kind: str) -> int: ...
     def commit(self) -> int: ...
     def close(self) -> None: ...
 
 def committed_bytes(path: str | os.PathLike[str]) -> int: ...
+def compactable_rows(path: str | os.PathLike[str], shard_bytes: int) -> int: ...
+def compact_store(
+    path: str | os.PathLike[str], shard_bytes: int, progress: Callable[[int], object] | None
+) -> tuple[int, int, int]: ...
 def verify_store(
     path: str | os.PathLike[str],
     quick: bool,

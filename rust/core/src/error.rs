@@ -113,6 +113,14 @@ pub enum Error {
         /// What the store holds.
         found: String,
     },
+    /// An id is not in the store.
+    #[error("{path}: unknown id {id:?} (the store does not have it)")]
+    UnknownId {
+        /// The store.
+        path: PathBuf,
+        /// The id.
+        id: String,
+    },
     /// An id is given twice, or is already in the store.
     #[error("{path}: id {id:?} is already there (ids are unique; skip it or choose another)")]
     DuplicateId {

@@ -46,6 +46,7 @@ fn write(path: &Path, kind: Kind) {
         Kind::Local => Batch::Local(LocalBatch {
             offsets: &[0, 2, 2, 5, 6, 7],
             codes: &[3; 14],
+            descriptors: &[],
             xy: &numbers,
             scale: Some(&numbers[..7]),
             angle: Some(&numbers[..7]),

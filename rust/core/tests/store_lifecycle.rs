@@ -68,6 +68,7 @@ fn local_stores_give_each_image_its_own() {
     let batch = LocalBatch {
         offsets: &[0, 2, 2, 5],
         codes: &codes,
+        descriptors: &[],
         xy: &xy,
         scale: None,
         angle: Some(&xy[..5]),

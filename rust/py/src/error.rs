@@ -21,6 +21,7 @@ pub fn to_python(error: Error) -> PyErr {
             Error::StoreExists { .. } => "StoreExistsError",
             Error::Locked { .. } => "StoreLockedError",
             Error::Incompatible { .. } => "IncompatibleStoreError",
+            Error::UnknownId { .. } => "UnknownIdError",
             Error::DuplicateId { .. } => "DuplicateIdError",
             Error::Interrupted => return PyKeyboardInterrupt::new_err(()),
             _ => "IliasFastError",

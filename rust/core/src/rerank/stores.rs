@@ -26,12 +26,12 @@ impl Source for Store {
 pub fn check_compatible(queries: &Store, database: &Store) -> Result<()> {
     queries.expect_kind(Kind::Local)?;
     database.expect_kind(Kind::Local)?;
-    if queries.bits() == database.bits() {
+    if queries.bits() == database.bits() && queries.bits() > 0 {
         return Ok(());
     }
     Err(Error::Incompatible {
         path: database.path().to_path_buf(),
-        expected: format!("codes of {} bits, as in {}", queries.bits(), queries.path().display()),
-        found: format!("{} bits", database.bits()),
+        expected: format!("packed codes as in {}, {}", queries.path().display(), queries.spec().describe()),
+        found: database.spec().describe(),
     })
 }

@@ -25,8 +25,10 @@ pub enum Batch<'a> {
 pub struct LocalBatch<'a> {
     /// n + 1 numbers: image i owns descriptors `offsets[i]..offsets[i + 1]`.
     pub offsets: &'a [i64],
-    /// `code_bytes` bytes a descriptor.
+    /// `code_bytes` bytes a descriptor; empty if the store holds float16 descriptors.
     pub codes: &'a [u8],
+    /// `dim` numbers a descriptor; empty if the store holds codes.
+    pub descriptors: &'a [f16],
     /// x, y in [0, 1], two numbers a descriptor.
     pub xy: &'a [f32],
     /// Keypoint scales, positive; given exactly if the store has them.
@@ -50,14 +52,7 @@ impl Batch<'_> {
         match self {
             Self::Global(vectors) if spec.kind() == Kind::Global => {
                 check_length("vectors", vectors.len(), rows, spec.dim())?;
-                first_non_finite(vectors).map_or(Ok(()), |position| {
-                    Err(Error::NonFinite {
-                        what: "vectors".to_owned(),
-                        row: position / spec.dim(),
-                        column: position % spec.dim(),
-                        value: vectors[position].to_f32(),
-                    })
-                })
+                check_halves("vectors", vectors, spec.dim())
             }
             Self::Binary(codes) if spec.kind() == Kind::Binary => {
                 check_length("codes", codes.len(), rows, spec.code_bytes())?;
@@ -71,6 +66,17 @@ impl Batch<'_> {
     }
 }
 
+pub(super) fn check_halves(what: &str, values: &[f16], columns: usize) -> Result<()> {
+    first_non_finite(values).map_or(Ok(()), |position| {
+        Err(Error::NonFinite {
+            what: what.to_owned(),
+            row: position / columns,
+            column: position % columns,
+            value: values[position].to_f32(),
+        })
+    })
+}
+
 pub(super) fn check_length(what: &str, found: usize, rows: usize, width: usize) -> Result<()> {
     if rows.checked_mul(width) == Some(found) {
         return Ok(());
@@ -82,6 +88,9 @@ pub(super) fn check_length(what: &str, found: usize, rows: usize, width: usize) 
 /// Checks that the bits after the last one of each code are zero; they would count as distance.
 pub(super) fn check_padding(codes: &[u8], spec: &Spec) -> Result<()> {
     let width = spec.code_bytes();
+    if width == 0 {
+        return Ok(());
+    }
     let padding = (1_u16 << (8 * width - spec.bits())) as u8 - 1;
     if padding == 0 {
         return Ok(());

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::checksum::BLOCK;
 use super::spec::Kind;
+use super::tombstones::Tombstones;
 
 /// Longest name of a kind of derived file.
 const MAX_KIND: usize = 32;
@@ -40,6 +41,7 @@ pub(super) struct Entry {
     pub descriptors: usize,
     /// At most one a kind.
     pub derived: Vec<Derived>,
+    pub deleted: Tombstones,
 }
 
 #[derive(Deserialize)]
@@ -53,6 +55,8 @@ pub(super) struct RawEntry {
     blocks: Vec<String>,
     #[serde(default)]
     derived: Vec<RawDerived>,
+    #[serde(default)]
+    deleted: Vec<u32>,
 }
 
 #[derive(Deserialize)]
@@ -139,11 +143,18 @@ impl RawEntry {
                 parameters: object("parameters", &raw.parameters)?,
             });
         }
-        Ok(Entry { file, rows, descriptors, derived })
+        let deleted = Tombstones::check(&self.deleted, rows)
+            .map_err(|fault| format!("shard {}: {fault}", file.name))?;
+        Ok(Entry { file, rows, descriptors, derived, deleted })
     }
 }
 
 impl Entry {
+    /// Rows that are not deleted.
+    pub fn live(&self) -> usize {
+        self.rows - self.deleted.rows()
+    }
+
     /// Every file of the shard.
     pub fn files(&self) -> impl Iterator<Item = &Listed> {
         std::iter::once(&self.file).chain(self.derived.iter().map(|derived| &derived.file))
@@ -162,7 +173,9 @@ impl Entry {
             derived.file.write_sizes(text)?;
             write!(text, ",\"parameters\":{}}}", derived.parameters)?;
         }
-        text.push_str(if self.derived.is_empty() { "}" } else { "]}" });
+        text.push_str(if self.derived.is_empty() { "" } else { "]" });
+        self.deleted.write(text)?;
+        text.push('}');
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 
-use super::batch::{LocalBatch, check_length, check_padding};
+use super::batch::{LocalBatch, check_halves, check_length, check_padding};
 use super::buffer::Buffer;
 use super::mmap::bytes_of;
 use super::spec::{Column, Spec};
@@ -21,6 +21,8 @@ pub(super) fn check(batch: &LocalBatch<'_>, rows: usize, spec: &Spec) -> Result<
     }
     let descriptors = batch.offsets[rows] as usize;
     check_length("codes", batch.codes.len(), descriptors, spec.code_bytes())?;
+    check_length("descriptors", batch.descriptors.len(), descriptors, spec.dim())?;
+    check_halves("descriptors", batch.descriptors, spec.dim())?;
     check_padding(batch.codes, spec)?;
     check_length("xy", batch.xy.len(), descriptors, 2)?;
     check_length("size", batch.size.len(), rows, 2)?;
@@ -76,9 +78,11 @@ fn check_finite(what: &str, values: &[f32], columns: usize) -> Result<()> {
 }
 
 /// Moves the images `images` of a checked batch to the buffer.
-pub(super) fn extend(buffer: &mut Buffer, batch: &LocalBatch<'_>, images: Range<usize>, code_bytes: usize) {
+pub(super) fn extend(buffer: &mut Buffer, batch: &LocalBatch<'_>, images: Range<usize>, spec: &Spec) {
+    let (code_bytes, dim) = (spec.code_bytes(), spec.dim());
     let rows = batch.offsets[images.start] as usize..batch.offsets[images.end] as usize;
     buffer.extend(Column::Codes, &batch.codes[rows.start * code_bytes..rows.end * code_bytes]);
+    buffer.extend(Column::Descriptors, bytes_of(&batch.descriptors[rows.start * dim..rows.end * dim]));
     buffer.extend(Column::Xy, bytes_of(&batch.xy[2 * rows.start..2 * rows.end]));
     for (column, values) in
         [(Column::Scale, batch.scale), (Column::Angle, batch.angle), (Column::Weight, batch.weight)]

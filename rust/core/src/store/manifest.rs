@@ -72,7 +72,7 @@ fn tail(checksum: u64) -> String {
 impl Manifest {
     /// Number of rows.
     pub fn rows(&self) -> usize {
-        self.shards.iter().map(|shard| shard.rows).sum()
+        self.shards.iter().map(Entry::live).sum()
     }
 
     /// Every file of `shards/` that belongs to the store.
@@ -161,7 +161,7 @@ impl Manifest {
         writeln!(text, "{{\n\"format\":{},\n\"version\":{VERSION},", quote(FORMAT))?;
         writeln!(text, "\"writer\":{},", quote(concat!("ilias-fast ", env!("CARGO_PKG_VERSION"))))?;
         writeln!(text, "\"kind\":{},", quote(kind.name()))?;
-        if kind == Kind::Global {
+        if self.spec.dim() > 0 {
             writeln!(text, "\"dim\":{},", self.spec.dim())?;
         } else {
             writeln!(text, "\"bits\":{},", self.spec.bits())?;
@@ -183,13 +183,11 @@ impl Manifest {
 
 impl Raw {
     fn check(self) -> Result<Manifest, String> {
-        let length = match self.kind {
-            Kind::Global => self.dim.ok_or("expected \"dim\" in a global store, found none")?,
-            Kind::Binary | Kind::Local => {
-                self.bits.ok_or("expected \"bits\" in a store of codes, found none")?
-            }
+        let floats = self.dim.is_some();
+        let ((Some(length), None) | (None, Some(length))) = (self.dim, self.bits) else {
+            return Err("expected either \"dim\" or \"bits\"".to_owned());
         };
-        if self.kind != Kind::Global {
+        if !floats {
             for (key, found, expected) in
                 [("bit_order", &self.bit_order, BIT_ORDER), ("sign_rule", &self.sign_rule, SIGN_RULE)]
             {
@@ -199,7 +197,7 @@ impl Raw {
             }
         }
         let spec = Optional::from_names(&self.optional)
-            .and_then(|optional| Spec::new(self.kind, length, optional))
+            .and_then(|optional| Spec::new(self.kind, floats, length, optional))
             .map_err(|cause| cause.to_string())?;
         if self.block_bytes != BLOCK {
             return Err(format!("block_bytes: expected {BLOCK}, found {}", self.block_bytes));
@@ -212,7 +210,7 @@ impl Raw {
             if let Some(twice) = entry.files().find(|file| !names.insert(file.name.clone())) {
                 return Err(format!("file {:?} is listed twice", twice.name));
             }
-            total = total.checked_add(entry.rows).ok_or("the number of rows overflows")?;
+            total = total.checked_add(entry.live()).ok_or("the number of rows overflows")?;
             shards.push(entry);
         }
         if total != self.rows {

@@ -25,7 +25,7 @@ pub struct Store {
     path: PathBuf,
     manifest: Manifest,
     checksum: u64,
-    shards: Vec<Shard>,
+    pub(super) shards: Vec<Shard>,
     /// What of the shards is in the store, in row order.
     runs: Vec<Run>,
     /// First row of each run, and the number of rows at the end.
@@ -92,8 +92,10 @@ impl<'a> ShardView<'a> {
 /// The local descriptors of one image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LocalView<'a> {
-    /// Packed codes, `code_bytes` bytes a descriptor.
+    /// Packed codes, `code_bytes` bytes a descriptor; empty if the store holds float16 descriptors.
     pub codes: &'a [u8],
+    /// Float16 descriptors, `dim` numbers each; empty if the store holds codes.
+    pub descriptors: &'a [f16],
     /// Keypoint positions x, y in [0, 1], two numbers a descriptor.
     pub xy: &'a [f32],
     /// Keypoint scales, if the store has them.
@@ -136,10 +138,12 @@ impl Store {
     fn assemble(path: &Path, manifest: Manifest, checksum: u64, shards: Vec<Shard>) -> Self {
         let (mut runs, mut starts) = (Vec::new(), vec![0]);
         let mut row = 0;
-        for (shard, rows) in shards.iter().map(Shard::rows).enumerate() {
-            runs.push(Run { shard, first: 0, rows, row });
-            row += rows;
-            starts.push(row);
+        for (number, shard) in shards.iter().enumerate() {
+            for live in shard.live() {
+                runs.push(Run { shard: number, first: live.start, rows: live.len(), row });
+                row += live.len();
+                starts.push(row);
+            }
         }
         Self { path: path.to_owned(), manifest, checksum, shards, runs, starts }
     }
@@ -184,9 +188,14 @@ impl Store {
         self.manifest.spec.code_bytes()
     }
 
-    /// Number of local descriptors of all images; 0 in other kinds.
+    /// Number of local descriptors of all images, deleted ones included; 0 in other kinds.
     pub fn descriptors(&self) -> usize {
         self.shards.iter().map(Shard::descriptors).sum()
+    }
+
+    /// Number of rows that are deleted and still take room, until [`super::compact()`].
+    pub fn deleted(&self) -> usize {
+        self.shards.iter().map(Shard::rows).sum::<usize>() - self.len()
     }
 
     /// Bytes of all shard files.
@@ -283,7 +292,12 @@ impl Store {
         self.main(Kind::Binary, Column::Codes, self.code_bytes())
     }
 
-    fn locate(&self, row: usize) -> Result<(&Shard, usize)> {
+    /// Rows from this one to the end of its run, itself included.
+    pub(super) fn left_in_run(&self, row: usize) -> usize {
+        self.starts[self.starts.partition_point(|start| *start <= row)] - row
+    }
+
+    pub(super) fn locate(&self, row: usize) -> Result<(&Shard, usize)> {
         if row >= self.len() {
             return Err(Error::parameter("row", format!("a row below {}", self.len()), row));
         }
@@ -297,13 +311,14 @@ impl Store {
         let (shard, row) = self.locate(row)?;
         let range = shard.descriptors_of(row)?;
         let numbers = |column| shard.optional::<f32>(column).map(|values| &values[range.clone()]);
-        let bytes = shard.code_bytes();
+        let (bytes, dim) = (shard.code_bytes(), self.dim());
         let size = &shard.column::<i32>(Column::Size)[2 * row..2 * row + 2];
         let side = |value: i32| {
             u32::try_from(value).map_err(|_| shard.corrupt(format!("tensor \"size\": row {row} is {size:?}")))
         };
         Ok(LocalView {
             codes: &shard.column(Column::Codes)[range.start * bytes..range.end * bytes],
+            descriptors: &shard.column(Column::Descriptors)[range.start * dim..range.end * dim],
             xy: &shard.column(Column::Xy)[2 * range.start..2 * range.end],
             scale: numbers(Column::Scale),
             angle: numbers(Column::Angle),
@@ -324,9 +339,12 @@ impl Store {
     pub fn find<S: AsRef<str>>(&self, ids: &[S]) -> Result<Vec<Option<usize>>> {
         let hashes = sorted_hashes(ids);
         let mut rows = vec![None; ids.len()];
-        for (shard, start) in self.shards.iter().zip(&self.starts) {
+        for (number, shard) in self.shards.iter().enumerate() {
             shard.find(&hashes, ids, |position, row| {
-                rows[position] = Some(start + row);
+                // The last run that begins at or before the row: it is not deleted, so that run has it.
+                let after = self.runs.partition_point(|run| (run.shard, run.first) <= (number, row));
+                let run = &self.runs[after - 1];
+                rows[position] = Some(run.row + row - run.first);
                 Ok(())
             })?;
         }

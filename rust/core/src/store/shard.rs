@@ -10,6 +10,7 @@ use super::entry::{Entry, Listed};
 use super::layout::{Tensor, parse_header};
 use super::mmap::{Map, Plain};
 use super::spec::{Column, Kind, Spec};
+use super::tombstones::Tombstones;
 
 /// An open shard.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub(super) struct Shard {
     rows: usize,
     descriptors: usize,
     code_bytes: usize,
+    deleted: Tombstones,
     ranges: [Option<Range<usize>>; Column::COUNT],
     /// By kind; what is wrong with a file that cannot be used.
     attached: Vec<(String, Result<Attached, Fault>)>,
@@ -65,16 +67,18 @@ impl Shard {
             rows: entry.rows,
             descriptors: entry.descriptors,
             code_bytes: spec.code_bytes(),
+            deleted: entry.deleted.clone(),
             ranges: Default::default(),
             attached: Vec::new(),
         };
         shard.ranges = shard.read_header(spec)?;
-        shard.attach(folder, entry);
+        shard.update(folder, entry);
         Ok(shard)
     }
 
-    /// Maps the derived files of `entry`.
-    pub fn attach(&mut self, folder: &Path, entry: &Entry) {
+    /// Takes from `entry` what can change of a shard: which rows are deleted, and the derived files.
+    pub fn update(&mut self, folder: &Path, entry: &Entry) {
+        self.deleted = entry.deleted.clone();
         let extents = [self.rows, self.descriptors];
         self.attached = entry
             .derived
@@ -182,7 +186,12 @@ impl Shard {
             .ok_or_else(|| self.corrupt(format!("tensor \"offsets\": row {row} is {range:?}, out of bounds")))
     }
 
-    /// Calls `found(position, row)` for every id of the batch that is in this shard.
+    /// The rows that are not deleted, as runs.
+    pub fn live(&self) -> impl Iterator<Item = Range<usize>> {
+        self.deleted.live(self.rows)
+    }
+
+    /// Calls `found(position, row)` for every id of the batch that is in this shard and not deleted.
     ///
     /// `hashes` are (hash, position in `ids`), ascending. O(b log(n / b)) for b ids among n rows.
     pub fn find<S: AsRef<str>>(
@@ -205,7 +214,7 @@ impl Shard {
                     .ok()
                     .filter(|row| *row < self.rows)
                     .ok_or_else(|| self.corrupt(format!("tensor \"id_row\": row {row} of {}", self.rows)))?;
-                if self.id_bytes(row)? == id {
+                if self.id_bytes(row)? == id && !self.deleted.contains(row) {
                     found(position as usize, row)?;
                     break;
                 }

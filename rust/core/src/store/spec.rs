@@ -17,7 +17,7 @@ pub enum Kind {
     Global,
     /// One packed binary code an image.
     Binary,
-    /// Any number of packed binary codes with keypoint positions an image.
+    /// Any number of local descriptors (packed binary codes or float16 vectors) with keypoint positions an image.
     Local,
 }
 
@@ -84,27 +84,38 @@ pub struct Spec {
     kind: Kind,
     length: usize,
     optional: Optional,
+    /// Rows are float16 numbers, not packed bits.
+    floats: bool,
 }
 
 impl Spec {
     /// Vectors of `dim` float16 numbers.
     pub fn global(dim: usize) -> Result<Self> {
-        Self::new(Kind::Global, dim, Optional::default())
+        Self::new(Kind::Global, true, dim, Optional::default())
     }
 
     /// One code of `bits` bits an image.
     pub fn binary(bits: usize) -> Result<Self> {
-        Self::new(Kind::Binary, bits, Optional::default())
+        Self::new(Kind::Binary, false, bits, Optional::default())
     }
 
     /// Local descriptors of `bits` bits.
     pub fn local(bits: usize, optional: Optional) -> Result<Self> {
-        Self::new(Kind::Local, bits, optional)
+        Self::new(Kind::Local, false, bits, optional)
     }
 
-    /// `length` is the dimension of a global store and the number of bits of the others.
-    pub fn new(kind: Kind, length: usize, optional: Optional) -> Result<Self> {
-        let (what, most) = if kind == Kind::Global { ("dim", LONGEST) } else { ("bits", 8 * LONGEST) };
+    /// Local descriptors of `dim` float16 numbers.
+    pub fn local_floats(dim: usize, optional: Optional) -> Result<Self> {
+        Self::new(Kind::Local, true, dim, optional)
+    }
+
+    /// `length` is the dimension if descriptors are `floats`, and otherwise the number of bits.
+    pub fn new(kind: Kind, floats: bool, length: usize, optional: Optional) -> Result<Self> {
+        if kind != Kind::Local && floats != (kind == Kind::Global) {
+            let expected = "float16 numbers in a global store, bits in a binary one";
+            return Err(Error::parameter("kind", expected, kind.name()));
+        }
+        let (what, most) = if floats { ("dim", LONGEST) } else { ("bits", 8 * LONGEST) };
         if !(1..=most).contains(&length) {
             return Err(Error::parameter(what, format!("a whole number from 1 to {most}"), length));
         }
@@ -115,7 +126,7 @@ impl Spec {
                 optional.names().join(", "),
             ));
         }
-        Ok(Self { kind, length, optional })
+        Ok(Self { kind, length, optional, floats })
     }
 
     /// The kind.
@@ -125,12 +136,12 @@ impl Spec {
 
     /// Numbers a vector; 0 if the store holds codes.
     pub fn dim(&self) -> usize {
-        if self.kind == Kind::Global { self.length } else { 0 }
+        if self.floats { self.length } else { 0 }
     }
 
     /// Bits a code; 0 if the store holds vectors.
     pub fn bits(&self) -> usize {
-        if self.kind == Kind::Global { 0 } else { self.length }
+        if self.floats { 0 } else { self.length }
     }
 
     /// Bytes a packed code; 0 if the store holds vectors.
@@ -153,7 +164,7 @@ impl Spec {
                 columns.extend(self.optional.scale.then_some(Column::Scale));
                 columns.extend(self.optional.angle.then_some(Column::Angle));
                 columns.extend(self.optional.weight.then_some(Column::Weight));
-                columns.extend([Column::Size, Column::Codes]);
+                columns.extend([Column::Size, self.main()]);
                 columns
             }
         }
@@ -179,6 +190,7 @@ impl Spec {
     pub(super) const fn main(&self) -> Column {
         match self.kind {
             Kind::Global => Column::Vectors,
+            Kind::Local if self.floats => Column::Descriptors,
             Kind::Binary | Kind::Local => Column::Codes,
         }
     }
@@ -187,6 +199,7 @@ impl Spec {
     pub fn describe(&self) -> String {
         match self.kind {
             Kind::Global => format!("a global store of dimension {}", self.length),
+            Kind::Local if self.floats => format!("a local store of {} float16 numbers", self.length),
             kind => format!("a {} store of {} bits", kind.name(), self.length),
         }
     }
@@ -197,6 +210,7 @@ impl Spec {
 pub(super) enum Column {
     Vectors,
     Codes,
+    Descriptors,
     Offsets,
     Xy,
     Scale,
@@ -210,9 +224,10 @@ pub(super) enum Column {
 }
 
 impl Column {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Vectors,
         Self::Codes,
+        Self::Descriptors,
         Self::Offsets,
         Self::Xy,
         Self::Scale,
@@ -234,6 +249,7 @@ impl Column {
         match self {
             Self::Vectors => "vectors",
             Self::Codes => "codes",
+            Self::Descriptors => "descriptors",
             Self::Offsets => "offsets",
             Self::Xy => "xy",
             Self::Scale => "scale",
@@ -251,7 +267,7 @@ impl Column {
     pub const fn dtype(self) -> safetensors::Dtype {
         use safetensors::Dtype;
         match self {
-            Self::Vectors => Dtype::F16,
+            Self::Vectors | Self::Descriptors => Dtype::F16,
             Self::Codes | Self::Ids => Dtype::U8,
             Self::Xy | Self::Scale | Self::Angle | Self::Weight => Dtype::F32,
             Self::Size | Self::IdRow => Dtype::I32,
@@ -263,7 +279,7 @@ impl Column {
     pub const fn width(self) -> usize {
         match self {
             Self::Codes | Self::Ids => 1,
-            Self::Vectors => 2,
+            Self::Vectors | Self::Descriptors => 2,
             Self::Xy | Self::Scale | Self::Angle | Self::Weight | Self::Size | Self::IdRow => 4,
             Self::Offsets | Self::IdOffsets | Self::IdHash => 8,
         }
@@ -275,6 +291,7 @@ impl Column {
             Self::Vectors => vec![rows, spec.dim()],
             Self::Codes if spec.kind() == Kind::Binary => vec![rows, spec.code_bytes()],
             Self::Codes => vec![descriptors, spec.code_bytes()],
+            Self::Descriptors => vec![descriptors, spec.dim()],
             Self::Offsets | Self::IdOffsets => vec![rows + 1],
             Self::Xy => vec![descriptors, 2],
             Self::Scale | Self::Angle | Self::Weight => vec![descriptors],

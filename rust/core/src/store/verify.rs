@@ -119,7 +119,12 @@ fn whole(file: &Listed, detail: String) -> Damage {
 }
 
 /// Checks existence and size, and unless `quick` every block.
-fn check_file(folder: &Path, listed: &Listed, quick: bool, control: &Control) -> Result<Vec<Damage>> {
+pub(super) fn check_file(
+    folder: &Path,
+    listed: &Listed,
+    quick: bool,
+    control: &Control,
+) -> Result<Vec<Damage>> {
     let path = folder.join(SHARDS).join(&listed.name);
     let file = match File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file))) {
         Ok((size, file)) if size == listed.bytes => file,

@@ -15,6 +15,7 @@ use super::manifest::{Manifest, json_object};
 use super::mmap::bytes_of;
 use super::shard::Shard;
 use super::spec::Spec;
+use super::tombstones::Tombstones;
 use super::write_file::{ShardFile, replace, sync_folder};
 use super::{LOCK, MANIFEST, SHARD_BYTES, SHARDS, Store};
 
@@ -28,11 +29,11 @@ pub struct Writer {
     /// Committed and pending shards; only the first `committed` are in the manifest on disk.
     pub(super) manifest: Manifest,
     pub(super) shards: Vec<Shard>,
-    committed: usize,
+    pub(super) committed: usize,
     /// Shards of the store that is being overwritten.
     replaced: Vec<String>,
-    buffer: Buffer,
-    shard_bytes: usize,
+    pub(super) buffer: Buffer,
+    pub(super) shard_bytes: usize,
     sequence: usize,
     failed: bool,
     /// A forked child inherits the writer but must not tidy up for its parent.
@@ -240,7 +241,12 @@ impl Writer {
     }
 
     /// Moves checked rows to the buffer, writing shards as it fills.
-    fn take<S: AsRef<str>>(&mut self, ids: &[S], batch: &Batch<'_>, control: &Control) -> Result<()> {
+    pub(super) fn take<S: AsRef<str>>(
+        &mut self,
+        ids: &[S],
+        batch: &Batch<'_>,
+        control: &Control,
+    ) -> Result<()> {
         let mut start = 0;
         let id_bytes: usize = ids.iter().map(|id| id.as_ref().len()).sum();
         // The tables of an id take 20 bytes.
@@ -259,12 +265,7 @@ impl Writer {
                     &codes[start * width..end * width]
                 }
                 Batch::Local(batch) => {
-                    super::local::extend(
-                        &mut self.buffer,
-                        batch,
-                        start..end,
-                        self.manifest.spec.code_bytes(),
-                    );
+                    super::local::extend(&mut self.buffer, batch, start..end, &self.manifest.spec);
                     &[]
                 }
             };
@@ -294,7 +295,7 @@ impl Writer {
             Batch::Global(_) => room.div_ceil(2 * spec.dim() + overhead),
             Batch::Binary(_) => room.div_ceil(spec.code_bytes() + overhead),
             Batch::Local(batch) => {
-                let most = (room / (spec.code_bytes() + 8)) as i64 + batch.offsets[start];
+                let most = (room / (spec.code_bytes() + 2 * spec.dim() + 8)) as i64 + batch.offsets[start];
                 batch.offsets[start + 1..].partition_point(|end| *end <= most)
             }
         };
@@ -302,7 +303,7 @@ impl Writer {
     }
 
     /// Writes the buffer, with `tail` at the end of the main tensor, as a shard that no manifest lists yet.
-    fn flush(&mut self, tail: &[u8]) -> Result<()> {
+    pub(super) fn flush(&mut self, tail: &[u8]) -> Result<()> {
         if self.buffer.rows() == 0 {
             return Ok(());
         }
@@ -318,7 +319,7 @@ impl Writer {
             let _ = std::fs::remove_file(&partial);
         })?;
         let (rows, descriptors) = (self.buffer.rows(), self.buffer.descriptors());
-        let entry = Entry { file, rows, descriptors, derived: Vec::new() };
+        let entry = Entry { file, rows, descriptors, derived: Vec::new(), deleted: Tombstones::default() };
         let shard = Shard::open(&self.path, &self.manifest.spec, &entry).inspect_err(|_| {
             let _ = std::fs::remove_file(self.path.join(SHARDS).join(&entry.file.name));
         })?;
@@ -352,8 +353,9 @@ impl Writer {
         self.failed = synced.is_err();
         synced?;
         for (index, (shard, entry)) in self.shards.iter_mut().zip(&self.manifest.shards).enumerate() {
-            if old.shards.get(index).is_none_or(|old| old.derived != entry.derived) {
-                shard.attach(&self.path, entry);
+            let same = |old: &Entry| old.derived == entry.derived && old.deleted == entry.deleted;
+            if !old.shards.get(index).is_some_and(same) {
+                shard.update(&self.path, entry);
             }
         }
         let listed: HashSet<&str> = self.manifest.files().map(|file| file.name.as_str()).collect();

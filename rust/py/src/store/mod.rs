@@ -42,6 +42,25 @@ fn committed_bytes(py: Python<'_>, path: PathBuf) -> PyResult<u64> {
     py.detach(|| store::committed_bytes(&path)).map_err(to_python)
 }
 
+/// About how many rows [`compact_store`] would write.
+#[pyfunction]
+fn compactable_rows(py: Python<'_>, path: PathBuf, shard_bytes: usize) -> PyResult<usize> {
+    py.detach(|| store::compactable_rows(&path, shard_bytes)).map_err(to_python)
+}
+
+/// Drops deleted rows and merges small shards; returns shards rewritten, shards written, rows dropped.
+#[pyfunction]
+#[pyo3(signature = (path, shard_bytes, progress))]
+fn compact_store(
+    py: Python<'_>,
+    path: PathBuf,
+    shard_bytes: usize,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<(usize, usize, usize)> {
+    let done = call(py, None, progress.as_ref(), |control| store::compact(&path, shard_bytes, control))?;
+    Ok((done.rewritten, done.written, done.dropped))
+}
+
 /// Removes leftovers and returns their names.
 #[pyfunction]
 fn gc_store(py: Python<'_>, path: PathBuf) -> PyResult<Vec<String>> {
@@ -52,6 +71,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyStore>()?;
     module.add_class::<PyWriter>()?;
     module.add_function(wrap_pyfunction!(committed_bytes, module)?)?;
+    module.add_function(wrap_pyfunction!(compactable_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(compact_store, module)?)?;
     module.add_function(wrap_pyfunction!(verify_store, module)?)?;
     module.add_function(wrap_pyfunction!(gc_store, module)?)
 }

@@ -22,6 +22,7 @@ pub struct PyStore {
 
 type Local<'py> = (
     Bound<'py, PyArray2<u8>>,
+    Bound<'py, PyArray2<f16>>,
     Bound<'py, PyArray2<f32>>,
     Option<Bound<'py, PyArray1<f32>>>,
     Option<Bound<'py, PyArray1<f32>>>,
@@ -35,7 +36,16 @@ fn view2<'py, T: Element>(
     elements: &[T],
     columns: usize,
 ) -> PyResult<Bound<'py, PyArray2<T>>> {
-    let view = ArrayView2::from_shape((elements.len() / columns, columns), elements)
+    view_rows(owner, elements, elements.len() / columns, columns)
+}
+
+fn view_rows<'py, T: Element>(
+    owner: &Bound<'py, PyStore>,
+    elements: &[T],
+    rows: usize,
+    columns: usize,
+) -> PyResult<Bound<'py, PyArray2<T>>> {
+    let view = ArrayView2::from_shape((rows, columns), elements)
         .map_err(|cause| to_python(Error::shape("shard", "whole rows", cause.to_string())))?;
     // SAFETY: `elements` lies in a map that `owner` (frozen, holding an Arc of the store) never drops or remaps;
     // the array keeps `owner` alive as its base.
@@ -56,7 +66,7 @@ fn read_only<T: Element, D>(array: Bound<'_, PyArray<T, D>>) -> PyResult<Bound<'
     Ok(array)
 }
 
-fn rows_of(store: &Store, rows: &[i64]) -> Result<Vec<usize>> {
+pub fn rows_of(store: &Store, rows: &[i64]) -> Result<Vec<usize>> {
     let most = store.len();
     rows.iter()
         .map(|row| {
@@ -125,6 +135,11 @@ impl PyStore {
         self.inner.shards()
     }
 
+    #[getter]
+    fn deleted(&self) -> usize {
+        self.inner.deleted()
+    }
+
     /// Kind of derived tensors, number of shards that have them, bytes.
     #[getter]
     fn derived(&self) -> Vec<(&str, usize, u64)> {
@@ -166,7 +181,8 @@ impl PyStore {
         let local = store.local(row).map_err(to_python)?;
         let numbers = |values: Option<&[f32]>| values.map(|values| view1(slf, values)).transpose();
         Ok((
-            view2(slf, local.codes, store.code_bytes())?,
+            view_rows(slf, local.codes, local.xy.len() / 2, store.code_bytes())?,
+            view_rows(slf, local.descriptors, local.xy.len() / 2, store.dim())?,
             view2(slf, local.xy, 2)?,
             numbers(local.scale)?,
             numbers(local.angle)?,

@@ -13,6 +13,9 @@ use crate::arrays::{matrix, vector};
 use crate::call::call;
 use crate::error::to_python;
 
+use super::PyStore;
+use super::reader::rows_of;
+
 /// Batches below this many bytes are appended on the calling thread.
 const SMALL_BATCH: usize = 8 << 20;
 
@@ -58,12 +61,13 @@ impl PyWriter {
 #[pymethods]
 impl PyWriter {
     #[staticmethod]
-    #[pyo3(signature = (path, kind, length, optional, provenance, parent, overwrite, shard_bytes))]
+    #[pyo3(signature = (path, kind, floats, length, optional, provenance, parent, overwrite, shard_bytes))]
     #[expect(clippy::too_many_arguments, reason = "the Python layer is the only caller")]
     fn create(
         py: Python<'_>,
         path: PathBuf,
         kind: &str,
+        floats: bool,
         length: usize,
         optional: Vec<String>,
         provenance: &str,
@@ -72,7 +76,7 @@ impl PyWriter {
         shard_bytes: Option<usize>,
     ) -> PyResult<Self> {
         py.detach(|| {
-            let spec = Spec::new(Kind::from_name(kind)?, length, Optional::from_names(&optional)?)?;
+            let spec = Spec::new(Kind::from_name(kind)?, floats, length, Optional::from_names(&optional)?)?;
             Self::new(Writer::create(&path, spec, provenance, parent, overwrite)?, shard_bytes)
         })
         .map_err(to_python)
@@ -136,7 +140,7 @@ impl PyWriter {
         })
     }
 
-    #[pyo3(signature = (ids, offsets, codes, xy, scale, angle, weight, size))]
+    #[pyo3(signature = (ids, offsets, codes, descriptors, xy, scale, angle, weight, size))]
     #[expect(clippy::too_many_arguments, reason = "the tensors of a local store")]
     fn append_local(
         &self,
@@ -144,6 +148,7 @@ impl PyWriter {
         ids: Vec<String>,
         offsets: PyReadonlyArray1<'_, i64>,
         codes: PyReadonlyArray2<'_, u8>,
+        descriptors: PyReadonlyArray2<'_, f16>,
         xy: PyReadonlyArray2<'_, f32>,
         scale: Option<PyReadonlyArray1<'_, f32>>,
         angle: Option<PyReadonlyArray1<'_, f32>>,
@@ -151,22 +156,47 @@ impl PyWriter {
         size: PyReadonlyArray2<'_, i32>,
     ) -> PyResult<()> {
         let (codes, code_bytes) = matrix("codes", &codes)?;
+        let (descriptors, dim) = matrix("descriptors", &descriptors)?;
         let (xy, xy_columns) = matrix("xy", &xy)?;
         let (size, size_columns) = matrix("size", &size)?;
         let batch = LocalBatch {
             offsets: vector("offsets", &offsets)?,
             codes,
+            descriptors,
             xy,
             scale: scale.as_ref().map(|values| vector("scale", values)).transpose()?,
             angle: angle.as_ref().map(|values| vector("angle", values)).transpose()?,
             weight: weight.as_ref().map(|values| vector("weight", values)).transpose()?,
             size,
         };
-        self.append(py, codes.len(), |writer, control| {
+        self.append(py, codes.len() + size_of_val(descriptors), |writer, control| {
             check_columns("codes", code_bytes, writer.spec().code_bytes())?;
+            check_columns("descriptors", dim, writer.spec().dim())?;
             check_columns("xy", xy_columns, 2)?;
             check_columns("size", size_columns, 2)?;
             writer.append(&ids, &Batch::Local(batch), control)
+        })
+    }
+
+    /// Deletes rows by id and commits; returns how many.
+    fn delete(&self, py: Python<'_>, ids: Vec<String>) -> PyResult<usize> {
+        py.detach(|| self.with(|writer| writer.delete(&ids))).map_err(to_python)
+    }
+
+    /// Appends rows of another store.
+    #[pyo3(signature = (store, rows, progress))]
+    fn append_rows(
+        &self,
+        py: Python<'_>,
+        store: &Bound<'_, PyStore>,
+        rows: PyReadonlyArray1<'_, i64>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let store = &*store.get().inner;
+        let rows = vector("rows", &rows)?;
+        call(py, Some(1), progress.as_ref(), |control| {
+            let rows = rows_of(store, rows)?;
+            self.with(|writer| writer.append_rows(store, &rows, control))
         })
     }
 
