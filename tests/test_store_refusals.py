@@ -103,7 +103,7 @@ def test_bad_images(tmp_path: Path, rng: np.random.Generator) -> None:
             writer.append(["a"], [image._replace(weight=None)])
         with pytest.raises(ShapeError, match="weight: expected 3 rows in image 0, found 2"):
             writer.append(["a"], [image._replace(weight=np.ones(2, np.float32))])
-        with pytest.raises(ShapeError, match="16 bytes"):
+        with pytest.raises(ShapeError, match="16 columns"):
             writer.append(["a"], [image._replace(codes=np.zeros((3, 8), np.uint8))])
         writer.append(["a"], [image])
     store = LocalStore.open(tmp_path / "s")

@@ -31,11 +31,22 @@ def read(path: Path) -> tuple[dict[str, Any], list[str], dict[str, list[NDArray[
         assert len(names) == entry["rows"]
         assert sorted(shard["id_row"].tolist()) == list(range(len(names)))
         assert np.all(np.diff(shard["id_hash"]) >= 0)
-        ids += names
+        gone: set[int] = set()
+        for first, count in batched(entry.get("deleted", [])):
+            gone.update(range(first, first + count))
+        ids += [name for row, name in enumerate(names) if row not in gone]
         for name, tensor in shard.items():
             tensors.setdefault(name, []).append(tensor)
+        for derived in entry.get("derived", []):
+            beside = load_file(path / "shards" / derived["file"])
+            assert all(tensor.shape[0] == len(names) for key, tensor in beside.items() if key != "padding")
     assert len(ids) == manifest["rows"]
     return manifest, ids, tensors
+
+
+def batched(pairs: list[int]) -> list[tuple[int, int]]:
+    """Return consecutive numbers as pairs."""
+    return list(zip(pairs[::2], pairs[1::2], strict=True))
 
 
 def images(tensors: dict[str, list[NDArray[Any]]]) -> list[dict[str, NDArray[Any]]]:
@@ -44,7 +55,9 @@ def images(tensors: dict[str, list[NDArray[Any]]]) -> list[dict[str, NDArray[Any
     for shard, offsets in enumerate(tensors["offsets"]):
         for row in range(len(offsets) - 1):
             of_image = slice(offsets[row], offsets[row + 1])
-            per_descriptor = [n for n in ("codes", "xy", "scale", "angle", "weight") if n in tensors]
+            per_descriptor = [
+                n for n in ("codes", "descriptors", "xy", "scale", "angle", "weight") if n in tensors
+            ]
             image: dict[str, NDArray[Any]] = {name: tensors[name][shard][of_image] for name in per_descriptor}
             image["size"] = tensors["size"][shard][row]
             found.append(image)

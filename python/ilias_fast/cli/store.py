@@ -1,4 +1,4 @@
-"""`ilias-fast store`: create, import, export, augment, info, verify, gc."""
+"""`ilias-fast store`: create, import, export, augment, select, merge, delete, compact, info, verify, gc."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "card"]
 
-app = typer.Typer(no_args_is_help=True, help="Descriptor stores: import, export, look at, check.")
+app = typer.Typer(no_args_is_help=True, help="Descriptor stores: import, export, change, look at, check.")
 
 StorePath = Annotated[Path, typer.Argument(help="The store.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The store to make.")]
 
 
 app.command("import")(import_)
@@ -52,12 +53,80 @@ def augment(
     card(store)
 
 
-@app.command("info")
-def info(path: StorePath) -> None:
-    """Print what a store holds and where it came from."""
+@app.command("select")
+def select(
+    path: StorePath,
+    ids: Annotated[Path, typer.Argument(help="A text file, one id a line; the new store has its order.")],
+    output: Output,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Make a store of some rows of another."""
+    from ilias_fast.store import open_store
+    from ilias_fast.store import select as select_rows
+
+    store = open_store(path)
+    with stages() as progress:
+        made = select_rows(
+            store,
+            output,
+            _lines(ids),
+            overwrite=overwrite,
+            progress=lambda done, total: progress("select", done, total),
+        )
+    card(made)
+
+
+@app.command("merge")
+def merge(
+    paths: Annotated[list[Path], typer.Argument(help="Stores of one kind and length.")],
+    output: Output,
+    overwrite: options.Overwrite = False,
+    force: Annotated[bool, typer.Option("--force", help="Also if their provenance differs.")] = False,
+) -> None:
+    """Make a store of all rows of several; an id in two of them is an error that names it."""
+    from ilias_fast.store import merge as merge_stores
     from ilias_fast.store import open_store
 
-    card(open_store(path))
+    with stages() as progress:
+        made = merge_stores(
+            [open_store(path) for path in paths],
+            output,
+            force=force,
+            overwrite=overwrite,
+            progress=lambda done, total: progress("merge", done, total),
+        )
+    card(made)
+
+
+@app.command("delete")
+def delete(
+    path: StorePath,
+    ids: Annotated[Path, typer.Argument(help="A text file, one id a line.")],
+) -> None:
+    """Delete rows by id, in one commit. They take room until `compact`."""
+    from ilias_fast.store import delete as delete_rows
+
+    out.print(f"{delete_rows(path, _lines(ids)):,} rows deleted")
+
+
+@app.command("compact")
+def compact(path: StorePath) -> None:
+    """Drop deleted rows and merge small shards; can be interrupted and run again."""
+    from ilias_fast.store import compact as compact_store
+
+    with stages() as progress:
+        done = compact_store(path, progress=lambda done, total: progress("compact", done, total))
+    out.print(
+        f"{done.rewritten:,} shards rewritten as {done.written:,}, {done.dropped:,} deleted rows dropped"
+    )
+
+
+@app.command("info")
+def info(path: StorePath) -> None:
+    """Print what a store holds, where it came from, and whether its files are there and whole at a glance."""
+    from ilias_fast.store import open_store
+
+    card(open_store(path), health=True)
 
 
 @app.command("verify")
@@ -99,8 +168,14 @@ def gc(path: StorePath) -> None:
     out.print(f"{len(removed)} files removed")
 
 
-def card(store: GlobalStore | BinaryStore | LocalStore) -> None:
-    """Print what a store holds and where it came from."""
+def _lines(path: Path) -> list[str]:
+    from ilias_fast import _files
+
+    return _files.read_lines(path)
+
+
+def card(store: GlobalStore | BinaryStore | LocalStore, *, health: bool = False) -> None:
+    """Print what a store holds and where it came from; with `health` whether its files are there and whole."""
     import json
 
     found = store.info()
@@ -111,6 +186,7 @@ def card(store: GlobalStore | BinaryStore | LocalStore) -> None:
         ("path", str(found.path)),
         ("kind", found.kind),
         ("rows", f"{found.rows:,}"),
+        *([("deleted", f"{found.deleted:,} rows, until compacted")] if found.deleted else []),
         ("dim", f"{found.dim:,}") if found.dim else ("bits", f"{found.bits:,}"),
         *([("descriptors", f"{found.descriptors:,}")] if found.kind == "local" else []),
         ("shards", f"{found.shards:,}"),
@@ -127,6 +203,12 @@ def card(store: GlobalStore | BinaryStore | LocalStore) -> None:
     ]
     if found.parent is not None:
         rows.append(("derived from", str(found.parent["path"])))
+        rows.append(("parameters", json.dumps(found.parent["parameters"])))
+    if health:
+        report = store.verify(quick=True)
+        faults = [str(damage) for damage in report.damages]
+        faults += [f"{name} is left over (store gc removes it)" for name in report.leftovers]
+        rows.append(("health", "; ".join(faults) or "files whole at a glance (store verify reads them)"))
     for name, value in rows:
         table.add_row(f"[bold]{plain(name)}", plain(value))
     out.print(table)

@@ -4,7 +4,8 @@ Three kinds, one lifecycle:
 
 * `GlobalStore`: one float16 vector an image, for exact search;
 * `BinaryStore`: one packed binary code an image, for Hamming search;
-* `LocalStore`: any number of packed binary descriptors with keypoint positions an image, for re-ranking.
+* `LocalStore`: any number of descriptors (packed codes, or float16) with keypoint positions an image, for
+  re-ranking.
 
 ```python
 with GlobalStore.create("db", dim=512, provenance={"model": "..."}) as writer:
@@ -19,6 +20,7 @@ before a commit keeps showing the state it was opened in.
 
 from ilias_fast.store._base import DerivedInfo, Ids, StoreInfo
 from ilias_fast.store._binary import BinaryStore, BinaryWriter
+from ilias_fast.store._change import Compaction, compact, delete, merge, select
 from ilias_fast.store._global import GlobalStore, GlobalWriter
 from ilias_fast.store._local import LocalImage, LocalStore, LocalWriter
 from ilias_fast.store._open import exists, open_store
@@ -31,6 +33,7 @@ __all__ = [
     "IDENTITY_KEYS",
     "BinaryStore",
     "BinaryWriter",
+    "Compaction",
     "Damage",
     "DerivedInfo",
     "GlobalStore",
@@ -42,14 +45,18 @@ __all__ = [
     "StoreInfo",
     "VerifyReport",
     "check_compatible",
+    "compact",
+    "delete",
     "escape_id",
     "exists",
     "export_store",
     "gc",
     "import_store",
     "is_selected",
+    "merge",
     "open_store",
     "read_matrix",
+    "select",
     "unescape_id",
     "verify",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -140,6 +141,7 @@ class StoreInfo:
         optional: Optional tensors of a local store: some of "scale", "angle", "weight".
         shards: Number of shard files.
         bytes: Their size.
+        deleted: Rows that are deleted and still take room, until `compact`; not counted in `rows`.
         derived: What was computed from shards and stored beside them (for example search planes).
         provenance: What the rows were made of and how.
         parent: Path, checksum and parameters of the store this one was derived from, or None.
@@ -155,6 +157,7 @@ class StoreInfo:
     optional: tuple[str, ...]
     shards: int
     bytes: int
+    deleted: int
     derived: tuple[DerivedInfo, ...]
     provenance: dict[str, Any]
     parent: dict[str, Any] | None
@@ -195,6 +198,23 @@ class BaseStore(ABC):
 
     def __len__(self) -> int:
         return len(self._core_store)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Nothing has to be closed: the maps go with the last array that looks at them.
+        return None
+
+    def _position(self, row: SupportsIndex) -> int:
+        """Return a row number, which may count from the end, as one from 0 on; `IndexError` out of range."""
+        number = operator.index(row)
+        position = number + len(self) if number < 0 else number
+        if not 0 <= position < len(self):
+            raise IndexError(f"row {number} of a store of {len(self)} rows")
+        return position
 
     @property
     def path(self) -> Path:
@@ -275,6 +295,7 @@ class BaseStore(ABC):
             optional=tuple(core.optional),
             shards=core.shards,
             bytes=core.bytes,
+            deleted=core.deleted,
             derived=tuple(DerivedInfo(*found) for found in core.derived),
             provenance=self.provenance,
             parent=self.parent,
@@ -302,7 +323,8 @@ class BaseStore(ABC):
         """Return the size of one row, for `repr`."""
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {str(self._path)!r}: {len(self)} x {self._size()}>"
+        deleted = f", {self._core_store.deleted} deleted" if self._core_store.deleted else ""
+        return f"<{type(self).__name__} {str(self._path)!r}: {len(self)} x {self._size()}{deleted}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).open, (os.path.abspath(self._path),)  # noqa: PTH100 (keeps symlinks)
@@ -324,6 +346,7 @@ class BaseWriter:
         cls,
         path: StrPath,
         kind: str,
+        floats: bool,
         length: int,
         optional: Sequence[str],
         provenance: Mapping[str, object] | None,
@@ -332,13 +355,13 @@ class BaseWriter:
         overwrite: bool,
         shard_bytes: int | None,
     ) -> Self:
-        length = _arrays.at_least_one("dim" if kind == "global" else "bits", length)
+        length = _arrays.at_least_one("dim" if floats else "bits", length)
         record = parent_record(parent, parameters)
         text = to_json("provenance", {} if provenance is None else provenance)
         if shard_bytes is not None:
             shard_bytes = _arrays.at_least_one("shard_bytes", shard_bytes)
         core = _core.StoreWriter.create(
-            Path(path), kind, length, list(optional), text, record, overwrite, shard_bytes
+            Path(path), kind, floats, length, list(optional), text, record, overwrite, shard_bytes
         )
         return cls(core, path)
 
@@ -392,6 +415,22 @@ class BaseWriter:
                 `commit` may be called again.
         """
         return self._core.commit()
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Delete rows by id and commit, at once; return how many.
+
+        Later rows move up, so that the store is as if it never had them; their ids may be appended again. The
+        rows take room until `compact`. Stores opened before keep them.
+
+        Args:
+            ids: What to delete.
+
+        Raises:
+            UnknownIdError: The store lacks one of them; nothing is deleted.
+            ParameterError: Rows wait for a commit.
+            StorageError: The disk refused; the store is as it was.
+        """
+        return self._core.delete(id_list(ids))
 
     def detach(self, kind: str) -> int:
         """Drop what was computed from the shards and commit; return the number of shards that had it.

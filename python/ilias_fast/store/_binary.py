@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -65,7 +66,7 @@ class BinaryStore(BaseStore):
             shard_bytes: See there.
         """
         return BinaryWriter._create(
-            path, cls.kind, bits, (), provenance, parent, parameters, overwrite, shard_bytes
+            path, cls.kind, False, bits, (), provenance, parent, parameters, overwrite, shard_bytes
         )
 
     @classmethod
@@ -88,8 +89,32 @@ class BinaryStore(BaseStore):
         """Bytes a packed code."""
         return self._core_store.code_bytes
 
+    @overload
+    def __getitem__(self, row: SupportsIndex) -> NDArray[np.uint8]: ...
+    @overload
+    def __getitem__(self, row: slice | ArrayLike) -> NDArray[np.uint8]: ...
+    def __getitem__(self, row: Any) -> NDArray[np.uint8]:
+        """Return one row, uint8 [code_bytes], as a read-only view; several are copied, [m, code_bytes].
+
+        Args:
+            row: A row, which may count from the end; a slice; or row numbers, int [m].
+
+        Raises:
+            IndexError: The row is out of range.
+        """
+        if isinstance(row, slice):
+            return self.rows(np.arange(*row.indices(len(self)), dtype=np.int64))
+        if not isinstance(row, SupportsIndex) or isinstance(row, np.ndarray):
+            return self.rows(row)
+        return self._core_store.code(self._position(row))
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield the rows, uint8 [code_bytes], as read-only views of the map."""
+        for _, rows in self.shards():
+            yield from rows
+
     def shards(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Yield (first row, uint8 [n_i, code_bytes]) a shard, in row order, as read-only views of the map."""
+        """Yield (first row, uint8 [n_i, code_bytes]) a run of rows, in row order, as read-only views."""
         yield from zip(self._core_store.starts, self._core_store.codes(), strict=False)
 
     def rows(self, rows: ArrayLike) -> NDArray[np.uint8]:

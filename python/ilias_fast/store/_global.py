@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -83,7 +84,7 @@ class GlobalStore(BaseStore):
             ParameterError, StorageError
         """
         return GlobalWriter._create(
-            path, cls.kind, dim, (), provenance, parent, parameters, overwrite, shard_bytes
+            path, cls.kind, True, dim, (), provenance, parent, parameters, overwrite, shard_bytes
         )
 
     @classmethod
@@ -105,10 +106,35 @@ class GlobalStore(BaseStore):
         """Numbers a vector."""
         return self._core_store.dim
 
-    def shards(self) -> Iterator[tuple[int, NDArray[np.float16]]]:
-        """Yield (first row, float16 [n_i, dim]) a shard, in row order, without a copy.
+    @overload
+    def __getitem__(self, row: SupportsIndex) -> NDArray[np.float16]: ...
+    @overload
+    def __getitem__(self, row: slice | ArrayLike) -> NDArray[np.float16]: ...
+    def __getitem__(self, row: Any) -> NDArray[np.float16]:
+        """Return one row, float16 [dim], as a read-only view of the map; several are copied, [m, dim].
 
-        The arrays are read-only views of the memory map, which lives as long as any of them.
+        Args:
+            row: A row, which may count from the end; a slice; or row numbers, int [m].
+
+        Raises:
+            IndexError: The row is out of range.
+        """
+        if isinstance(row, slice):
+            return self.rows(np.arange(*row.indices(len(self)), dtype=np.int64))
+        if not isinstance(row, SupportsIndex) or isinstance(row, np.ndarray):
+            return self.rows(row)
+        return self._core_store.vector(self._position(row))
+
+    def __iter__(self) -> Iterator[NDArray[np.float16]]:
+        """Yield the rows, float16 [dim], as read-only views of the map."""
+        for _, rows in self.shards():
+            yield from rows
+
+    def shards(self) -> Iterator[tuple[int, NDArray[np.float16]]]:
+        """Yield (first row, float16 [n_i, dim]) a run of rows, in row order, without a copy.
+
+        A run is a shard, or what lies between deleted rows of one. The arrays are read-only views of the
+        memory map, which lives as long as any of them; `torch.from_dlpack` takes them without a copy.
         """
         yield from zip(self._core_store.starts, self._core_store.vectors(), strict=False)
 

@@ -1,4 +1,4 @@
-"""Local stores: packed binary descriptors with keypoint positions, any number an image."""
+"""Local stores: descriptors (packed codes, or float16) with keypoint positions, any number an image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast import _arrays
 from ilias_fast._files import StrPath
-from ilias_fast.errors import IncompatibleStoreError, ParameterError, ShapeError
+from ilias_fast.errors import DtypeError, IncompatibleStoreError, ParameterError, ShapeError
 from ilias_fast.store._base import BaseStore, BaseWriter, id_list
 
 __all__ = ["LocalImage", "LocalStore", "LocalWriter"]
@@ -26,6 +26,7 @@ class LocalImage(NamedTuple):
         angle: float32 [m], radians, or None.
         weight: float32 [m], or None.
         size: Width and height of the image in pixels.
+        descriptors: float16 [m, dim] of a store of float16 descriptors, which has codes [m, 0]; else None.
     """
 
     codes: NDArray[np.uint8]
@@ -34,10 +35,11 @@ class LocalImage(NamedTuple):
     angle: NDArray[np.float32] | None
     weight: NDArray[np.float32] | None
     size: tuple[int, int]
+    descriptors: NDArray[np.float16] | None = None
 
 
 class _ImageLike(Protocol):
-    """Whatever has the attributes of `LocalImage`."""
+    """Whatever has the attributes of `LocalImage`; `descriptors` only for a store that keeps them."""
 
     @property
     def codes(self) -> Any: ...
@@ -57,8 +59,13 @@ class LocalWriter(BaseWriter):
     """Appends images with their local descriptors; see `LocalStore.create` and `LocalStore.append_to`."""
 
     @property
+    def dim(self) -> int:
+        """Numbers a float16 descriptor; 0 if descriptors are packed codes."""
+        return self._core.spec()[1]
+
+    @property
     def bits(self) -> int:
-        """Bits a descriptor."""
+        """Bits a packed descriptor; 0 if descriptors are float16."""
         return self._core.spec()[2]
 
     @property
@@ -83,13 +90,19 @@ class LocalWriter(BaseWriter):
             ShapeError, DtypeError, NonFiniteError, DuplicateIdError, ParameterError, StorageError
         """
         images = list(images)
-        code_lists = [_arrays.codes("codes", image.codes) for image in images]
-        for codes in code_lists:
-            if codes.shape[1] != self.code_bytes:
+        main, columns_of_main = ("descriptors", self.dim) if self.dim else ("codes", self.code_bytes)
+        parts_of_main: list[NDArray[Any]] = []
+        for image in images:
+            given = getattr(image, main, None)
+            if given is None:
+                raise ParameterError(f"{main}: expected an array (the store keeps them), found None")
+            part = _halves(given) if self.dim else _arrays.codes(main, given)
+            if part.shape[1] != columns_of_main:
                 raise ShapeError(
-                    f"codes: expected {self.code_bytes} bytes a descriptor, found {codes.shape[1]}"
+                    f"{main}: expected {columns_of_main} columns ({self._unit()}), found {part.shape[1]}"
                 )
-        offsets = np.concatenate([[0], np.cumsum([len(codes) for codes in code_lists])]).astype(np.int64)
+            parts_of_main.append(part)
+        offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts_of_main])]).astype(np.int64)
         positions = [_arrays.float32_rows("xy", image.xy, "m, 2") for image in images]
         columns: dict[str, NDArray[np.float32] | None] = dict.fromkeys(("scale", "angle", "weight"))
         for name in self.optional:
@@ -102,16 +115,20 @@ class LocalWriter(BaseWriter):
             ("xy", positions),
             *((n, [getattr(i, n) for i in images]) for n in self.optional),
         ):
-            for image, part in enumerate(parts):
-                if len(part) != len(code_lists[image]):
+            for number, part in enumerate(parts):
+                if len(part) != len(parts_of_main[number]):
                     raise ShapeError(
-                        f"{name}: expected {len(code_lists[image])} rows in image {image}, found {len(part)}"
+                        f"{name}: expected {len(parts_of_main[number])} rows in image {number}, "
+                        f"found {len(part)}"
                     )
+        empty = np.empty((0, columns_of_main), np.float16 if self.dim else np.uint8)
+        rows = np.concatenate([*parts_of_main, empty])
         self.append_arrays(
             ids,
             offsets,
-            np.concatenate([*code_lists, np.empty((0, self.code_bytes), np.uint8)]),
+            None if self.dim else rows,
             np.concatenate([*positions, np.empty((0, 2), np.float32)]),
+            descriptors=rows if self.dim else None,
             size=np.array([tuple(image.size) for image in images], dtype=np.int64).reshape(-1, 2),
             **columns,
         )
@@ -120,10 +137,11 @@ class LocalWriter(BaseWriter):
         self,
         ids: Sequence[str],
         offsets: ArrayLike,
-        codes: ArrayLike,
+        codes: ArrayLike | None,
         xy: ArrayLike,
         *,
         size: ArrayLike,
+        descriptors: ArrayLike | None = None,
         scale: ArrayLike | None = None,
         angle: ArrayLike | None = None,
         weight: ArrayLike | None = None,
@@ -133,9 +151,10 @@ class LocalWriter(BaseWriter):
         Args:
             ids: n unique ids.
             offsets: int64 [n + 1], from 0, never decreasing.
-            codes: uint8 [m, code_bytes].
+            codes: uint8 [m, code_bytes]; None if the store keeps float16 descriptors.
             xy: float32 [m, 2] in [0, 1].
             size: int [n, 2], width and height in pixels, positive.
+            descriptors: float16 [m, dim], finite (other floats are rounded); None if the store keeps codes.
             scale: float32 [m], positive; given exactly if the store keeps it. So are the next two.
             angle: float32 [m], radians.
             weight: float32 [m].
@@ -154,10 +173,17 @@ class LocalWriter(BaseWriter):
             )
         if sizes.size and sizes.max() > np.iinfo(np.int32).max:
             raise ParameterError(f"size: expected pixels below 2^31, found {sizes.max()}")
+        if (codes is None, descriptors is None) != (self.dim > 0, self.dim == 0):
+            expected = "descriptors and no codes" if self.dim else "codes and no descriptors"
+            raise ParameterError(f"codes, descriptors: expected {expected} ({self._unit()})")
+        bounds = _arrays.offsets("offsets", offsets)
+        # What the store does not keep has no columns.
+        count = int(bounds[-1]) if bounds.size and bounds[-1] > 0 else 0
         self._core.append_local(
             id_list(ids),
-            _arrays.offsets("offsets", offsets),
-            _arrays.codes("codes", codes, "m, bytes"),
+            bounds,
+            np.empty((count, 0), np.uint8) if codes is None else _arrays.codes("codes", codes, "m, bytes"),
+            np.empty((count, 0), np.float16) if descriptors is None else _halves(descriptors),
             _arrays.float32_rows("xy", xy, "m, 2"),
             numbers("scale", scale),
             numbers("angle", angle),
@@ -165,9 +191,22 @@ class LocalWriter(BaseWriter):
             np.ascontiguousarray(sizes, dtype=np.int32),
         )
 
+    def _unit(self) -> str:
+        return f"a store of {self.dim} float16 numbers" if self.dim else f"a store of {self.bits} bits"
+
+
+def _halves(values: ArrayLike) -> NDArray[np.float16]:
+    array = np.asarray(values)
+    if array.ndim != 2:
+        raise ShapeError(f"descriptors: expected shape [m, dim], found {list(array.shape)}")
+    if array.dtype.kind != "f":
+        raise DtypeError(f"descriptors: expected float16 (or floats to round to it), found {array.dtype}")
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, dtype=np.float16)
+
 
 class LocalStore(BaseStore):
-    """Packed binary descriptors with keypoint positions, any number an image."""
+    """Descriptors (packed codes, or float16) with keypoint positions, any number an image."""
 
     kind = "local"
 
@@ -176,7 +215,8 @@ class LocalStore(BaseStore):
         cls,
         path: StrPath,
         *,
-        bits: int,
+        bits: int | None = None,
+        dim: int | None = None,
         optional: Sequence[str] = (),
         provenance: Mapping[str, object] | None = None,
         parent: BaseStore | None = None,
@@ -184,11 +224,14 @@ class LocalStore(BaseStore):
         overwrite: bool = False,
         shard_bytes: int | None = None,
     ) -> LocalWriter:
-        """Start a store of descriptors of `bits` bits; the rest is as in `GlobalStore.create`.
+        """Start a store of descriptors of `bits` bits, or of `dim` float16 numbers.
+
+        The rest is as in `GlobalStore.create`.
 
         Args:
             path: As in `GlobalStore.create`, and so are the others.
-            bits: Bits a descriptor.
+            bits: Bits a packed descriptor; give either this or `dim`.
+            dim: Numbers a float16 descriptor.
             optional: Which of "scale", "angle" and "weight" every image has.
             provenance: See there.
             parent: See there.
@@ -198,8 +241,21 @@ class LocalStore(BaseStore):
         """
         if isinstance(optional, str):
             raise ParameterError(f"optional: expected a sequence of names, found the single str {optional!r}")
+        if (bits is None) == (dim is None):
+            raise ParameterError("bits, dim: expected one of them (packed codes or float16 descriptors)")
+        length = bits if dim is None else dim
+        assert length is not None
         return LocalWriter._create(
-            path, cls.kind, bits, optional, provenance, parent, parameters, overwrite, shard_bytes
+            path,
+            cls.kind,
+            dim is not None,
+            length,
+            optional,
+            provenance,
+            parent,
+            parameters,
+            overwrite,
+            shard_bytes,
         )
 
     @classmethod
@@ -213,8 +269,13 @@ class LocalStore(BaseStore):
         return LocalWriter._append_to(path, cls.kind, shard_bytes)
 
     @property
+    def dim(self) -> int:
+        """Numbers a float16 descriptor; 0 if descriptors are packed codes."""
+        return self._core_store.dim
+
+    @property
     def bits(self) -> int:
-        """Bits a descriptor."""
+        """Bits a packed descriptor; 0 if descriptors are float16."""
         return self._core_store.bits
 
     @property
@@ -237,10 +298,9 @@ class LocalStore(BaseStore):
             IndexError: The row is out of range.
             CorruptStoreError: The shard's offsets are damaged there.
         """
-        position = row + len(self) if row < 0 else row
-        if not 0 <= position < len(self):
-            raise IndexError(f"row {row} of a store of {len(self)} rows")
-        return LocalImage(*self._core_store.local(int(position)))
+        position = self._position(row)
+        codes, descriptors, xy, scale, angle, weight, size = self._core_store.local(position)
+        return LocalImage(codes, xy, scale, angle, weight, size, descriptors if self.dim else None)
 
     def __getitem__(self, row: int) -> LocalImage:
         return self.image(row)
@@ -266,4 +326,5 @@ class LocalStore(BaseStore):
 
     def _size(self) -> str:
         extra = "".join(f" + {name}" for name in ("xy", *self.optional))
-        return f"m x ({self.bits} bits{extra}), {self._core_store.descriptors} descriptors"
+        unit = f"{self.dim} float16" if self.dim else f"{self.bits} bits"
+        return f"m x ({unit}{extra}), {self._core_store.descriptors} descriptors"

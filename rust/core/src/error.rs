@@ -122,13 +122,19 @@ pub enum Error {
         id: String,
     },
     /// An id is given twice, or is already in the store.
-    #[error("{path}: id {id:?} is already there (ids are unique; skip it or choose another)")]
+    #[error("{path}: id {id:?} is already there{} (ids are unique; skip it or choose another)", and_more(*.more))]
     DuplicateId {
         /// The store.
         path: PathBuf,
-        /// The id.
+        /// The first of them.
         id: String,
+        /// How many more there are in the same batch.
+        more: usize,
     },
+}
+
+fn and_more(count: usize) -> String {
+    if count == 0 { String::new() } else { format!(", and {count} more") }
 }
 
 impl Error {

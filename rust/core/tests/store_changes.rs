@@ -100,7 +100,7 @@ fn check(store: &Store, expected: &[u32]) {
                 assert_eq!(image.size, [number + 1, 7]);
                 assert_eq!(image.codes, [*number as u8, 0x70].repeat(spec.code_bytes() / 2 * count(*number)));
                 assert_eq!(image.descriptors.len(), spec.dim() * count(*number));
-                assert!(image.descriptors.iter().all(|value| value.to_f32() == *number as f32));
+                assert!(image.descriptors.iter().all(|value| *value == f16::from_f32(*number as f32)));
                 assert_eq!(image.xy, vec![0.25; 2 * count(*number)]);
                 assert_eq!(image.weight.unwrap(), vec![3.0; count(*number)]);
                 assert!(image.angle.is_none());

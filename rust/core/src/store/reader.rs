@@ -292,6 +292,20 @@ impl Store {
         self.main(Kind::Binary, Column::Codes, self.code_bytes())
     }
 
+    /// One vector of a global store.
+    pub fn vector(&self, row: usize) -> Result<&[f16]> {
+        self.expect_kind(Kind::Global)?;
+        let (shard, row) = self.locate(row)?;
+        Ok(&shard.column(Column::Vectors)[row * self.dim()..(row + 1) * self.dim()])
+    }
+
+    /// One code of a binary store.
+    pub fn code(&self, row: usize) -> Result<&[u8]> {
+        self.expect_kind(Kind::Binary)?;
+        let (shard, row) = self.locate(row)?;
+        Ok(&shard.column(Column::Codes)[row * self.code_bytes()..(row + 1) * self.code_bytes()])
+    }
+
     /// Rows from this one to the end of its run, itself included.
     pub(super) fn left_in_run(&self, row: usize) -> usize {
         self.starts[self.starts.partition_point(|start| *start <= row)] - row

@@ -217,27 +217,32 @@ impl Writer {
             return Err(Error::parameter("ids", format!("at most {} a batch", i32::MAX), ids.len()));
         }
         ids.iter().try_for_each(|id| check_id(id.as_ref()))?;
-        let duplicate = |position: usize| Error::DuplicateId {
-            path: self.path.clone(),
-            id: ids[position].as_ref().to_owned(),
-        };
+        let mut duplicate = vec![false; ids.len()];
         let hashes = sorted_hashes(ids);
         for equal in hashes.chunk_by(|one, other| one.0 == other.0) {
             for (index, (_, position)) in equal.iter().enumerate() {
                 let id = ids[*position as usize].as_ref();
-                if equal[..index].iter().any(|(_, earlier)| ids[*earlier as usize].as_ref() == id) {
-                    return Err(duplicate(*position as usize));
-                }
+                duplicate[*position as usize] =
+                    equal[..index].iter().any(|(_, earlier)| ids[*earlier as usize].as_ref() == id);
             }
         }
         for &(hash, position) in &hashes {
-            if self.buffer.contains(hash, ids[position as usize].as_ref()) {
-                return Err(duplicate(position as usize));
-            }
+            duplicate[position as usize] |= self.buffer.contains(hash, ids[position as usize].as_ref());
         }
-        self.shards
-            .iter()
-            .try_for_each(|shard| shard.find(&hashes, ids, |position, _| Err(duplicate(position))))
+        for shard in &self.shards {
+            shard.find(&hashes, ids, |position, _| {
+                duplicate[position] = true;
+                Ok(())
+            })?;
+        }
+        let Some(first) = duplicate.iter().position(|duplicate| *duplicate) else {
+            return Ok(());
+        };
+        Err(Error::DuplicateId {
+            path: self.path.clone(),
+            id: ids[first].as_ref().to_owned(),
+            more: duplicate.iter().filter(|duplicate| **duplicate).count() - 1,
+        })
     }
 
     /// Moves checked rows to the buffer, writing shards as it fills.

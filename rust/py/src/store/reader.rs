@@ -54,7 +54,7 @@ fn view_rows<'py, T: Element>(
 }
 
 /// As [`view2`], for a vector.
-fn view1<'py>(owner: &Bound<'py, PyStore>, elements: &[f32]) -> PyResult<Bound<'py, PyArray1<f32>>> {
+fn view1<'py, T: Element>(owner: &Bound<'py, PyStore>, elements: &[T]) -> PyResult<Bound<'py, PyArray1<T>>> {
     // SAFETY: as in `view2`.
     let array = unsafe { PyArray1::borrow_from_array(&ArrayView1::from(elements), owner.clone().into_any()) };
     read_only(array)
@@ -159,6 +159,16 @@ impl PyStore {
     #[getter]
     fn checksum(&self) -> String {
         format!("{:016x}", self.inner.checksum())
+    }
+
+    /// One vector, without a copy.
+    fn vector<'py>(slf: &Bound<'py, Self>, row: usize) -> PyResult<Bound<'py, PyArray1<f16>>> {
+        view1(slf, slf.get().inner.vector(row).map_err(to_python)?)
+    }
+
+    /// One code, without a copy.
+    fn code<'py>(slf: &Bound<'py, Self>, row: usize) -> PyResult<Bound<'py, PyArray1<u8>>> {
+        view1(slf, slf.get().inner.code(row).map_err(to_python)?)
     }
 
     /// The vectors of each run of rows of a shard, without a copy.
