@@ -175,7 +175,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def card(store: GlobalStore | BinaryStore | LocalStore, *, health: bool = False) -> None:
-    """Print what a store holds and where it came from; with `health` whether its files are there and whole."""
+    """Print what a store holds and where it came from; with `health` also its files at a glance."""
     import json
 
     found = store.info()
