@@ -14,7 +14,7 @@ use super::manifest::json_object;
 use super::mmap::bytes_of;
 use super::reader::ShardView;
 use super::write_file::sync_folder;
-use super::{PARTIAL, SHARDS, Writer};
+use super::{PARTIAL, SHARDS, Writer, disk};
 
 /// A tensor to be attached: its name (of a-z, 0-9 and _), dtype and shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl TensorSink {
             let expected = format!("at most {missing} more elements (its shape is {:?})", part.shape);
             return Err(Error::shape(name, expected, elements.len().to_string()));
         }
-        self.file.write_all_at(bytes, *next as u64).map_err(Error::io(&self.path, "write"))?;
+        disk::write_at(&self.file, bytes, *next as u64).map_err(Error::io(&self.path, "write"))?;
         *next += bytes.len();
         Ok(())
     }
@@ -78,7 +78,7 @@ impl TensorSink {
             blocks.update(&buffer[..length]);
             start += length as u64;
         }
-        self.file.sync_all().map_err(Error::io(&self.path, "sync"))?;
+        disk::sync(&self.file).map_err(Error::io(&self.path, "sync"))?;
         Ok((bytes, blocks.finish()))
     }
 }
@@ -129,12 +129,12 @@ impl Writer {
         let file = write(&partial, kind, tensors, |sink| produce(&view, sink)).and_then(|(bytes, blocks)| {
             let hash = super::checksum::hash_of_blocks(&blocks);
             let name = format!("{stem}.{kind}-{hash:016x}.safetensors");
-            std::fs::rename(&partial, folder.join(&name)).map_err(Error::io(&partial, "rename"))?;
+            disk::rename(&partial, &folder.join(&name)).map_err(Error::io(&partial, "rename"))?;
             Ok(Listed { name, bytes, blocks })
         });
         let file = file.inspect_err(|_| {
             // Best effort: what stays is listed by `verify` and removed by `gc`.
-            let _ = std::fs::remove_file(&partial);
+            let _ = disk::remove(&partial);
         })?;
         sync_folder(&folder)?;
         let name = file.name.clone();
@@ -144,7 +144,7 @@ impl Writer {
         derived.push(Derived { kind: kind.to_owned(), file, parameters });
         self.publish(manifest).inspect_err(|_| {
             if self.manifest.files().all(|file| file.name != name) {
-                let _ = std::fs::remove_file(folder.join(&name));
+                let _ = disk::remove(&folder.join(&name));
             }
         })
     }
@@ -194,9 +194,8 @@ fn write(
 ) -> Result<(u64, Vec<u64>)> {
     let parts: Vec<Part> = tensors.iter().map(|tensor| tensor.0.clone()).collect();
     let (header, ranges) = layout(&parts, kind, 0);
-    let options = File::options().read(true).write(true).create(true).truncate(true).to_owned();
-    let file = options.open(partial).map_err(Error::io(partial, "create"))?;
-    file.write_all_at(&header, 0).map_err(Error::io(partial, "write"))?;
+    let file = disk::create(partial).map_err(Error::io(partial, "create"))?;
+    disk::write_at(&file, &header, 0).map_err(Error::io(partial, "write"))?;
     let end = ranges.iter().map(|range| range.end).max().unwrap_or(0);
     // Padding between tensors, which nobody writes, reads as zeros.
     file.set_len(end as u64).map_err(Error::io(partial, "write"))?;

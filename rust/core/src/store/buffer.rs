@@ -1,13 +1,15 @@
 //! Rows that wait to become a shard.
 
 use std::collections::HashSet;
-use std::ops::Range;
 
+use crate::error::Result;
+
+use super::entry::Listed;
 use super::ids::id_hash;
 use super::layout::layout;
 use super::mmap::bytes_of;
 use super::spec::{Column, Spec};
-use super::write_file::ShardFile;
+use super::write_file::{ShardFile, Syncing};
 
 /// The tensors of the next shard, growing.
 #[derive(Debug)]
@@ -94,34 +96,47 @@ impl Buffer {
         (self.rows, self.descriptors, self.bytes) = (0, 0, 0);
     }
 
-    /// Writes the rows as a shard. The buffer stays as it is.
-    ///
-    /// `tail` are the last elements of the main tensor, which need not be copied to the buffer first.
-    pub fn write(&self, spec: &Spec, tail: &[u8], file: &mut ShardFile) -> std::io::Result<()> {
+    /// The elements of the main tensor that are not in the file yet.
+    pub fn main(&self, spec: &Spec) -> &[u8] {
+        &self.columns[spec.main() as usize]
+    }
+
+    /// Forgets elements of the main tensor that are in the file; they still count.
+    pub fn clear_main(&mut self, spec: &Spec) {
+        self.columns[spec.main() as usize].clear();
+    }
+
+    /// Counts elements of the main tensor that went to the file without passing here.
+    pub fn count(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
+    /// Completes `file`, which has the main tensor already. The buffer stays as it is.
+    pub fn finish(&self, spec: &Spec, sequence: usize, file: &mut ShardFile) -> Result<(Listed, Syncing)> {
         let mut index: Vec<(i64, i32)> =
             self.ids().enumerate().map(|(row, id)| (id_hash(id), row as i32)).collect();
         index.sort_unstable();
         let (hashes, rows): (Vec<i64>, Vec<i32>) = index.into_iter().unzip();
         let id_bytes = self.columns[Column::Ids as usize].len();
-        let (header, ranges) =
-            layout(&spec.parts(self.rows, self.descriptors, id_bytes), spec.kind().name(), 0);
-        file.write(&header)?;
-        let mut columns: Vec<(Range<usize>, Column)> = ranges.into_iter().zip(spec.all_columns()).collect();
-        columns.sort_by_key(|(range, _)| range.start);
-        let mut end = header.len();
-        for (range, column) in columns {
-            let bytes = match column {
-                Column::IdHash => bytes_of(&hashes),
-                Column::IdRow => bytes_of(&rows),
-                _ => &self.columns[column as usize],
-            };
-            let tail = if column == spec.main() { tail } else { &[] };
-            debug_assert_eq!(bytes.len() + tail.len(), range.len(), "{column:?}");
-            file.write(&vec![0; range.start - end])?;
-            file.write(bytes)?;
-            file.write(tail)?;
-            end = range.end;
-        }
-        Ok(())
+        let parts = spec.parts(self.rows, self.descriptors, id_bytes);
+        let (header, ranges) = layout(&parts, spec.kind().name(), reserved(spec));
+        let mut rest: Vec<(usize, &[u8])> = ranges
+            .iter()
+            .zip(spec.all_columns())
+            .filter(|(_, column)| *column != spec.main())
+            .map(|(range, column)| match column {
+                Column::IdHash => (range.start, bytes_of(&hashes)),
+                Column::IdRow => (range.start, bytes_of(&rows)),
+                _ => (range.start, &self.columns[column as usize][..]),
+            })
+            .collect();
+        // Empty tensors may begin where others do.
+        rest.sort_by_key(|(start, bytes)| (*start, bytes.len()));
+        file.finish(sequence, &header, &rest)
     }
+}
+
+/// Room for the header of any shard of the spec.
+pub(super) fn reserved(spec: &Spec) -> usize {
+    layout(&spec.parts(i32::MAX as usize, 1 << 40, 1 << 43), spec.kind().name(), 0).0.len()
 }

@@ -16,11 +16,17 @@ pub(super) fn hash_of_blocks(blocks: &[u64]) -> u64 {
 }
 
 /// Hashes a stream of bytes block by block.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Blocks {
     state: Xxh3Default,
     filled: usize,
     finished: Vec<u64>,
+}
+
+impl std::fmt::Debug for Blocks {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Blocks").field("finished", &self.finished.len()).finish_non_exhaustive()
+    }
 }
 
 impl Blocks {

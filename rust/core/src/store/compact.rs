@@ -117,7 +117,11 @@ impl Writer {
         }
         self.take(&copied.ids, &copied.batch(&spec), &Control::new())?;
         control.advance(copied.ids.len() as u64)?;
-        self.flush(&[])
+        self.flush()?;
+        while !self.syncing.is_empty() {
+            self.wait_for_oldest()?;
+        }
+        Ok(())
     }
 
     /// Moves the new shards to the place of the stretch and publishes that.
@@ -145,8 +149,9 @@ impl Writer {
     /// Drops rows that wait for a commit, and their files.
     fn discard_pending(&mut self) {
         self.buffer.clear();
+        self.remove_partial();
         for entry in self.manifest.shards.drain(self.committed..) {
-            let _ = std::fs::remove_file(self.path.join(SHARDS).join(&entry.file.name));
+            let _ = super::disk::remove(&self.path.join(SHARDS).join(&entry.file.name));
         }
         self.shards.truncate(self.committed);
     }

@@ -24,7 +24,10 @@ mod buffer;
 mod change;
 mod checksum;
 mod compact;
+mod disk;
 mod entry;
+#[cfg(test)]
+mod faults;
 mod ids;
 mod layout;
 mod local;

@@ -204,7 +204,7 @@ impl Shard {
         let rows = self.column::<i32>(Column::IdRow);
         let mut cursor = 0;
         for &(hash, position) in hashes {
-            cursor = gallop(index, cursor, hash);
+            cursor = seek(index, cursor, hash);
             let id = ids[position as usize].as_ref().as_bytes();
             for (candidate, row) in index[cursor..].iter().zip(&rows[cursor..]) {
                 if *candidate != hash {
@@ -268,6 +268,19 @@ impl Shard {
     }
 }
 
+/// As [`gallop`], from where a hash of that size is expected: hashes are spread evenly, so that is right up to
+/// about the root of their number, and a lookup touches a page or two.
+fn seek(index: &[i64], start: usize, hash: i64) -> usize {
+    let expected = ((hash as f64 / i64::MAX as f64) * index.len() as f64) as usize;
+    let mut step = index.len().isqrt() / 2 + 1;
+    let mut from = expected.min(index.len()).saturating_sub(step);
+    while from > start && index[from] >= hash {
+        step *= 2;
+        from = from.saturating_sub(step);
+    }
+    gallop(index, from.max(start), hash)
+}
+
 /// The first position from `start` on whose hash is at least `hash`; `index` ascending. If a damaged index is
 /// not, some position within bounds.
 fn gallop(index: &[i64], start: usize, hash: i64) -> usize {
@@ -294,6 +307,7 @@ mod tests {
             let expected = index.iter().position(|candidate| *candidate >= hash).unwrap_or(index.len());
             for start in 0..=expected {
                 prop_assert_eq!(gallop(&index, start, hash), expected);
+                prop_assert_eq!(seek(&index, start, hash), expected);
             }
         }
     }

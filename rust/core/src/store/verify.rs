@@ -219,7 +219,7 @@ pub fn gc(path: &Path) -> Result<Vec<String>> {
     let names = leftovers(path, &manifest)?;
     for name in &names {
         let file = path.join(name);
-        std::fs::remove_file(&file).map_err(Error::io(&file, "remove"))?;
+        super::disk::remove(&file).map_err(Error::io(&file, "remove"))?;
     }
     Ok(names)
 }

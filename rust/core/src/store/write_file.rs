@@ -1,21 +1,25 @@
 //! Durable files: written under a temporary name, synced, renamed, and the folder synced.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 use crate::error::{Error, Result};
 
-use super::PARTIAL;
-use super::checksum::Blocks;
+use super::checksum::{BLOCK, Blocks, hash, hash_of_blocks};
 use super::entry::Listed;
+use super::{PARTIAL, disk};
 
 /// From this many bytes on hashing takes longer than starting a thread for it.
 const WORTH_A_THREAD: usize = 1 << 20;
+/// Bytes written at once, and between two requests to the system to start writing to the disk.
+const PIECE: usize = 16 << 20;
 
 /// Makes the entries of a folder (new names, renames) durable.
 pub(super) fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(folder, "sync"))
+    disk::sync_folder(folder).map_err(Error::io(folder, "sync"))
 }
 
 /// Replaces `path` by `bytes`: at every instant it holds either the old bytes or the new ones.
@@ -24,71 +28,146 @@ pub(super) fn sync_folder(folder: &Path) -> Result<()> {
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<Result<()>> {
     let folder = path.parent().expect("a file inside a store");
     let partial = path.with_extension(format!("json{PARTIAL}"));
-    let written = File::create(&partial)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
+    let written = disk::create(&partial)
+        .and_then(|file| {
+            disk::write_at(&file, bytes, 0)?;
+            disk::sync(&file)
         })
-        .and_then(|()| std::fs::rename(&partial, path));
+        .and_then(|()| disk::rename(&partial, path));
     if let Err(cause) = written {
         // Best effort: what stays is listed by `verify` and removed by `gc`.
-        let _ = std::fs::remove_file(&partial);
+        let _ = disk::remove(&partial);
         return Err(Error::io(path, "write")(cause));
     }
     Ok(sync_folder(folder))
 }
 
-/// A shard being written.
+/// A file that a thread brings to the disk while the next one is made.
+///
+/// A thread of its own and not rayon's: a commit may run outside of any pool, and rayon's global one does not
+/// survive a fork.
+#[derive(Debug)]
+pub(super) struct Syncing {
+    path: PathBuf,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Syncing {
+    /// Waits until the file is on the disk.
+    pub fn wait(self) -> Result<()> {
+        let synced = self.thread.join().expect("syncing does not panic");
+        synced.map_err(Error::io(self.path, "sync"))
+    }
+}
+
+/// A shard being written: room for the header, the main tensor as it comes, the rest at the end.
+#[derive(Debug)]
 pub(super) struct ShardFile {
     file: File,
     partial: PathBuf,
+    /// Bytes left free for the header.
+    reserved: usize,
+    /// Of the room for the header (as zeros) and the main tensor.
     blocks: Blocks,
-    bytes: u64,
+    end: usize,
+    /// Writes early what is there already, so that the last sync finds little to do.
+    early: Option<JoinHandle<()>>,
+    unsynced: usize,
 }
 
 impl ShardFile {
     /// Starts the file of the shard with number `sequence` in `folder` under its temporary name.
-    pub fn create(folder: &Path, sequence: usize) -> Result<Self> {
+    pub fn create(folder: &Path, sequence: usize, reserved: usize) -> Result<Self> {
         let partial = folder.join(format!("{sequence:06}.safetensors{PARTIAL}"));
-        let file = File::create(&partial).map_err(Error::io(&partial, "create"))?;
-        Ok(Self { file, partial, blocks: Blocks::default(), bytes: 0 })
+        let file = disk::create(&partial).map_err(Error::io(&partial, "create"))?;
+        let mut blocks = Blocks::default();
+        blocks.update(&vec![0; reserved]);
+        Ok(Self { file, partial, reserved, blocks, end: reserved, early: None, unsynced: 0 })
     }
 
-    /// Appends bytes.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.bytes += bytes.len() as u64;
-        let (file, blocks) = (&mut self.file, &mut self.blocks);
-        if bytes.len() < WORTH_A_THREAD {
+    /// Appends elements of the main tensor. If that fails nothing is appended.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut blocks = self.blocks.clone();
+        let (file, start) = (&self.file, self.end);
+        let written = if bytes.len() < WORTH_A_THREAD {
             blocks.update(bytes);
-            return file.write_all(bytes);
-        }
-        // A thread of its own and not rayon's: a commit may run outside of any pool, and rayon's global one
-        // does not survive a fork.
-        std::thread::scope(|scope| {
-            let hashing = std::thread::Builder::new().spawn_scoped(scope, || blocks.update(bytes))?;
-            let written = file.write_all(bytes);
-            hashing.join().expect("hashing does not panic");
-            written
-        })
+            disk::write_at(file, bytes, start as u64)
+        } else {
+            let (early, unsynced) = (&mut self.early, &mut self.unsynced);
+            std::thread::scope(|scope| {
+                let hashing = std::thread::Builder::new().spawn_scoped(scope, || blocks.update(bytes))?;
+                let written = bytes.chunks(PIECE).enumerate().try_for_each(|(index, piece)| {
+                    disk::write_at(file, piece, (start + index * PIECE) as u64)?;
+                    *unsynced += piece.len();
+                    start_writing(file, early, unsynced);
+                    Ok(())
+                });
+                hashing.join().expect("hashing does not panic");
+                written
+            })
+        };
+        written.map_err(Error::io(&self.partial, "write"))?;
+        self.blocks = blocks;
+        self.end += bytes.len();
+        Ok(())
     }
 
-    /// Syncs the file and gives it its name `<sequence>-<hash of its block hashes>.safetensors`.
+    /// Completes the file with its header and other tensors, and gives it its name
+    /// `<sequence>-<hash of its block hashes>.safetensors`.
     ///
-    /// The folder is not synced.
-    pub fn finish(self, sequence: usize) -> Result<Listed> {
-        let blocks = self.blocks.finish();
-        let hash = super::checksum::hash_of_blocks(&blocks);
-        let name = format!("{sequence:06}-{hash:016x}.safetensors");
+    /// `rest` are bytes and where they begin, ascending. It may fail and be repeated. The file is synced in the
+    /// background and the folder not at all.
+    pub fn finish(
+        &mut self,
+        sequence: usize,
+        header: &[u8],
+        rest: &[(usize, &[u8])],
+    ) -> Result<(Listed, Syncing)> {
+        debug_assert_eq!(header.len(), self.reserved);
+        let written = self.write_rest(header, rest);
+        let (bytes, blocks) = written.map_err(Error::io(&self.partial, "write"))?;
+        let name = format!("{sequence:06}-{:016x}.safetensors", hash_of_blocks(&blocks));
         let path = self.partial.with_file_name(&name);
-        self.file
-            .sync_all()
-            .and_then(|()| std::fs::rename(&self.partial, &path))
-            .map_err(Error::io(&self.partial, "write"))?;
-        Ok(Listed { name, bytes: self.bytes, blocks })
+        let file = self.file.try_clone().map_err(Error::io(&self.partial, "write"))?;
+        disk::rename(&self.partial, &path).map_err(Error::io(&self.partial, "write"))?;
+        let start = std::thread::Builder::new().spawn(move || disk::sync(&file));
+        let thread = start.map_err(Error::io(&path, "sync"))?;
+        Ok((Listed { name, bytes: bytes as u64, blocks }, Syncing { path, thread }))
+    }
+
+    fn write_rest(&self, header: &[u8], rest: &[(usize, &[u8])]) -> io::Result<(usize, Vec<u64>)> {
+        let mut blocks = self.blocks.clone();
+        let mut end = self.end;
+        for &(start, bytes) in rest {
+            // Between the tensors lies padding, which nobody writes: it reads as zeros.
+            blocks.update(&vec![0; start - end]);
+            blocks.update(bytes);
+            disk::write_at(&self.file, bytes, start as u64)?;
+            end = start + bytes.len();
+        }
+        disk::write_at(&self.file, header, 0)?;
+        let mut blocks = blocks.finish();
+        // The first block was hashed without the header.
+        let mut first = vec![0; end.min(BLOCK)];
+        self.file.read_exact_at(&mut first, 0)?;
+        blocks[0] = hash(&first);
+        Ok((end, blocks))
     }
 
     /// The temporary path.
     pub fn partial(&self) -> &Path {
         &self.partial
+    }
+}
+
+/// Lets a thread write to the disk what waits in the page cache, unless one is at it. Only the sync at the end
+/// counts: errors here come again there.
+fn start_writing(file: &File, early: &mut Option<JoinHandle<()>>, unsynced: &mut usize) {
+    if *unsynced < 2 * PIECE || early.as_ref().is_some_and(|thread| !thread.is_finished()) {
+        return;
+    }
+    if let Ok(file) = file.try_clone() {
+        *early = std::thread::Builder::new().spawn(move || drop(file.sync_data())).ok();
+        *unsynced = 0;
     }
 }

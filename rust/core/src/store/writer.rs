@@ -1,6 +1,6 @@
 //! Appending to a store: validate, buffer, write shards, commit.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -8,16 +8,20 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 
 use super::batch::Batch;
-use super::buffer::Buffer;
-use super::entry::Entry;
+use super::buffer::{Buffer, reserved};
+use super::disk;
+use super::entry::{Entry, Listed};
 use super::ids::{check_id, sorted_hashes};
 use super::manifest::{Manifest, json_object};
 use super::mmap::bytes_of;
 use super::shard::Shard;
 use super::spec::Spec;
 use super::tombstones::Tombstones;
-use super::write_file::{ShardFile, replace, sync_folder};
+use super::write_file::{ShardFile, Syncing, replace, sync_folder};
 use super::{LOCK, MANIFEST, SHARD_BYTES, SHARDS, Store};
+
+/// Rows wait in memory until their main tensor has this many bytes: little enough to stay in a cache.
+const SPILL: usize = 4 << 20;
 
 /// The one writer of a store.
 ///
@@ -35,6 +39,10 @@ pub struct Writer {
     pub(super) buffer: Buffer,
     pub(super) shard_bytes: usize,
     sequence: usize,
+    /// The next shard, once rows of it are in a file.
+    file: Option<ShardFile>,
+    /// Shards on their way to the disk.
+    pub(super) syncing: VecDeque<Syncing>,
     failed: bool,
     /// A forked child inherits the writer but must not tidy up for its parent.
     process: u32,
@@ -132,6 +140,8 @@ impl Writer {
             buffer: Buffer::default(),
             shard_bytes: SHARD_BYTES,
             sequence,
+            file: None,
+            syncing: VecDeque::new(),
             failed: false,
             process: std::process::id(),
             _lock: lock,
@@ -276,11 +286,10 @@ impl Writer {
             };
             self.buffer.extend_ids(&ids[start..end]);
             start = end;
-            if self.buffer.bytes() + main.len() >= self.shard_bytes {
-                self.flush(main)?;
+            self.take_main(main)?;
+            if self.buffer.bytes() >= self.shard_bytes {
+                self.flush()?;
                 control.advance(rows as u64)?;
-            } else {
-                self.buffer.extend(self.manifest.spec.main(), main);
             }
         }
         Ok(())
@@ -307,32 +316,93 @@ impl Writer {
         rows.clamp(1, left)
     }
 
-    /// Writes the buffer, with `tail` at the end of the main tensor, as a shard that no manifest lists yet.
-    pub(super) fn flush(&mut self, tail: &[u8]) -> Result<()> {
+    /// Takes elements of the main tensor: a few wait in memory, many go to the file of the next shard.
+    fn take_main(&mut self, main: &[u8]) -> Result<()> {
+        if self.buffer.main(&self.manifest.spec).len() + main.len() < SPILL {
+            self.buffer.extend(self.manifest.spec.main(), main);
+            return Ok(());
+        }
+        self.spill()?;
+        if main.len() < SPILL / 2 {
+            self.buffer.extend(self.manifest.spec.main(), main);
+            return Ok(());
+        }
+        self.file()?.append(main)?;
+        self.buffer.count(main.len());
+        Ok(())
+    }
+
+    /// The file of the next shard.
+    fn file(&mut self) -> Result<&mut ShardFile> {
+        if self.file.is_none() {
+            let reserved = reserved(&self.manifest.spec);
+            self.file = Some(ShardFile::create(&self.path.join(SHARDS), self.sequence, reserved)?);
+        }
+        Ok(self.file.as_mut().expect("just created"))
+    }
+
+    /// Moves what waits of the main tensor to the file.
+    fn spill(&mut self) -> Result<()> {
+        self.file()?;
+        let waiting = self.buffer.main(&self.manifest.spec);
+        self.file.as_mut().expect("just created").append(waiting)?;
+        self.buffer.clear_main(&self.manifest.spec);
+        Ok(())
+    }
+
+    /// Completes the next shard, which no manifest lists yet. If it fails it can be repeated.
+    pub(super) fn flush(&mut self) -> Result<()> {
         if self.buffer.rows() == 0 {
             return Ok(());
         }
-        let mut file = ShardFile::create(&self.path.join(SHARDS), self.sequence)?;
-        let partial = file.partial().to_owned();
-        let written = self
-            .buffer
-            .write(&self.manifest.spec, tail, &mut file)
-            .map_err(Error::io(&partial, "write"))
-            .and_then(|()| file.finish(self.sequence));
-        let file = written.inspect_err(|_| {
-            // Best effort: what stays is listed by `verify` and removed by `gc`.
-            let _ = std::fs::remove_file(&partial);
-        })?;
+        // Two shards on their way to the disk keep it busy; more would only fill the page cache.
+        while self.syncing.len() > 1 {
+            self.wait_for_oldest()?;
+        }
+        let began = self.file.is_some();
+        let finished = self.finish_shard();
+        if finished.is_err() && !began {
+            // All rows still wait in memory, so nothing is lost with the file.
+            self.remove_partial();
+        }
+        let (file, syncing) = finished?;
+        self.file = None;
+        self.syncing.push_back(syncing);
         let (rows, descriptors) = (self.buffer.rows(), self.buffer.descriptors());
         let entry = Entry { file, rows, descriptors, derived: Vec::new(), deleted: Tombstones::default() };
-        let shard = Shard::open(&self.path, &self.manifest.spec, &entry).inspect_err(|_| {
-            let _ = std::fs::remove_file(self.path.join(SHARDS).join(&entry.file.name));
-        })?;
-        self.shards.push(shard);
-        self.manifest.shards.push(entry);
-        self.sequence += 1;
         self.buffer.clear();
+        self.sequence += 1;
+        let shard = Shard::open(&self.path, &self.manifest.spec, &entry);
+        self.manifest.shards.push(entry);
+        self.shards.push(shard.inspect_err(|_| self.failed = true)?);
         Ok(())
+    }
+
+    fn finish_shard(&mut self) -> Result<(Listed, Syncing)> {
+        self.file()?;
+        let file = self.file.as_mut().expect("just created");
+        let waiting = self.buffer.main(&self.manifest.spec);
+        if !waiting.is_empty() {
+            file.append(waiting)?;
+            // The rest of this function may fail and be repeated, so they must not be appended twice.
+            self.buffer.clear_main(&self.manifest.spec);
+        }
+        self.buffer.finish(&self.manifest.spec, self.sequence, file)
+    }
+
+    pub(super) fn wait_for_oldest(&mut self) -> Result<()> {
+        let Some(oldest) = self.syncing.pop_front() else {
+            return Ok(());
+        };
+        // After a failed sync nobody knows what is on the disk.
+        oldest.wait().inspect_err(|_| self.failed = true)
+    }
+
+    /// Best effort: what stays is listed by `verify` and removed by `gc`.
+    pub(super) fn remove_partial(&mut self) {
+        if let Some(file) = self.file.take() {
+            let _ = disk::remove(file.partial());
+        }
     }
 
     /// Makes everything appended so far durable and visible, at once; returns the number of rows.
@@ -341,7 +411,10 @@ impl Writer {
     /// appended is lost, and `commit` can be called again (for example after making room on the disk).
     pub fn commit(&mut self) -> Result<usize> {
         self.check_usable()?;
-        self.flush(&[])?;
+        self.flush()?;
+        while !self.syncing.is_empty() {
+            self.wait_for_oldest()?;
+        }
         sync_folder(&self.path.join(SHARDS))?;
         self.publish(self.manifest.clone())?;
         Ok(self.manifest.rows())
@@ -368,7 +441,7 @@ impl Writer {
         for name in old.files().map(|file| &file.name).chain(&replaced) {
             if !listed.contains(name.as_str()) {
                 // Best effort: what stays is a leftover.
-                let _ = std::fs::remove_file(self.path.join(SHARDS).join(name));
+                let _ = disk::remove(&self.path.join(SHARDS).join(name));
             }
         }
         Ok(())
@@ -392,8 +465,9 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if self.process == std::process::id() {
+            self.remove_partial();
             for entry in &self.manifest.shards[self.committed..] {
-                let _ = std::fs::remove_file(self.path.join(SHARDS).join(&entry.file.name));
+                let _ = disk::remove(&self.path.join(SHARDS).join(&entry.file.name));
             }
         }
     }
