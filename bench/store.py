@@ -7,8 +7,8 @@
 * find: 1,000 random ids among `--ids` of a store, once open;
 * open: a store of 1,000 shards and 100 million rows (holes, made by `cargo run --example sparse_store`).
 
-All in one run on one disk, alternating; medians with the smallest and largest of five. Ratios above 1 mean that
-the store is faster than its peer.
+All in one run on one disk, alternating; medians with the smallest and largest of five. Ratios above 1 mean
+that the store is faster than its peer.
 """
 
 from __future__ import annotations
@@ -185,7 +185,8 @@ def open_sparse(path: Path) -> None:
         found.append([float(value) for value in done.stdout.split()])
     rows, taken, memory = (statistics.median(column) for column in zip(*found, strict=True))
     print(
-        f"open {int(rows):,} rows in 1,000 shards: {taken * 1e3:.0f} ms (goal 1000), {memory:.0f} MiB (goal 200)"
+        f"open {int(rows):,} rows in 1,000 shards: {taken * 1e3:.0f} ms (goal 1000), "
+        f"{memory:.0f} MiB (goal 200)"
     )
 
 
