@@ -18,7 +18,7 @@ from ilias_fast.evaluate import evaluate
 from ilias_fast.images import FolderSource
 from ilias_fast.rerank import rerank
 from ilias_fast.run import Run
-from ilias_fast.store import GlobalStore, LocalStore
+from ilias_fast.store import GlobalStore, LocalStore, delete
 
 Raiser = Callable[[Path], object]
 
@@ -182,6 +182,7 @@ CORE: dict[str, Raiser] = {
     "Locked": locked,
     "Incompatible": codes_of_two_lengths,
     "DuplicateId": twice,
+    "UnknownId": lambda path: delete(store(path), ["nobody"]),
 }
 
 

@@ -70,7 +70,7 @@ def compact(path: StrPath, *, shard_bytes: int | None = None, progress: Progress
     Args:
         path: The folder.
         shard_bytes: Size of the shards to make; shards of less than half of it are merged. None for 128 MiB.
-        progress: Called now and then with (rows written, rows to write).
+        progress: Called now and then with (rows done, rows in all).
 
     Raises:
         StoreLockedError: A writer has the store open.
@@ -102,7 +102,7 @@ def select(
         chosen: Ids (the new store has their order), or a bitmap, bool [n] (row order).
         overwrite: Replace a store that is there.
         shard_bytes: Rows are cut into files of about this size; None for 128 MiB.
-        progress: Called now and then with (rows written, rows to write).
+        progress: Called now and then with (rows done, rows in all).
 
     Raises:
         UnknownIdError: The store lacks one of the ids.
@@ -150,7 +150,7 @@ def merge(
         force: Merge stores whose provenance differs.
         overwrite: Replace a store that is there.
         shard_bytes: Rows are cut into files of about this size; None for 128 MiB.
-        progress: Called now and then with (rows written, rows to write).
+        progress: Called now and then with (rows done, rows in all).
 
     Raises:
         DuplicateIdError: An id is in two of them; the message names it, and no store is made.
