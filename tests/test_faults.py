@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ilias_fast.adapt import LinearAdapter
 from ilias_fast.run import Run
 from ilias_fast.store import GlobalStore, LocalStore
 from tests.command_line import World, command, done, draw_photos, failing, finished, the_error
@@ -128,9 +129,9 @@ def test_dimensions_that_differ(world: World, tmp_path: Path) -> None:
         (np.array([[1.0, 1e9]], np.float32), "float16|inf"),
         (np.zeros((1, 2), np.complex64), "complex64"),
         (np.zeros((1, 2), np.int64), "int64"),
-        (np.zeros(3, np.float32), r"\(3,\)"),
-        (np.zeros((2, 2, 2), np.float32), r"\(2, 2, 2\)"),
-        (np.zeros((3, 0), np.float32), r"\(3, 0\)"),
+        (np.zeros(3, np.float32), r"\[3\]"),
+        (np.zeros((2, 2, 2), np.float32), r"\[2, 2, 2\]"),
+        (np.zeros((3, 0), np.float32), r"\[3, 0\]"),
         (np.array([["a"]], object), "npy"),
     ],
 )
@@ -142,7 +143,7 @@ def test_matrices_that_are_no_features(
     np.save(tmp_path / "x.npy", matrix, allow_pickle=True)
     (tmp_path / "x.txt").write_text("".join(f"{row}\n" for row in range(len(matrix))))
     for arguments in (
-        ["store", "create", tmp_path / "x.npy", tmp_path / "x.txt", "-o", tmp_path / "s"],
+        ["store", "import", tmp_path / "x.npy", "-o", tmp_path / "s"],
         ["search", tmp_path / "x.npy", tmp_path / "x.npy", "-o", tmp_path / "r.json"],
     ):
         assert re.search(message, failing(*arguments)), arguments
@@ -154,7 +155,7 @@ def test_matrices_that_are_no_features(
 def test_ids_that_do_not_fit_the_rows(names: str, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.eye(3, dtype=np.float32))
     (tmp_path / "x.txt").write_text(names)
-    failing("store", "create", tmp_path / "x.npy", tmp_path / "x.txt", "-o", tmp_path / "s")
+    failing("store", "import", tmp_path / "x.npy", "-o", tmp_path / "s")
     failing("search", tmp_path / "x.npy", tmp_path / "x.npy", "-o", tmp_path / "r.json")
     assert not (tmp_path / "r.json").exists()
 
@@ -289,8 +290,19 @@ def writing_commands(world: World, array: Path, disk: Path) -> dict[str, list[ob
     return {
         "learnt": ["extract", world.photos, "--learnt", disk / "learnt", "--local", disk / "new"],
         "g": ["extract", world.photos, "--learnt", world.learnt, "-o", disk / "g"],
-        "s": ["store", "create", array, ids, "-o", disk / "s"],
+        "s": ["store", "import", array, "--ids", ids, "-o", disk / "s"],
         "x.npy": ["store", "export", world.database, "-o", disk / "x.npy"],
+        "x.safetensors": ["store", "export", array.with_name("random"), "-o", disk / "x.safetensors"],
+        "x.faiss": ["store", "export", array.with_name("random"), "-o", disk / "x.faiss"],
+        "b": [
+            "store",
+            "derive",
+            array.with_name("random"),
+            "--adapter",
+            array.with_name("layer"),
+            "-o",
+            disk / "b",
+        ],
         "x.hdf5": ["store", "export", array.with_name("random"), "-o", disk / "x.hdf5"],
         "run.json": ["search", array, array, "-o", disk / "run.json"],
         "run.npz": ["search", array, array, "-o", disk / "run.npz"],
@@ -304,7 +316,8 @@ def random_array(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("array")
     np.save(folder / "x.npy", np.random.default_rng(0).standard_normal((1000, 100)).astype(np.float32))
     (folder / "x.txt").write_text("".join(f"{row}\n" for row in range(1000)))
-    done("store", "create", folder / "x.npy", folder / "x.txt", "-o", folder / "random")
+    done("store", "import", folder / "x.npy", "-o", folder / "random")
+    LinearAdapter(np.eye(100), np.zeros(100)).save(folder / "layer")
     return folder / "x.npy"
 
 
@@ -313,7 +326,19 @@ def leftovers(disk: Path) -> list[str]:
     return [path.name for path in disk.rglob("*") if path.is_file() and path.name != "lock"]
 
 
-WRITERS = ["learnt", "g", "s", "x.npy", "x.hdf5", "run.json", "run.npz", "page.html"]
+WRITERS = [
+    "learnt",
+    "g",
+    "s",
+    "b",
+    "x.npy",
+    "x.safetensors",
+    "x.faiss",
+    "x.hdf5",
+    "run.json",
+    "run.npz",
+    "page.html",
+]
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -329,7 +354,7 @@ def test_a_full_disk(world: World, random_array: Path, name: str, tmp_path: Path
         done(*arguments)
 
 
-@pytest.mark.parametrize("name", ["g", "s", "run.json", "page.html"])
+@pytest.mark.parametrize("name", ["g", "s", "b", "x.faiss", "run.json", "page.html"])
 def test_a_limit_on_the_size_of_files(world: World, random_array: Path, name: str, tmp_path: Path) -> None:
     # EFBIG takes the same way as a full disk, and needs no privileges.
     def limited() -> None:

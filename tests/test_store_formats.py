@@ -6,6 +6,10 @@ import gzip
 import io
 import json
 import pickle
+import signal
+import subprocess
+import sys
+import time
 import zipfile
 from collections.abc import Callable
 from itertools import pairwise
@@ -28,7 +32,7 @@ from ilias_fast.errors import (
     ShapeError,
     StorageError,
 )
-from ilias_fast.store import BinaryStore, GlobalStore, export_store, import_store, read_matrix
+from ilias_fast.store import BinaryStore, GlobalStore, exists, export_store, import_store, read_matrix
 from ilias_fast.store.formats import base, importing
 
 ROWS, DIM = 100, 8
@@ -219,6 +223,48 @@ def test_an_import_goes_on_inside_a_file(
     assert np.array_equal(store.rows(range(ROWS)), matrix.astype(np.float16))
     state = store.checksum
     assert import_store(file, tmp_path / "s").checksum == state
+
+
+KILLED = """
+import sys, time
+from ilias_fast.store import import_store
+from ilias_fast.store.formats import importing, npz
+
+importing._COMMIT_BYTES = 1
+npz.BLOCK_BYTES = 10 * 8 * 4
+
+def report(done, total):
+    print(done, flush=True)
+    time.sleep(0.01)
+
+import_store(sys.argv[1], sys.argv[2], progress=report)
+"""
+
+
+def test_an_import_goes_on_after_a_kill(tmp_path: Path, rng: np.random.Generator) -> None:
+    matrix = rng.standard_normal((ROWS, DIM)).astype(np.float32)
+    file, out = _packed_npz(tmp_path / "f", matrix), tmp_path / "s"
+    first = []
+    for _ in range(6):
+        command = [sys.executable, "-c", KILLED, str(file), str(out)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            first.append(int(child.stdout.readline()))
+            for _ in range(int(rng.integers(3))):
+                child.stdout.readline()
+            time.sleep(float(rng.uniform(0, 0.02)))
+            child.send_signal(signal.SIGKILL)
+        if exists(out):
+            there = GlobalStore.open(out)
+            assert there.verify().ok
+            assert list(there.ids) == NAMES[: len(there)]
+        if first[-1] == ROWS:
+            break
+    assert first == sorted(first)  # nothing that was committed is read again
+    assert len(set(first)) > 1
+    store = import_store(file, out)
+    assert list(store.ids) == NAMES
+    assert np.array_equal(store.rows(range(ROWS)), matrix.astype(np.float16))
 
 
 def test_bfloat16(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -422,7 +468,7 @@ def test_damaged_files_are_refused_or_read(
     file = write(tmp_path / "f", rng.standard_normal((ROWS, DIM)).astype(np.float32))
     good = file.read_bytes()
     refused = 0
-    for trial in range(60):
+    for trial in range(30):
         bad = bytearray(good)
         if trial % 3 == 0:
             bad = bad[: int(rng.integers(len(bad)))]
@@ -433,7 +479,7 @@ def test_damaged_files_are_refused_or_read(
             import_store(file, tmp_path / "s", overwrite=True)
         except IliasFastError:
             refused += 1
-    assert refused >= 15
+    assert refused >= 8
 
 
 def test_names_without_a_known_format(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from ilias_fast import __version__, cpu
 from ilias_fast._doctor import machine
 from ilias_fast._extras import require
 from ilias_fast._files import read_bytes, storage_error, written
-from ilias_fast.adapt import PcaWhitening, adapt_store, sample_rows
+from ilias_fast.adapt import PcaWhitening, derive, sample_rows
 from ilias_fast.errors import (
     DatasetError,
     FileFormatError,
@@ -369,7 +369,7 @@ def _adapt(place: _Workplace, options: PipelineOptions) -> tuple[GlobalStore, Gl
         path = place.at("stores", part)
         if exists(path) and (GlobalStore.open(path).parent or {}).get("checksum") != source.checksum:
             shutil.rmtree(path)  # derived from fewer images than there are now
-        adapted.append(adapt_store(source, path, whitening, progress=place.watch(f"adapt     {part}")))
+        adapted.append(derive(source, path, whitening, progress=place.watch(f"adapt     {part}")))
     return adapted[0], adapted[1]
 
 

@@ -1,100 +1,142 @@
-"""Adapting a whole store: a derived store, made block by block."""
+"""Deriving one store from another: adapted, binarised, cast or truncated, block by block."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast import __version__, _arrays
 from ilias_fast._files import StrPath
-from ilias_fast.adapt.adapter import Adapter
 from ilias_fast.adapt.itq import Itq
 from ilias_fast.adapt.linear import LinearAdapter
 from ilias_fast.adapt.pca import PcaWhitening
-from ilias_fast.errors import IncompatibleStoreError
-from ilias_fast.store import BinaryStore, BinaryWriter, GlobalStore, GlobalWriter, exists, open_store
+from ilias_fast.adapt.steps import Signs, Strongest, Unpack
+from ilias_fast.errors import IliasFastError, IncompatibleStoreError
+from ilias_fast.store import BinaryStore, GlobalStore, LocalStore, exists, open_store
+from ilias_fast.store.formats.prefetch import prefetched
 
-__all__ = ["adapt_store", "sample_rows"]
+__all__ = ["Step", "derive", "sample_rows"]
+
+Step: TypeAlias = LinearAdapter | PcaWhitening | Itq | Signs | Unpack | Strongest
+"""What can be done to a store."""
 
 _BLOCK_BYTES = 32 << 20
+_BLOCK_IMAGES = 256
 _COMMIT_BYTES = 256 << 20
+_COMMIT_SECONDS = 60.0
 
 
 @overload
-def adapt_store(
+def derive(
     source: GlobalStore,
     path: StrPath,
-    adapter: Itq,
+    step: Itq | Signs,
     *,
     progress: Callable[[int, int], object] | None = None,
 ) -> BinaryStore: ...
 @overload
-def adapt_store(
+def derive(
     source: GlobalStore,
     path: StrPath,
-    adapter: LinearAdapter | PcaWhitening,
+    step: LinearAdapter | PcaWhitening,
     *,
     progress: Callable[[int, int], object] | None = None,
 ) -> GlobalStore: ...
-def adapt_store(
-    source: GlobalStore,
+@overload
+def derive(
+    source: BinaryStore,
     path: StrPath,
-    adapter: Itq | LinearAdapter | PcaWhitening,
+    step: Unpack,
     *,
     progress: Callable[[int, int], object] | None = None,
-) -> GlobalStore | BinaryStore:
-    """Apply an adapter to every row of a store and write a derived store with the same ids in the same order.
+) -> GlobalStore: ...
+@overload
+def derive(
+    source: LocalStore,
+    path: StrPath,
+    step: Strongest,
+    *,
+    progress: Callable[[int, int], object] | None = None,
+) -> LocalStore: ...
+@overload
+def derive(
+    source: GlobalStore | BinaryStore | LocalStore,
+    path: StrPath,
+    step: Step,
+    *,
+    progress: Callable[[int, int], object] | None = None,
+) -> GlobalStore | BinaryStore | LocalStore: ...
+def derive(
+    source: GlobalStore | BinaryStore | LocalStore,
+    path: StrPath,
+    step: Step,
+    *,
+    progress: Callable[[int, int], object] | None = None,
+) -> GlobalStore | BinaryStore | LocalStore:
+    """Apply a step to every row of a store and write a derived store with the same ids in the same order.
 
-    Run again after an interruption it goes on after the last commit; a finished store is opened as it is. The
-    derived store records its parent, and the adapter in its provenance (`adaptation`, a list: adaptations of
-    adapted stores add up).
+    A thread computes the next block while the one before it is written. Run again after an interruption or a
+    kill it goes on after the last commit; a finished store is opened as it is. The derived store records
+    its parent with the step's parameters, and the step in its provenance (`adaptation`, a list: derivations
+    of derived stores add up).
 
     Args:
-        source: The store to adapt.
+        source: The store to derive from.
         path: Where the derived store goes.
-        adapter: A `LinearAdapter` or `PcaWhitening` makes a global store, an `Itq` a binary store.
+        step: A `LinearAdapter` or `PcaWhitening` (global to global), an `Itq` or `Signs` (global to binary),
+            an `Unpack` (binary to global) or a `Strongest` (local to local).
         progress: Called with (rows done, rows in all).
 
     Returns:
         The derived store, opened.
 
     Raises:
-        IncompatibleStoreError: The dimension is not the adapter's, or the store at `path` was derived from
-            something else or in another way.
+        IncompatibleStoreError: The step is for stores of another kind or length, or the store at `path` was
+            derived from something else or in another way.
+        NonFiniteError: A result is beyond float16.
         StoreLockedError, CorruptStoreError, StorageError: The store cannot be written.
 
-    Complexity: one pass over the rows; memory for one block of about 32 MiB.
+    Complexity: one pass over the rows; memory for three blocks of about 32 MiB and one shard.
     """
     path = Path(path)
-    if source.dim != adapter.input_dim:
-        raise IncompatibleStoreError(
-            f"{source.path}: expected dimension {adapter.input_dim} for this {adapter.kind} adapter, "
-            f"found {source.dim}"
-        )
-    provenance = _provenance(source, adapter)
-    with closing(_writer(source, path, adapter, provenance)) as writer:
-        _check_prefix(source, path, len(writer))
-        done, uncommitted = len(writer), 0
+    _check(source, step)
+    provenance = _provenance(source, step)
+    kind: Any = _target(step)
+    with closing(_writer(source, path, step, provenance)) as writer:
+        if len(writer) > len(source):
+            raise IncompatibleStoreError(
+                f"{path}: has {len(writer)} rows, more than the {len(source)} of {source.path}"
+            )
+        done, uncommitted, last = len(writer), 0, time.monotonic()
         if progress is not None:
             progress(done, len(source))
-        for start, rows in _blocks(source, done):
-            result = adapter.apply(rows)
-            ids = source.id_of(np.arange(start, start + len(rows)))
-            writer.append(ids, result)
-            uncommitted += result.nbytes
-            if uncommitted >= _COMMIT_BYTES:
-                writer.commit()
-                uncommitted = 0
-            if progress is not None:
-                progress(start + len(rows), len(source))
+        try:
+            with prefetched(_results(source, step, done)) as blocks:
+                for ids, result, size in blocks:
+                    writer.append(ids, result)
+                    done += len(ids)
+                    uncommitted += size
+                    if uncommitted >= _COMMIT_BYTES or time.monotonic() - last > _COMMIT_SECONDS:
+                        writer.commit()
+                        uncommitted, last = 0, time.monotonic()
+                    if progress is not None:
+                        progress(done, len(source))
+        except BaseException:
+            # What was computed need not be computed again.
+            with suppress(IliasFastError):
+                if uncommitted:
+                    writer.commit()
+            raise
         if uncommitted or not exists(path):
             writer.commit()
-    return BinaryStore.open(path) if isinstance(adapter, Itq) else GlobalStore.open(path)
+    derived: GlobalStore | BinaryStore | LocalStore = kind.open(path)
+    return derived
 
 
 def sample_rows(store: GlobalStore, count: int, *, seed: int = 0) -> NDArray[np.float32]:
@@ -116,45 +158,85 @@ def sample_rows(store: GlobalStore, count: int, *, seed: int = 0) -> NDArray[np.
     return store.rows(np.sort(chosen).astype(np.int64)).astype(np.float32)
 
 
-def _provenance(source: GlobalStore, adapter: Adapter) -> dict[str, Any]:
+def _check(source: GlobalStore | BinaryStore | LocalStore, step: Step) -> None:
+    if isinstance(step, Strongest):
+        if isinstance(source, LocalStore):
+            source.require("weight")
+            return
+        wanted, found = "a local store", repr(source)
+    elif isinstance(step, Unpack):
+        if isinstance(source, BinaryStore) and source.bits == step.bits:
+            return
+        wanted, found = f"a binary store of {step.bits} bits", repr(source)
+    else:
+        if isinstance(source, GlobalStore) and source.dim == step.input_dim:
+            return
+        found = str(source.dim) if isinstance(source, GlobalStore) else repr(source)
+        wanted = f"dimension {step.input_dim}"
+    raise IncompatibleStoreError(
+        f"{source.path}: expected {wanted} for this {step.kind} adapter, found {found}"
+    )
+
+
+def _target(step: Step) -> type[GlobalStore] | type[BinaryStore] | type[LocalStore]:
+    if isinstance(step, Strongest):
+        return LocalStore
+    return BinaryStore if isinstance(step, (Itq, Signs)) else GlobalStore
+
+
+def _results(
+    source: GlobalStore | BinaryStore | LocalStore, step: Step, done: int
+) -> Generator[tuple[list[str], Any, int], None, None]:
+    """Yield ids, what is made of their rows, and its size, from row `done` on. Runs in a thread."""
+    if isinstance(step, Strongest):
+        assert isinstance(source, LocalStore)
+        for start in range(done, len(source), _BLOCK_IMAGES):
+            rows = range(start, min(start + _BLOCK_IMAGES, len(source)))
+            images = [step.apply(source.image(row)) for row in rows]
+            size = sum(value.nbytes for image in images for value in image if isinstance(value, np.ndarray))
+            yield source.id_of(np.array(rows)), images, size
+        return
+    assert not isinstance(source, LocalStore)
+    width = source.dim if isinstance(source, GlobalStore) else source.bits
+    block = max(1, _BLOCK_BYTES // (4 * width))
+    for start in range(done, len(source), block):
+        numbers = np.arange(start, min(start + block, len(source)))
+        rows_there: Any = source.rows(numbers)
+        result = step.apply(rows_there)
+        yield source.id_of(numbers), result, result.nbytes
+
+
+def _provenance(source: GlobalStore | BinaryStore | LocalStore, step: Step) -> dict[str, Any]:
     inherited = source.provenance
     before = inherited.get("adaptation", [])
     steps = before if isinstance(before, list) else [before]
-    return {**inherited, "adaptation": [*steps, adapter.provenance()], "ilias_fast": __version__}
+    return {**inherited, "adaptation": [*steps, step.provenance()], "ilias_fast": __version__}
 
 
-def _writer(source: GlobalStore, path: Path, adapter: Adapter, provenance: dict[str, Any]) -> Any:
-    kind = BinaryStore if isinstance(adapter, Itq) else GlobalStore
+def _writer(
+    source: GlobalStore | BinaryStore | LocalStore, path: Path, step: Step, provenance: dict[str, Any]
+) -> Any:
+    kind: Any = _target(step)
     if not exists(path):
-        parameters = adapter.provenance()
-        if isinstance(adapter, Itq):
-            return BinaryStore.create(
-                path, bits=adapter.bits, provenance=provenance, parent=source, parameters=parameters
-            )
-        assert isinstance(adapter, (LinearAdapter, PcaWhitening))
-        return GlobalStore.create(
-            path, dim=adapter.output_dim, provenance=provenance, parent=source, parameters=parameters
-        )
+        options: dict[str, Any] = {
+            "provenance": provenance,
+            "parent": source,
+            "parameters": step.provenance(),
+        }
+        if isinstance(step, (Itq, Signs)):
+            return BinaryStore.create(path, bits=step.bits, **options)
+        if isinstance(step, Unpack):
+            return GlobalStore.create(path, dim=step.bits, **options)
+        if isinstance(step, Strongest):
+            assert isinstance(source, LocalStore)
+            return LocalStore.create(path, optional=source.optional, bits=source.bits, **options)
+        return GlobalStore.create(path, dim=step.output_dim, **options)
     there = open_store(path)
     same = {**there.provenance, "ilias_fast": None} == {**provenance, "ilias_fast": None}
     parent = there.parent or {}
     if not isinstance(there, kind) or not same or parent.get("checksum") != source.checksum:
         raise IncompatibleStoreError(
-            f"{path}: expected a store derived from {source.path} as it is now by this {adapter.kind} "
+            f"{path}: expected a store derived from {source.path} as it is now by this {step.kind} "
             f"adapter, found another one; choose another path, or remove it to derive it anew"
         )
-    writer: BinaryWriter | GlobalWriter = kind.append_to(path)
-    return writer
-
-
-def _check_prefix(source: GlobalStore, path: Path, done: int) -> None:
-    if done > len(source):
-        raise IncompatibleStoreError(f"{path}: has {done} rows, more than the {len(source)} of {source.path}")
-
-
-def _blocks(source: GlobalStore, done: int) -> Iterator[tuple[int, NDArray[np.float16]]]:
-    """Yield (first row, rows) from row `done` on."""
-    step = max(1, _BLOCK_BYTES // (4 * source.dim))
-    for first, shard in source.shards():
-        for start in range(max(first, done), first + len(shard), step):
-            yield start, shard[start - first : start - first + step]
+    return kind.append_to(path)

@@ -7,14 +7,13 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from ilias_fast._files import StrPath, read_names, storage_error
+from ilias_fast._files import StrPath, read_names
 from ilias_fast.errors import (
     FileFormatError,
     IliasFastError,
@@ -23,58 +22,24 @@ from ilias_fast.errors import (
     ParameterError,
     StoreExistsError,
 )
-from ilias_fast.store._base import BaseStore
 from ilias_fast.store._binary import BinaryStore
 from ilias_fast.store._global import GlobalStore
+from ilias_fast.store._local import LocalStore
 from ilias_fast.store._open import exists, open_store
 from ilias_fast.store._selection import is_selected
-from ilias_fast.store.formats.base import Block, Format, Kind, ReadOptions
+from ilias_fast.store.formats.base import Block, Format, LocalRows, ReadOptions
 from ilias_fast.store.formats.buffers import Buffers
 from ilias_fast.store.formats.prefetch import prefetched
 from ilias_fast.store.formats.registry import format_of
+from ilias_fast.store.formats.target import AdapterLike, SourceFile, Target
 from ilias_fast.store.formats.templates import expand
 
 __all__ = ["import_store", "read_matrix"]
 
 _COMMIT_BYTES = 512 << 20
 _COMMIT_SECONDS = 60.0
-_PROBE = 1 << 16
 
 Progress = Callable[[int, int], object]
-
-
-class _Adapter(Protocol):
-    """An `ilias_fast.adapt.Adapter`."""
-
-    @property
-    def input_dim(self) -> int: ...
-    @property
-    def fingerprint(self) -> str: ...
-    def apply(self, vectors: ArrayLike) -> NDArray[Any]: ...
-    def provenance(self) -> dict[str, object]: ...
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file to import, as it was looked at before."""
-
-    path: Path
-    kind: Kind
-    rows: int
-    width: int
-    dtype: str
-
-    def identity(self) -> dict[str, object]:
-        """What tells it from another file of that name: its size, and a hash of its ends."""
-        try:
-            with self.path.open("rb") as file:
-                ends = file.read(_PROBE)
-                size = file.seek(0, 2)
-                file.seek(max(0, size - _PROBE))
-                ends += file.read(_PROBE)
-        except OSError as cause:
-            raise storage_error(cause, self.path, "read") from cause
-        return {"name": self.path.name, "bytes": size, "ends": hashlib.sha256(ends).hexdigest()}
 
 
 def import_store(
@@ -90,25 +55,28 @@ def import_store(
     unescape: bool = True,
     dtype: DTypeLike | None = None,
     dim: int | None = None,
-    adapter: _Adapter | None = None,
+    adapter: AdapterLike | None = None,
+    descriptors: int | None = None,
     provenance: Mapping[str, object] | None = None,
     overwrite: bool = False,
     shard_bytes: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
-) -> GlobalStore | BinaryStore:
+) -> GlobalStore | BinaryStore | LocalStore:
     """Import files of features into one store, in order, file after file.
 
-    Floats make a global store (rounded to float16, which the provenance tells), uint8 codes a binary one. The
-    files are read ahead by a thread while the rows before them are written. Every 512 MiB or minute is
+    Floats make a global store (rounded to float16, which the provenance tells), uint8 codes a binary one,
+    AMES files a local one of the codes that an `Itq` makes of their descriptors.
+
+    The files are read ahead by a thread while the rows before them are written. Every 512 MiB or minute is
     committed together with how far the files were read: an interrupted or killed import is continued by
     the same call, and one that is complete is only opened. An error commits the rows before it first.
 
     Args:
         source: A file, a template with `{idx}` (00000, 00001, ...), or a sequence of files.
         out: The store to make or continue.
-        format: "ilias-hdf5", "npy", "npz", "safetensors", "torch", "arrow" or "raw"; None to go by the
-            suffix.
+        format: "ilias-hdf5", "npy", "npz", "safetensors", "torch", "arrow", "raw" or "ames"; None to go
+            by the suffix.
         ids: Text file of ids, one a line (`.gz` too); None for those in the file, or in the text file of the
             same name beside it. With several files, each has its own beside it.
         number_rows: Number the rows of a file for which there are no ids.
@@ -120,6 +88,7 @@ def import_store(
         dtype: Of the numbers of a raw file.
         dim: Numbers a row of a raw file.
         adapter: Applied on the way: a linear layer or whitening makes a global store, an `Itq` a binary one.
+        descriptors: AMES: take the n local descriptors of an image that weigh most.
         provenance: Added to what is recorded about the source.
         overwrite: Start anew and replace a store that is there, once the first rows are committed.
         shard_bytes: As in `GlobalStore.create`.
@@ -152,21 +121,26 @@ def import_store(
         unescape=unescape,
         dtype=dtype,
         dim=dim,
+        descriptors=descriptors,
         threads=threads,
     )
     if ids is not None and len(files) > 1:
         raise ParameterError("ids: expected none with several files (put one beside each), found a file")
     wanted = None if selected_ids is None else _selection(selected_ids)
+    if wanted is not None and chosen.name == "ames":
+        raise ParameterError("selected_ids: expected none for local descriptors, found a selection")
     described = [_described(chosen, file, reading) for file in files]
     _check_alike(described, adapter)
     options = _recorded(chosen, reading, wanted, adapter)
     if number_rows and len(files) > 1:
         raise ParameterError("number_rows: expected one file, found several, whose numbers would be the same")
     job = _Import(chosen, reading, described, options, wanted, adapter, progress)
-    target = _Target.of(described[0], adapter)
+    target = Target.of(described[0], adapter)
     place = Path(out)
     record = None if overwrite else _record_there(place, described, options, target)
     if record is not None and _complete(record, described):
+        rows = sum(file.rows for file in described)
+        (progress or _silent)(rows, rows)
         return target.open(place)
     if record is None:
         record = {**options, "files": []}
@@ -218,47 +192,6 @@ def read_matrix(
         return names, matrix
 
 
-@dataclass(frozen=True)
-class _Target:
-    """The kind of store that an import makes."""
-
-    kind: Kind
-    length: int
-
-    @classmethod
-    def of(cls, file: _File, adapter: _Adapter | None) -> _Target:
-        bits = getattr(adapter, "bits", None)
-        if bits is not None:
-            return cls("binary", int(bits))
-        return cls(file.kind, file.width if adapter is None else int(adapter.output_dim))  # type: ignore[attr-defined]
-
-    def open(self, place: Path) -> GlobalStore | BinaryStore:
-        return BinaryStore.open(place) if self.kind == "binary" else GlobalStore.open(place)
-
-    def create(
-        self, place: Path, provenance: Mapping[str, object], overwrite: bool, shard_bytes: int | None
-    ) -> Any:
-        if self.kind == "binary":
-            return BinaryStore.create(
-                place,
-                bits=self.length,
-                provenance=provenance,
-                overwrite=overwrite,
-                shard_bytes=shard_bytes,
-            )
-        return GlobalStore.create(
-            place, dim=self.length, provenance=provenance, overwrite=overwrite, shard_bytes=shard_bytes
-        )
-
-    def append_to(self, place: Path, shard_bytes: int | None) -> Any:
-        kind: Any = BinaryStore if self.kind == "binary" else GlobalStore
-        return kind.append_to(place, shard_bytes=shard_bytes)
-
-    def fits(self, store: BaseStore) -> bool:
-        found = store.info()
-        return found.kind == self.kind and self.length == (found.dim or found.bits)
-
-
 class _Import:
     """The work of one call."""
 
@@ -266,10 +199,10 @@ class _Import:
         self,
         format_: Format,
         reading: ReadOptions,
-        files: list[_File],
+        files: list[SourceFile],
         options: Mapping[str, object],
         wanted: frozenset[str] | None,
-        adapter: _Adapter | None,
+        adapter: AdapterLike | None,
         progress: Progress | None,
     ) -> None:
         self._format, self._reading, self._files = format_, reading, files
@@ -303,7 +236,7 @@ class _Import:
             raise
         self._commit()
 
-    def _copy(self, file: _File, entry: dict[str, Any], before: int) -> None:
+    def _copy(self, file: SourceFile, entry: dict[str, Any], before: int) -> None:
         with (
             self._format.open(file.path, self._reading) as reader,
             prefetched(self._prepared(file.path, reader.blocks(entry["read"]))) as blocks,
@@ -314,7 +247,8 @@ class _Import:
                 self._append(file.path, block, kept)
                 entry["read"] = block.stop
                 entry["selected"] += len(kept.ids)
-                self._uncommitted += int(getattr(kept.values, "nbytes", 0))
+                parts = kept.values if isinstance(kept.values, LocalRows) else [kept.values]
+                self._uncommitted += sum(part.nbytes for part in parts)
                 due = time.monotonic() - self._last > _COMMIT_SECONDS
                 if self._uncommitted >= _COMMIT_BYTES or (due and self._uncommitted):
                     self._commit()
@@ -332,7 +266,10 @@ class _Import:
         """Return the selected rows of a block, adapted or rounded."""
         kept = block
         values = block.values
-        assert isinstance(values, np.ndarray)
+        if isinstance(values, LocalRows):
+            assert self._adapter is not None
+            codes = self._adapter.apply(values.descriptors)
+            return block._replace(values=values._replace(descriptors=codes))
         if self._wanted is not None:
             keep = np.array([is_selected(name, self._wanted) for name in block.ids], dtype=np.bool_)
             names = [name for name, chosen in zip(block.ids, keep.tolist(), strict=True) if chosen]
@@ -356,10 +293,14 @@ class _Import:
 
     def _append(self, path: Path, block: Block, kept: Block) -> None:
         try:
-            self._writer.append(kept.ids, kept.values)
+            if isinstance(kept.values, LocalRows):
+                offsets, codes, xy, weight, size = kept.values
+                self._writer.append_arrays(kept.ids, offsets, codes, xy, size=size, weight=weight)
+            else:
+                self._writer.append(kept.ids, kept.values)
         except NonFiniteError:
-            assert isinstance(kept.values, np.ndarray)
-            _check_finite(path, block, kept, kept.values)
+            if isinstance(kept.values, np.ndarray):
+                _check_finite(path, block, kept, kept.values)
             raise
         except IliasFastError as error:
             if error.args:
@@ -391,12 +332,12 @@ def _silent(done: int, total: int) -> None:
     del done, total
 
 
-def _described(format_: Format, file: Path, reading: ReadOptions) -> _File:
+def _described(format_: Format, file: Path, reading: ReadOptions) -> SourceFile:
     with format_.open(file, reading) as reader:
-        return _File(file, reader.kind, reader.rows, reader.width, reader.dtype)
+        return SourceFile(file, reader.kind, reader.rows, reader.width, reader.dtype)
 
 
-def _check_alike(files: list[_File], adapter: _Adapter | None) -> None:
+def _check_alike(files: list[SourceFile], adapter: AdapterLike | None) -> None:
     first = files[0]
     for file in files:
         if (file.kind, file.width) != (first.kind, first.width):
@@ -405,7 +346,12 @@ def _check_alike(files: list[_File], adapter: _Adapter | None) -> None:
                 f"{file.path}: expected features of {what} {first.width} as in {first.path.name}, "
                 f"found {file.kind} rows of {file.width}"
             )
-    if adapter is not None and (first.kind != "global" or first.width != adapter.input_dim):
+    if first.kind == "local" and getattr(adapter, "bits", None) is None:
+        raise ParameterError(
+            f"adapter: expected an Itq or Signs to binarise the local descriptors of {first.path.name}, "
+            f"found {adapter!r}"
+        )
+    if adapter is not None and (first.kind == "binary" or first.width != adapter.input_dim):
         raise IncompatibleStoreError(
             f"{first.path}: expected vectors of dimension {adapter.input_dim} for this adapter, "
             f"found {first.kind} rows of {first.width}"
@@ -413,11 +359,11 @@ def _check_alike(files: list[_File], adapter: _Adapter | None) -> None:
 
 
 def _recorded(
-    format_: Format, reading: ReadOptions, wanted: frozenset[str] | None, adapter: _Adapter | None
+    format_: Format, reading: ReadOptions, wanted: frozenset[str] | None, adapter: AdapterLike | None
 ) -> dict[str, object]:
     """Return the options that decide what comes out, as the provenance records them."""
     options: dict[str, object] = {"format": format_.name, "unescape": reading.unescape}
-    for name in ("array", "number_rows", "dim"):
+    for name in ("array", "number_rows", "dim", "descriptors"):
         if value := getattr(reading, name):
             options[name] = value
     if reading.dtype is not None:
@@ -434,7 +380,7 @@ def _recorded(
 
 
 def _record_there(
-    place: Path, files: list[_File], options: Mapping[str, object], target: _Target
+    place: Path, files: list[SourceFile], options: Mapping[str, object], target: Target
 ) -> dict[str, Any] | None:
     """Return the record of an import that is there to go on with, or None."""
     if not exists(place):
@@ -461,11 +407,11 @@ def _record_there(
     return record
 
 
-def _is(entry: Mapping[str, object], file: _File) -> bool:
+def _is(entry: Mapping[str, object], file: SourceFile) -> bool:
     return {key: entry.get(key) for key in ("name", "bytes", "ends")} == file.identity()
 
 
-def _complete(record: Mapping[str, Any], files: list[_File]) -> bool:
+def _complete(record: Mapping[str, Any], files: list[SourceFile]) -> bool:
     known = record["files"]
     return len(known) == len(files) and all(entry["read"] == entry["rows"] for entry in known)
 

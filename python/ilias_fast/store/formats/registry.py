@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ilias_fast.errors import ParameterError
+from ilias_fast.store.formats.ames import Ames
 from ilias_fast.store.formats.arrow import Arrow
 from ilias_fast.store.formats.base import Format
 from ilias_fast.store.formats.faiss import Faiss
@@ -17,7 +18,8 @@ from ilias_fast.store.formats.torch import Torch
 __all__ = ["FORMATS", "format_of", "is_features"]
 
 FORMATS: dict[str, Format] = {
-    each.name: each for each in (Hdf5(), Npy(), Npz(), Safetensors(), Torch(), Arrow(), Raw(), Faiss())
+    each.name: each
+    for each in (Hdf5(), Npy(), Npz(), Safetensors(), Torch(), Arrow(), Raw(), Ames(), Faiss())
 }
 """By name. A new format is a file with one class, and its name here."""
 

@@ -6,6 +6,8 @@
 //! ones, every chunk is inflated as a stream, so that memory stays bounded whatever the chunks' shape.
 
 mod cursor;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::ops::Range;
@@ -13,7 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use flate2::{Decompress, FlushDecompress};
+use flate2::{Decompress, FlushDecompress, Status};
 use rayon::prelude::*;
 
 use crate::control::Control;
@@ -246,7 +248,7 @@ impl Grid {
             self.file.read_exact_at(stored, chunk.offset).map_err(Error::io(&self.path, "read"))?;
             inflate.reset(true);
             let status = inflate.decompress(stored, target, FlushDecompress::Finish);
-            if status.is_err() || inflate.total_out() != raw.len() as u64 {
+            if !matches!(status, Ok(Status::StreamEnd)) || inflate.total_out() != raw.len() as u64 {
                 return Err(self.damaged(chunk));
             }
         } else {
