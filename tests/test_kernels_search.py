@@ -24,12 +24,12 @@ from ilias_fast.kernels import HammingTopK, TopK, hamming_topk, topk
 from tests.oracles import search as oracle
 
 LEVELS = cpu.available_levels()
-SCREENS = ("float32", "int8")
+SCREENS = ("float32", "bfloat16", "int8")
 LARGEST_F32 = float(np.finfo(np.float32).max)
 
 
 def check(queries: Any, database: Any, k: int, selected: Any = None) -> None:
-    """Every level, both screens, several thread counts: the bits of the oracle."""
+    """Every level, every screen, several thread counts: the bits of the oracle."""
     expected = oracle.topk(queries, database, k, selected)
     search = _core.topk if database.dtype == np.float16 else _core.topk_float32
     for level, screen, threads in itertools.product(LEVELS, SCREENS, (1, 3)):
@@ -239,7 +239,7 @@ def test_data_the_int8_screen_is_useless_for(rng: np.random.Generator, kind: str
         case _:
             database[:, :32], queries[:, 32:] = 0, 0
     expected = reference(queries, database, k)
-    for screen in ("auto", "int8"):
+    for screen in ("auto", "bfloat16", "int8"):
         scores, indices = _core.topk(queries, database, k, None, None, None, screen)
         if kind == "one coordinate":  # float64 rounds these sums: compare with the other screen
             scores_32, indices_32 = _core.topk(queries, database, k, None, None, None, "float32")

@@ -13,11 +13,13 @@ __all__ = [
     "ChunkGrid",
     "IdSearch",
     "Ids",
+    "Planes",
     "Store",
     "StoreWriter",
     "__version__",
     "available_cpu_levels",
     "average_precision",
+    "build_store_planes",
     "calibrate",
     "chamfer",
     "committed_bytes",
@@ -227,6 +229,18 @@ def gc_store(path: str | os.PathLike[str]) -> list[str]: ...
 
 # --- search ---
 
+@final
+class Planes:
+    """Int8 planes of a database in memory: what `build_planes` makes and `topk` takes."""
+
+    @staticmethod
+    def build(
+        database: NDArray[np.float16], threads: int | None, progress: Callable[[int], object] | None
+    ) -> Planes: ...
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the database."""
+
 def topk(
     queries: NDArray[np.float32],
     database: NDArray[np.float16],
@@ -235,7 +249,11 @@ def topk(
     threads: int | None,
     progress: Callable[[int], object] | None,
     screen: str = "auto",
+    planes: Planes | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
+def build_store_planes(
+    path: str | os.PathLike[str], threads: int | None, progress: Callable[[int], object] | None
+) -> int: ...
 def topk_float32(
     queries: NDArray[np.float32],
     database: NDArray[np.float32],

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast import _arrays, _core
+from ilias_fast._core import Planes
 from ilias_fast._counting import MapCounter, StreamedMap
-from ilias_fast.errors import ShapeError
+from ilias_fast.errors import ParameterError, ShapeError
 
 if TYPE_CHECKING:
     from ilias_fast.store import BinaryStore, GlobalStore
@@ -24,10 +25,12 @@ __all__ = [
     "HammingTopK",
     "MapCounter",
     "Matches",
+    "Planes",
     "StreamedMap",
     "TopK",
     "Verification",
     "average_precision",
+    "build_planes",
     "chamfer",
     "hamming_topk",
     "match",
@@ -104,6 +107,7 @@ def topk(
     database: ArrayLike | GlobalStore,
     k: int,
     *,
+    planes: Planes | None = None,
     selected: ArrayLike | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -120,6 +124,8 @@ def topk(
         queries: float32 [Q, d], finite.
         database: float16 [n, d], finite, or a `GlobalStore`, which is streamed.
         k: How many results per query, at least 1; fewer are returned if the database has fewer rows.
+        planes: What `build_planes` made of this very array: searches with few queries read half the bytes. A
+            store brings its own (`ilias_fast.store.build_planes`).
         selected: bool [n]; only rows where it is true are searched. None searches all.
         threads: Number of threads; None for all cores (or `ILIAS_FAST_THREADS`).
         progress: Called now and then with the number of database rows finished so far.
@@ -141,8 +147,34 @@ def topk(
     k = _arrays.at_least_one("k", k)
     threads = _arrays.threads(threads)
     if isinstance(database, _StoreBacked):
+        if planes is not None:
+            raise ParameterError("planes: expected None, as a store brings its own, found planes of an array")
         return TopK(*_core.topk_store(rows, database._core_store, k, mask, threads, progress))
-    return TopK(*_core.topk(rows, _arrays.float16_rows("database", database), k, mask, threads, progress))
+    array = _arrays.float16_rows("database", database)
+    return TopK(*_core.topk(rows, array, k, mask, threads, progress, planes=planes))
+
+
+def build_planes(
+    database: ArrayLike, *, threads: int | None = None, progress: Progress | None = None
+) -> Planes:
+    """Rotate and quantise the rows of a database once, for many calls of `topk` with it.
+
+    They tell which rows are looked at closer; the answer of `topk` has the same bits with and without them.
+
+    Args:
+        database: float16 [n, d], finite, d at least 1.
+        threads: Number of threads; None for all cores.
+        progress: Called now and then with the number of rows finished so far.
+
+    Returns:
+        Planes to hand to `topk` with the same array; d + 16 bytes a row, d rounded up to a multiple of 64.
+
+    Raises:
+        ShapeError, DtypeError: The database is not a float16 matrix.
+        NonFiniteError: A row holds NaN or an infinity.
+        ParameterError: Rows are empty, or longer than 65,536 values.
+    """
+    return Planes.build(_arrays.float16_rows("database", database), _arrays.threads(threads), progress)
 
 
 def hamming_topk(

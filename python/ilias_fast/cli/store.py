@@ -158,6 +158,25 @@ def verify(
         raise typer.Exit(1)
 
 
+@app.command("planes")
+def planes(
+    path: StorePath,
+    drop: Annotated[bool, typer.Option("--drop", help="Remove them instead.")] = False,
+    threads: options.Threads = None,
+) -> None:
+    """Keep int8 planes beside the shards: few queries are searched twice as fast, with the same answers."""
+    from ilias_fast.store import build_planes, drop_planes, gc, open_store
+
+    if drop:
+        shards = drop_planes(path)
+        gc(path)
+        out.print(f"planes of {shards} shards removed")
+    else:
+        with stages() as progress:
+            build_planes(path, threads=threads, progress=lambda done, total: progress("planes", done, total))
+    card(open_store(path))
+
+
 @app.command("gc")
 def gc(path: StorePath) -> None:
     """Remove what killed writers left behind."""

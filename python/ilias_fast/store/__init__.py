@@ -24,6 +24,7 @@ from ilias_fast.store._change import Compaction, compact, delete, merge, select
 from ilias_fast.store._global import GlobalStore, GlobalWriter
 from ilias_fast.store._local import LocalImage, LocalStore, LocalWriter
 from ilias_fast.store._open import exists, open_store
+from ilias_fast.store._planes import build_planes, drop_planes
 from ilias_fast.store._provenance import IDENTITY_KEYS, check_compatible
 from ilias_fast.store._selection import is_selected
 from ilias_fast.store._verify import Damage, VerifyReport, gc, verify
@@ -44,9 +45,11 @@ __all__ = [
     "LocalWriter",
     "StoreInfo",
     "VerifyReport",
+    "build_planes",
     "check_compatible",
     "compact",
     "delete",
+    "drop_planes",
     "escape_id",
     "exists",
     "export_store",

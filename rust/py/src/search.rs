@@ -1,9 +1,11 @@
 //! Bindings of `ilias_fast_core::search`.
 
+use std::path::PathBuf;
+
 use half::f16;
 use ilias_fast_core::Result;
 use ilias_fast_core::search::database::Element;
-use ilias_fast_core::search::{self, Database, Matrix, Screen};
+use ilias_fast_core::search::{self, Database, Matrix, OwnedPlanes, Screen};
 use numpy::{
     Element as NumpyElement, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
     PyUntypedArrayMethods,
@@ -49,28 +51,64 @@ fn results<T: NumpyElement>(
     ))
 }
 
-#[expect(clippy::too_many_arguments, reason = "the arguments of four entry points")]
+/// Int8 planes of a database in memory.
+#[pyclass(frozen, name = "Planes", module = "ilias_fast._core")]
+pub struct PyPlanes {
+    inner: OwnedPlanes,
+}
+
+#[pymethods]
+impl PyPlanes {
+    /// Rotates and quantises the rows of a database.
+    #[staticmethod]
+    #[pyo3(signature = (database, threads, progress))]
+    #[expect(clippy::needless_pass_by_value, reason = "the signature Python calls")]
+    fn build(
+        py: Python<'_>,
+        database: PyReadonlyArray2<'_, f16>,
+        threads: Option<usize>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let matrix = rows("database", &database)?;
+        let inner = call(py, threads, progress.as_ref(), |control| OwnedPlanes::build(matrix, 0, control))?;
+        Ok(Self { inner })
+    }
+
+    /// Number of rows and of columns of the database.
+    #[getter]
+    fn shape(&self) -> (usize, usize) {
+        let planes = self.inner.as_planes();
+        (planes.rows(), planes.columns())
+    }
+}
+
+/// One array as a database.
+fn one<'a, T: NumpyElement>(
+    array: &'a PyReadonlyArray2<'_, T>,
+    selected: Option<&'a PyReadonlyArray1<'_, bool>>,
+) -> PyResult<Database<'a, T>> {
+    let matrix = rows("database", array)?;
+    let selected = selected.map(|selected| vector("selected", selected)).transpose()?;
+    Database::new(matrix.columns(), vec![matrix], selected).map_err(to_python)
+}
+
 fn search_vectors<'py, T: Element>(
     py: Python<'py>,
     queries: Matrix<'_, f32>,
-    columns: usize,
-    shards: Vec<Matrix<'_, T>>,
+    database: &Database<'_, T>,
     k: usize,
     screen: Screen,
-    selected: Option<&PyReadonlyArray1<'_, bool>>,
     threads: Option<usize>,
     progress: Option<&Py<PyAny>>,
 ) -> PyResult<Found<'py, f32>> {
-    let selected = selected.map(|selected| vector("selected", selected)).transpose()?;
-    let database = Database::new(columns, shards, selected).map_err(to_python)?;
     let found =
-        call(py, threads, progress, |control| search::topk_with(queries, &database, k, screen, control))?;
+        call(py, threads, progress, |control| search::topk_with(queries, database, k, screen, control))?;
     results(py, queries.rows(), found.k, found.scores, found.indices)
 }
 
 /// Exact top-k of float16 rows. `screen` is for tests and benchmarks.
 #[pyfunction]
-#[pyo3(signature = (queries, database, k, selected, threads, progress, screen = "auto"))]
+#[pyo3(signature = (queries, database, k, selected, threads, progress, screen = "auto", planes = None))]
 #[expect(clippy::needless_pass_by_value, clippy::too_many_arguments, reason = "the signature Python calls")]
 fn topk<'py>(
     py: Python<'py>,
@@ -81,19 +119,14 @@ fn topk<'py>(
     threads: Option<usize>,
     progress: Option<Py<PyAny>>,
     screen: &str,
+    planes: Option<&Bound<'py, PyPlanes>>,
 ) -> PyResult<Found<'py, f32>> {
-    let (queries, database) = (rows("queries", &queries)?, rows("database", &database)?);
-    search_vectors(
-        py,
-        queries,
-        database.columns(),
-        vec![database],
-        k,
-        Screen::from_name(screen).map_err(to_python)?,
-        selected.as_ref(),
-        threads,
-        progress.as_ref(),
-    )
+    let mut database = one(&database, selected.as_ref())?;
+    if let Some(planes) = planes {
+        database.attach(0, planes.get().inner.as_planes()).map_err(to_python)?;
+    }
+    let screen = Screen::from_name(screen).map_err(to_python)?;
+    search_vectors(py, rows("queries", &queries)?, &database, k, screen, threads, progress.as_ref())
 }
 
 /// Exact top-k of float32 rows (adapted descriptors, which are not rounded to float16). `screen` is for tests and benchmarks.
@@ -110,18 +143,9 @@ fn topk_float32<'py>(
     progress: Option<Py<PyAny>>,
     screen: &str,
 ) -> PyResult<Found<'py, f32>> {
-    let (queries, database) = (rows("queries", &queries)?, rows("database", &database)?);
-    search_vectors(
-        py,
-        queries,
-        database.columns(),
-        vec![database],
-        k,
-        Screen::from_name(screen).map_err(to_python)?,
-        selected.as_ref(),
-        threads,
-        progress.as_ref(),
-    )
+    let database = one(&database, selected.as_ref())?;
+    let screen = Screen::from_name(screen).map_err(to_python)?;
+    search_vectors(py, rows("queries", &queries)?, &database, k, screen, threads, progress.as_ref())
 }
 
 /// Exact top-k of the rows of a global store, streamed.
@@ -137,19 +161,22 @@ fn topk_store<'py>(
     threads: Option<usize>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Found<'py, f32>> {
-    let store = &*store.get().inner;
-    let shards = shards(store.dim(), store.vectors())?;
-    search_vectors(
-        py,
-        rows("queries", &queries)?,
-        store.dim(),
-        shards,
-        k,
-        Screen::Auto,
-        selected.as_ref(),
-        threads,
-        progress.as_ref(),
-    )
+    let selected = selected.as_ref().map(|selected| vector("selected", selected)).transpose()?;
+    let database = search::stored::database(&store.get().inner, selected).map_err(to_python)?;
+    search_vectors(py, rows("queries", &queries)?, &database, k, Screen::Auto, threads, progress.as_ref())
+}
+
+/// Makes the int8 planes of the shards of a global store that lack them; returns how many it made.
+#[pyfunction]
+#[pyo3(signature = (path, threads, progress))]
+#[expect(clippy::needless_pass_by_value, reason = "the signature Python calls")]
+fn build_store_planes(
+    py: Python<'_>,
+    path: PathBuf,
+    threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<usize> {
+    call(py, threads, progress.as_ref(), |control| search::stored::build_planes(&path, control))
 }
 
 #[expect(clippy::too_many_arguments, reason = "the arguments of two entry points")]
@@ -207,9 +234,11 @@ fn hamming_topk_store<'py>(
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<PyPlanes>()?;
     module.add_function(wrap_pyfunction!(topk, module)?)?;
     module.add_function(wrap_pyfunction!(topk_float32, module)?)?;
     module.add_function(wrap_pyfunction!(topk_store, module)?)?;
+    module.add_function(wrap_pyfunction!(build_store_planes, module)?)?;
     module.add_function(wrap_pyfunction!(hamming_topk, module)?)?;
     module.add_function(wrap_pyfunction!(hamming_topk_store, module)?)
 }

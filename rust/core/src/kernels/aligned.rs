@@ -12,6 +12,7 @@ mod sealed {
     pub trait Plain: Copy {}
     impl Plain for f32 {}
     impl Plain for u8 {}
+    impl Plain for u16 {}
     impl Plain for i8 {}
     impl Plain for u64 {}
 }

@@ -7,9 +7,11 @@
 pub mod aligned;
 pub mod consensus;
 pub mod count;
+pub mod dot_bf16;
 pub mod dot_f16;
 pub mod dot_i8;
 pub mod hamming;
 pub mod nearest;
 pub mod peak;
 pub mod prefetch;
+pub mod tiles;

@@ -1,7 +1,7 @@
 //! What the screens prove about a canonical score. The proofs are in docs/numerics.md.
 
+use super::planes::Quantiser;
 use crate::error::{Error, Result};
-use crate::kernels::dot_i8::{Kernels, QUERY_LIMIT};
 
 /// Unit roundoff of float32.
 const U: f64 = 1.0 / 16_777_216.0;
@@ -111,15 +111,10 @@ pub struct Quantised {
 }
 
 impl Quantised {
-    /// Quantises a rotated, scaled query. `block` is the length of the transform.
-    pub fn new(
-        screened: &Screened,
-        kernels: &Kernels,
-        rotated: &[f32],
-        block: usize,
-        codes: &mut [i8],
-    ) -> Self {
-        let scale = f64::from(kernels.quantise(rotated, QUERY_LIMIT, codes).scale);
+    /// Quantises a rotated, scaled query.
+    pub fn new(screened: &Screened, quantiser: &Quantiser, rotated: &[f32], codes: &mut [i8]) -> Self {
+        let (kernels, block) = (quantiser.kernels, quantiser.transform());
+        let scale = f64::from(kernels.quantise(rotated, kernels.query_limit(), codes).scale);
         // A query of zeros has codes of zeros in any unit.
         let scale = if scale == 0.0 { 1.0 } else { scale };
         let slack = 1.0 + power_of_two(-20);
@@ -165,6 +160,52 @@ impl Quantised {
     /// The estimate of a canonical score from a screened one; a guess, nothing is promised.
     pub fn estimate(&self, score: f32) -> f32 {
         (f64::from(score) / self.unit * power_of_two(self.screened.exponent)) as f32
+    }
+}
+
+/// A query as the bfloat16 screen sees it. Its unit is that of the float32 screen.
+#[derive(Debug, Clone)]
+pub struct Rounded {
+    screened: Screened,
+    /// Error per unit of a row's norm.
+    slope: f64,
+    /// Error whatever the row: inputs and results below 2^-126, which count as zero.
+    floor: f64,
+}
+
+impl Rounded {
+    /// Of a scaled query and what it was rounded to, for rows with values up to `largest`; None if it is too long.
+    pub fn new(screened: &Screened, scaled: &[f32], rounded: &[u16], largest: f64) -> Option<Self> {
+        let (mut rest, mut square) = (0.0, 0.0);
+        for (&value, &bits) in scaled.iter().zip(rounded) {
+            let bits = f64::from(f32::from_bits(u32::from(bits) << 16));
+            rest += (f64::from(value) - bits) * (f64::from(value) - bits);
+            square += bits * bits;
+        }
+        let slack = 1.0 + power_of_two(-20);
+        // Twice the depth: each product and each sum may be rounded.
+        let gamma = gamma(2 * scaled.len() + 16);
+        let row = power_of_two(-8) + gamma * (1.0 + power_of_two(-8));
+        let slope = (rest.sqrt() + square.sqrt() * row * slack) * slack;
+        let floor = scaled.len() as f64 * power_of_two(-123) * (1.0 + largest);
+        screened.certified.then(|| Self { screened: screened.clone(), slope, floor })
+    }
+
+    /// Error per unit of row norm, rounded up, and positive, so that times infinity it is infinite.
+    pub fn norm(&self) -> f32 {
+        ((self.slope * (1.0 + power_of_two(-20))) as f32).next_up().max(f32::MIN_POSITIVE)
+    }
+
+    /// The threshold of the screened scores that lets every row through whose canonical score could be at least `least`.
+    pub fn limit(&self, least: f32) -> f32 {
+        let limit = f64::from(self.screened.limit(least)) - self.floor;
+        let rounded = limit as f32;
+        if f64::from(rounded) > limit { rounded.next_down() } else { rounded }
+    }
+
+    /// The estimate of a canonical score from a screened one; a guess, nothing is promised.
+    pub fn estimate(&self, score: f32) -> f32 {
+        (f64::from(score) * power_of_two(self.screened.exponent)) as f32
     }
 }
 

@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use half::f16;
 
+use super::planes::Planes;
 use crate::error::{Error, Result};
 use crate::kernels::dot_f16::Kernels;
+use crate::kernels::dot_i8;
 
 /// A row-major matrix. The number of rows is given, as rows may be empty.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +58,8 @@ pub struct Database<'a, T> {
     columns: usize,
     selected: Option<&'a [bool]>,
     searched: usize,
+    /// The int8 planes of each shard, as far as there are some.
+    planes: Vec<Option<Planes<'a>>>,
 }
 
 impl<'a, T> Database<'a, T> {
@@ -78,7 +82,42 @@ impl<'a, T> Database<'a, T> {
             return Err(Error::shape("selected", expected, format!("{} values", selected.len())));
         }
         let searched = selected.map_or(rows, |selected| selected.iter().filter(|&&kept| kept).count());
-        Ok(Self { shards, starts, columns, selected, searched })
+        let planes = vec![None; shards.len()];
+        Ok(Self { shards, starts, columns, selected, searched, planes })
+    }
+
+    /// Adds the int8 planes of a shard; it is then screened without a look at its vectors.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they are not of so many rows and columns.
+    pub fn attach(&mut self, shard: usize, planes: Planes<'a>) -> Result<()> {
+        let rows = self.shards[shard].rows;
+        if (planes.rows(), planes.columns()) != (rows, self.columns) {
+            return Err(Error::shape(
+                format!("planes of shard {shard}"),
+                format!("{rows} rows of {} columns, as the vectors", self.columns),
+                format!("{} rows of {}", planes.rows(), planes.columns()),
+            ));
+        }
+        self.planes[shard] = Some(planes);
+        Ok(())
+    }
+
+    /// Whether every shard has int8 planes.
+    pub fn has_planes(&self) -> bool {
+        self.planes.iter().all(Option::is_some)
+    }
+
+    /// The int8 planes of a run of rows within one shard, if there are some.
+    pub fn quantised(&self, first: usize, count: usize) -> Option<dot_i8::Rows<'a>> {
+        let shard = self.shard(first);
+        let at = first - self.starts[shard];
+        self.planes[shard].as_ref().map(|planes| planes.as_rows().slice(at..at + count))
+    }
+
+    /// The shard of a row.
+    fn shard(&self, row: usize) -> usize {
+        self.starts.partition_point(|&start| start <= row) - 1
     }
 
     /// Number of rows, selected or not.
@@ -98,7 +137,7 @@ impl<'a, T> Database<'a, T> {
 
     /// One row of the sequence.
     pub fn row(&self, row: usize) -> &'a [T] {
-        let shard = self.starts.partition_point(|&start| start <= row) - 1;
+        let shard = self.shard(row);
         self.shards[shard].row(row - self.starts[shard])
     }
 
@@ -188,7 +227,7 @@ pub trait Element: Copy + Send + Sync + 'static {
     /// Writes the row for the screen and returns an upper bound of its norm: infinite for a row
     /// the screen cannot handle (it is then written as zeros), NaN for a row that is not finite.
     fn widen(kernels: &Kernels, row: &[Self], growth: f64, out: &mut [f32]) -> f32;
-    /// The inner product and the sum of the sizes of its terms, as [`Kernels::dot`].
+    /// The inner product and the squared norm of the row, as [`Kernels::dot`].
     fn dot(kernels: &Kernels, row: &[Self], query: &[f64]) -> (f64, f64);
     /// The rows as float16, if that is what they are: then there is a screen for few queries.
     fn halves(rows: &[Self]) -> Option<&[f16]>;
@@ -211,7 +250,8 @@ impl Element for f16 {
     }
 
     fn dot(kernels: &Kernels, row: &[Self], query: &[f64]) -> (f64, f64) {
-        kernels.dot(row, query)
+        let (sum, square) = kernels.dot(row, query);
+        (sum, f64::from(square))
     }
 
     fn halves(rows: &[Self]) -> Option<&[f16]> {
@@ -249,15 +289,17 @@ impl Element for f32 {
     }
 
     fn dot(_: &Kernels, row: &[Self], query: &[f64]) -> (f64, f64) {
-        let (mut sums, mut sizes) = ([0.0_f64; 8], [0.0_f64; 8]);
+        let (mut sums, mut squares) = ([0.0_f64; 8], [0.0_f64; 8]);
         for (values, queries) in row.chunks(8).zip(query.chunks(8)) {
-            for ((x, query), (sum, size)) in values.iter().zip(queries).zip(sums.iter_mut().zip(&mut sizes)) {
-                let product = f64::from(*x) * query;
-                *sum += product;
-                *size += product.abs();
+            for ((x, query), (sum, square)) in
+                values.iter().zip(queries).zip(sums.iter_mut().zip(&mut squares))
+            {
+                let x = f64::from(*x);
+                *sum += x * query;
+                *square += x * x;
             }
         }
-        (sums.iter().sum(), sizes.iter().sum())
+        (sums.iter().sum(), squares.iter().sum())
     }
 
     fn halves(_: &[Self]) -> Option<&[f16]> {

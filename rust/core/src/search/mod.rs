@@ -8,24 +8,31 @@
 //! | [`select`] | the candidates of one query, never more than a few times k |
 //! | [`schedule`] | how blocks of rows and groups of queries meet on the threads |
 //! | [`screen`] | the float32 screens, for many queries and for few |
-//! | [`int8`] | the int8 screen, for many queries on much data |
+//! | [`planes`] | rows rotated and quantised to int8, once or on the way |
+//! | [`stored`] | global stores as databases, with planes made once |
+//! | [`sweep`] | a pass with coarse codes, what comes through scored at once |
+//! | [`int8`], [`bfloat16`] | the coarse codes |
 //! | [`topk`](mod@topk), [`hamming`] | the two searches |
 //! | [`score`] | canonical scores of given pairs, for screens that are not ours |
 //!
-//! A screen is a [`schedule::Scan`]; another one adds a kernel, its bound in `bounds` and a `Scan`.
 
+pub mod bfloat16;
 pub mod bounds;
 pub mod database;
 pub mod exact;
 pub mod hamming;
 pub mod int8;
+pub mod planes;
 pub mod schedule;
 pub mod score;
 pub mod screen;
 pub mod select;
+pub mod stored;
+pub mod sweep;
 pub mod topk;
 
 pub use database::{Database, Matrix};
 pub use hamming::{HammingTopK, hamming_topk};
+pub use planes::{OwnedPlanes, Planes, Quantiser};
 pub use score::score_rows;
 pub use topk::{Screen, TopK, topk, topk_with};

@@ -34,10 +34,6 @@ pub trait Scan: Sync {
     fn prepare(&self, rows: Range<usize>, block: &mut Self::Block) -> Result<()>;
     /// Runs one group of queries over a block.
     fn scan(&self, block: &Self::Block, lane: &mut Self::Lane) -> Result<()>;
-    /// Looks closer at what the last blocks left in a lane, after all lanes have been scanned.
-    fn refine(&self, _lane: &mut Self::Lane) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// Runs `scan` over all chunks on the current thread pool; the lanes of each worker. With `counted`, rows done
@@ -85,10 +81,6 @@ fn in_step<S: Scan>(
                 scan.scan(block, lane)
             })
         })?;
-        lanes.par_iter_mut().with_max_len(1).try_for_each(|lane| {
-            control.advance(0)?;
-            scan.refine(lane)
-        })?;
         control.advance(unit * (chunks.get(first + count - 1).end - chunks.get(first).start) as u64)?;
         first += count;
     }
@@ -117,10 +109,6 @@ fn apart<S: Scan>(
                 scan.prepare(rows.clone(), &mut block)?;
                 for lane in &mut lanes {
                     scan.scan(&block, lane)?;
-                    control.advance(0)?;
-                }
-                for lane in &mut lanes {
-                    scan.refine(lane)?;
                     control.advance(0)?;
                 }
                 control.advance(unit * rows.len() as u64)?;

@@ -28,6 +28,7 @@ pub struct Problem<'a, T> {
     pub(super) k: usize,
     scaled: Vec<f32>,
     exact: Vec<f64>,
+    norms: Vec<f64>,
     pub(super) screened: Vec<Screened>,
 }
 
@@ -40,8 +41,11 @@ impl<'a, T: Element> Problem<'a, T> {
             let place = &mut scaled[number * queries.columns()..][..queries.columns()];
             screened.push(Screened::new(queries.row(number), number, T::LARGEST, place)?);
         }
-        let exact = queries.slice(0..queries.rows()).iter().copied().map(f64::from).collect();
-        Ok(Self { kernels: Kernels::active()?, database, k, scaled, exact, screened })
+        let exact: Vec<f64> = queries.slice(0..queries.rows()).iter().copied().map(f64::from).collect();
+        let columns = queries.columns();
+        let norms =
+            (0..queries.rows()).map(|query| exact::norm(&exact[query * columns..][..columns])).collect();
+        Ok(Self { kernels: Kernels::active()?, database, k, scaled, exact, norms, screened })
     }
 
     /// The same problem for some of the queries.
@@ -58,6 +62,7 @@ impl<'a, T: Element> Problem<'a, T> {
                 .flat_map(|&query| &self.exact[query * columns..][..columns])
                 .copied()
                 .collect(),
+            norms: queries.iter().map(|&query| self.norms[query]).collect(),
             screened: queries.iter().map(|&query| self.screened[query].clone()).collect(),
         }
     }
@@ -65,7 +70,8 @@ impl<'a, T: Element> Problem<'a, T> {
     /// The canonical score of a query and a row.
     pub fn score(&self, query: usize, row: usize) -> f32 {
         let columns = self.database.columns();
-        exact::score(self.kernels, self.database.row(row), &self.exact[query * columns..][..columns])
+        let values = &self.exact[query * columns..][..columns];
+        exact::score(self.kernels, self.database.row(row), exact::Query { values, norm: self.norms[query] })
     }
 
     pub(super) fn scaled(&self, query: usize) -> &[f32] {

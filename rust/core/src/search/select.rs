@@ -57,17 +57,6 @@ impl Candidates {
         self.threshold
     }
 
-    /// Drops all rows below `threshold` on trust; see [`Self::complete`].
-    pub fn assume(&mut self, threshold: f32) {
-        self.threshold = self.threshold.max(threshold);
-    }
-
-    /// Whether k rows are known to reach the threshold, so that dropping all others was right.
-    pub fn complete(&mut self) -> bool {
-        self.prune();
-        self.entries.iter().filter(|entry| entry.lower >= self.threshold).count() >= self.k
-    }
-
     /// Adds a row; true if the threshold rose. `score` computes the canonical score of a row.
     pub fn push(&mut self, candidate: Candidate, score: impl FnMut(usize) -> f32) -> bool {
         if candidate.upper < self.threshold {
@@ -116,6 +105,86 @@ impl Candidates {
     }
 }
 
+/// The place of a canonical score in the order of the results: the smaller, the better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank(pub u32);
+
+impl Rank {
+    /// Behind every score.
+    pub const LAST: Self = Self(u32::MAX);
+
+    /// Of a score that is not NaN.
+    pub fn of(score: f32) -> Self {
+        let bits = score.to_bits();
+        Self(if bits >> 31 == 0 { !(bits | 1 << 31) } else { bits })
+    }
+
+    /// The score; NaN for [`Self::LAST`].
+    pub fn score(self) -> f32 {
+        f32::from_bits(if self.0 >> 31 == 0 { !self.0 & !(1 << 31) } else { self.0 })
+    }
+}
+
+/// The best rows of a query, best first.
+pub type Ranked = Vec<(Rank, usize)>;
+
+/// The best k rows by canonical score, of which a bounded number of others is kept for a while.
+#[derive(Debug)]
+pub struct Best {
+    k: usize,
+    /// Ranks and rows; none is behind the threshold.
+    entries: Vec<(Rank, usize)>,
+    threshold: Rank,
+}
+
+impl Best {
+    /// Rows behind `start` are dropped on trust; see [`Self::is_complete`].
+    pub const fn new(k: usize, start: Rank) -> Self {
+        Self { k, entries: Vec::new(), threshold: start }
+    }
+
+    /// Rows behind this are not among the best k.
+    pub const fn threshold(&self) -> Rank {
+        self.threshold
+    }
+
+    /// Adds rows.
+    pub fn extend(&mut self, rows: impl IntoIterator<Item = (Rank, usize)>) {
+        for entry in rows {
+            if entry.0 <= self.threshold {
+                self.entries.push(entry);
+                if self.entries.len() >= Candidates::capacity(self.k) {
+                    self.compact();
+                }
+            }
+        }
+        // Earlier than need be: the threshold is what makes the screen fast.
+        if self.entries.len() > self.k + self.k / 4 {
+            self.compact();
+        }
+    }
+
+    fn compact(&mut self) {
+        if self.entries.len() >= self.k {
+            let (_, &mut (rank, _), _) = self.entries.select_nth_unstable(self.k - 1);
+            self.threshold = rank;
+            self.entries.truncate(self.k);
+        }
+    }
+
+    /// Whether k rows are not behind the start, so that dropping all others was right.
+    pub const fn is_complete(&self) -> bool {
+        self.entries.len() >= self.k
+    }
+
+    /// The best k rows, best first.
+    pub fn finish(mut self) -> Ranked {
+        self.compact();
+        self.entries.sort_unstable();
+        self.entries
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -129,7 +198,34 @@ mod tests {
         rows
     }
 
+    #[test]
+    fn ranks_are_ordered_as_scores() {
+        let scores =
+            [f32::INFINITY, f32::MAX, 1.0, f32::MIN_POSITIVE, 1e-45, 0.0, -1e-45, -1.0, f32::NEG_INFINITY];
+        assert!(scores.windows(2).all(|pair| Rank::of(pair[0]) < Rank::of(pair[1])));
+        assert!(scores.iter().all(|&score| Rank::of(score).score().to_bits() == score.to_bits()));
+        assert!(Rank::of(f32::NEG_INFINITY) < Rank::LAST && Rank::LAST.score().is_nan());
+    }
+
     proptest! {
+        #[test]
+        fn best_are_the_best(
+            scores in prop::collection::vec(0_u8..40, 0..3000), k in 1_usize..400, start in 0_u8..60, part in 1_usize..500,
+        ) {
+            let scores: Vec<f32> = scores.into_iter().map(f32::from).collect();
+            let start = if start < 40 { Rank::of(f32::from(start)) } else { Rank::LAST };
+            let mut found = Best::new(k, start);
+            for rows in (0..scores.len()).collect::<Vec<_>>().chunks(part).rev() {
+                found.extend(rows.iter().map(|&row| (Rank::of(scores[row]), row)));
+            }
+            let enough = scores.iter().filter(|&&score| Rank::of(score) <= start).count() >= k;
+            prop_assert_eq!(found.is_complete(), enough);
+            if enough {
+                let rows: Vec<usize> = found.finish().into_iter().map(|entry| entry.1).collect();
+                prop_assert_eq!(rows, best(&scores, k));
+            }
+        }
+
         #[test]
         fn keeps_the_best_whatever_the_bounds(
             scores in prop::collection::vec(0_u8..40, 1..3000),

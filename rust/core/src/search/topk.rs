@@ -2,14 +2,24 @@
 
 use rayon::prelude::*;
 
+use super::bfloat16::Bfloat16;
 use super::database::{Chunks, Database, Element, Matrix};
-use super::int8::Planes;
+use super::int8::Int8;
 use super::schedule::{Scan, run};
 use super::screen::{Lane, Panels, Problem, Rows};
-use super::select::{Candidate, Candidates};
+use super::select::{Candidate, Candidates, Rank, Ranked};
+use super::sweep::{self, Codec, Sweep};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernels::prefetch::prefetch;
+use crate::level::{self, Level};
+
+/// From so many queries on, a database without planes is quantised to int8 on the way,
+const INT8_QUERIES: usize = 128;
+/// where there is no bfloat16, already from
+const INT8_QUERIES_WITHOUT_BFLOAT16: usize = 24;
+/// and where there is, it is rounded to that from so many on.
+const BFLOAT16_QUERIES: usize = 5;
 
 /// How many candidates ahead the rows are fetched.
 const AHEAD: usize = 4;
@@ -35,16 +45,41 @@ pub enum Screen {
     Float32,
     /// In int8, whatever the sizes, and without giving up.
     Int8,
+    /// In bfloat16, whatever the sizes, and without giving up.
+    Bfloat16,
 }
 
 impl Screen {
-    /// The screen called "auto", "float32" or "int8".
+    /// The screen called "auto", "float32", "bfloat16" or "int8".
     pub fn from_name(name: &str) -> Result<Self> {
         match name {
             "auto" => Ok(Self::Auto),
             "float32" => Ok(Self::Float32),
             "int8" => Ok(Self::Int8),
-            _ => Err(Error::parameter("screen", "auto, float32 or int8", format!("{name:?}"))),
+            "bfloat16" => Ok(Self::Bfloat16),
+            _ => Err(Error::parameter("screen", "auto, float32, bfloat16 or int8", format!("{name:?}"))),
+        }
+    }
+}
+
+impl Screen {
+    /// What to use; never `Auto`.
+    fn chosen<T: Element>(self, problem: &Problem<'_, T>) -> Self {
+        if self != Self::Auto {
+            return self;
+        }
+        let queries = problem.screened.len();
+        let fast = level::active().is_ok_and(|level| level != Level::Scalar);
+        if !fast || !sweep::pays(problem) {
+            Self::Float32
+        } else if problem.database.has_planes() || queries >= INT8_QUERIES {
+            Self::Int8
+        } else if queries >= BFLOAT16_QUERIES && Bfloat16::is_fast() {
+            Self::Bfloat16
+        } else if queries >= INT8_QUERIES_WITHOUT_BFLOAT16 && !Bfloat16::is_fast() {
+            Self::Int8
+        } else {
+            Self::Float32
         }
     }
 }
@@ -87,48 +122,50 @@ pub fn topk_with<T: Element>(
     if k == 0 || queries.rows() == 0 {
         return Ok(TopK { k, ..TopK::default() });
     }
-    let planes = match screen {
-        Screen::Auto => Planes::pays(&problem).then(|| Planes::new(&problem, true)).transpose()?.flatten(),
-        Screen::Float32 => None,
-        Screen::Int8 => Planes::new(&problem, false)?,
+    let (found, patient) = (screen.chosen(&problem), screen != Screen::Auto);
+    let found = match found {
+        Screen::Int8 => Int8::new(&problem)?.map(|codec| coarsely(&problem, &codec, !patient, control)),
+        Screen::Bfloat16 => {
+            Bfloat16::new(&problem)?.map(|codec| coarsely(&problem, &codec, !patient, control))
+        }
+        Screen::Float32 | Screen::Auto => None,
     };
-    let found = match planes {
-        Some(mut planes) => in_int8(&problem, &mut planes, control),
-        None => in_float32(&problem, true, control),
-    };
-    let candidates = found.map_err(|error| match error {
+    let found = found.unwrap_or_else(|| in_float32(&problem, true, control));
+    let best = found.map_err(|error| match error {
         Error::NonFinite { .. } => problem.first_non_finite().unwrap_or(error),
         other => other,
     })?;
-    settle(&problem, candidates, control)
+    Ok(TopK {
+        k,
+        scores: best.iter().flatten().map(|entry| entry.0.score()).collect(),
+        indices: best.iter().flatten().map(|entry| entry.1 as i64).collect(),
+    })
 }
 
-/// The candidates of each query by the float32 screen; with `counted`, rows are counted on `control`.
-fn in_float32<T: Element>(
-    problem: &Problem<'_, T>,
-    counted: bool,
-    control: &Control,
-) -> Result<Vec<Candidates>> {
-    if let Some(rows) = Rows::new(problem) {
+/// The best rows of each query by the float32 screen; with `counted`, rows are counted on `control`.
+fn in_float32<T: Element>(problem: &Problem<'_, T>, counted: bool, control: &Control) -> Result<Vec<Ranked>> {
+    let candidates = if let Some(rows) = Rows::new(problem) {
         search(&rows, &problem.database.chunks(rows.chunk()), problem, counted, control)
     } else {
         let panels = Panels::new(problem);
         search(&panels, &problem.database.chunks(panels.chunk()), problem, counted, control)
-    }
+    };
+    settle(problem, candidates?, control)
 }
 
-/// The candidates of each query by the int8 screen, and by the float32 screen where that was not enough.
-fn in_int8<T: Element>(
+/// The best rows of each query by a sweep with coarse codes, and by the float32 screen where that was given up.
+fn coarsely<T: Element, C: Codec<T>>(
     problem: &Problem<'_, T>,
-    planes: &mut Planes<'_, T>,
+    codec: &C,
+    may_give_up: bool,
     control: &Control,
-) -> Result<Vec<Candidates>> {
-    let mut found = planes.search(control)?;
-    let missing: Vec<usize> = (0..found.len()).filter(|&query| found[query].is_none()).collect();
-    if !missing.is_empty() {
-        let again = in_float32(&problem.subset(&missing), false, control)?;
-        for (&query, candidates) in missing.iter().zip(again) {
-            found[query] = Some(candidates);
+) -> Result<Vec<Ranked>> {
+    let mut found = Sweep::new(problem, codec, may_give_up).search(control)?;
+    let given_up: Vec<usize> = (0..found.len()).filter(|&query| found[query].is_none()).collect();
+    if !given_up.is_empty() {
+        let again = in_float32(&problem.subset(&given_up), false, control)?;
+        for (&query, best) in given_up.iter().zip(again) {
+            found[query] = Some(best);
         }
     }
     Ok(found.into_iter().flatten().collect())
@@ -156,9 +193,8 @@ fn settle<T: Element>(
     problem: &Problem<'_, T>,
     candidates: Vec<Candidates>,
     control: &Control,
-) -> Result<TopK> {
-    let k = problem.k;
-    let best: Vec<Vec<Candidate>> = candidates
+) -> Result<Vec<Ranked>> {
+    candidates
         .into_par_iter()
         .enumerate()
         .with_max_len(1)
@@ -175,13 +211,8 @@ fn settle<T: Element>(
                 left[at].settle(|row| problem.score(query, row));
             }
             left.sort_unstable_by(Candidate::order);
-            left.truncate(k);
-            Ok(left)
+            left.truncate(problem.k);
+            Ok(left.iter().map(|entry| (Rank::of(entry.lower), entry.row)).collect())
         })
-        .collect::<Result<_>>()?;
-    Ok(TopK {
-        k,
-        scores: best.iter().flatten().map(|entry| entry.lower).collect(),
-        indices: best.iter().flatten().map(|entry| entry.row as i64).collect(),
-    })
+        .collect()
 }

@@ -198,11 +198,10 @@ fn lanes<const N: usize, const U: usize>(
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub fn dot(row: &[f16], query: &[f64]) -> (f64, f64) {
+pub fn dot(row: &[f16], query: &[f64]) -> (f64, f32) {
     let length = row.len().min(query.len());
-    let sign = _mm256_set1_pd(-0.0);
     let mut sums = [_mm256_setzero_pd(); 2];
-    let mut sizes = [_mm256_setzero_pd(); 2];
+    let mut squares = _mm256_setzero_ps();
     let mut at = 0;
     while at < length {
         let left = (length - at).min(8);
@@ -220,11 +219,13 @@ pub fn dot(row: &[f16], query: &[f64]) -> (f64, f64) {
         let halves =
             [_mm256_cvtps_pd(_mm256_castps256_ps128(x)), _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(x))];
         for h in 0..2 {
-            let product = _mm256_mul_pd(halves[h], queries[h]);
-            sums[h] = _mm256_add_pd(sums[h], product);
-            sizes[h] = _mm256_add_pd(sizes[h], _mm256_andnot_pd(sign, product));
+            sums[h] = _mm256_fmadd_pd(halves[h], queries[h], sums[h]);
         }
+        squares = _mm256_fmadd_ps(x, x, squares);
         at += 8;
     }
-    (sum_f64(_mm256_add_pd(sums[0], sums[1])), sum_f64(_mm256_add_pd(sizes[0], sizes[1])))
+    let mut lanes = [0.0_f32; 8];
+    // SAFETY: 8 lanes are stored to 8 places.
+    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), squares) };
+    (sum_f64(_mm256_add_pd(sums[0], sums[1])), lanes.iter().sum())
 }

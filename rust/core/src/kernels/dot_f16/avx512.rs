@@ -175,32 +175,52 @@ fn lanes<const N: usize, const U: usize>(
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub fn dot(row: &[f16], query: &[f64]) -> (f64, f64) {
+pub fn dot(row: &[f16], query: &[f64]) -> (f64, f32) {
     let length = row.len().min(query.len());
-    let mut sums = [_mm512_setzero_pd(); 2];
-    let mut sizes = [_mm512_setzero_pd(); 2];
+    let mut sums = [_mm512_setzero_pd(); 4];
+    let mut squares = [_mm512_setzero_ps(); 2];
+    let (row, query) = (row.as_ptr(), query.as_ptr());
     let mut at = 0;
+    while at + 32 <= length {
+        for half in 0..2 {
+            // SAFETY: 32 values are left in both slices.
+            unsafe {
+                let (x, query) = (load(row, at + 16 * half, 16), query.add(at + 16 * half));
+                let [low, high] = widened(x);
+                sums[2 * half] = _mm512_fmadd_pd(low, _mm512_loadu_pd(query), sums[2 * half]);
+                sums[2 * half + 1] = _mm512_fmadd_pd(high, _mm512_loadu_pd(query.add(8)), sums[2 * half + 1]);
+                squares[half] = _mm512_fmadd_ps(x, x, squares[half]);
+            }
+        }
+        at += 32;
+    }
     while at < length {
         let left = (length - at).min(16);
         // SAFETY: only the `left` values that exist are read; the other lanes are zero.
         let (x, queries) = unsafe {
             let mask = (1_u32 << left) - 1;
-            let query = query.as_ptr().add(at);
+            let query = query.add(at);
             let low = _mm512_maskz_loadu_pd(mask as u8, query);
             let high = _mm512_maskz_loadu_pd((mask >> 8) as u8, query.wrapping_add(8));
-            (load(row.as_ptr(), at, left), [low, high])
+            (load(row, at, left), [low, high])
         };
-        let halves = [
-            _mm512_cvtps_pd(_mm512_castps512_ps256(x)),
-            _mm512_cvtps_pd(_mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(x)))),
-        ];
+        let halves = widened(x);
         for h in 0..2 {
-            let product = _mm512_mul_pd(halves[h], queries[h]);
-            sums[h] = _mm512_add_pd(sums[h], product);
-            sizes[h] = _mm512_add_pd(sizes[h], _mm512_abs_pd(product));
+            sums[h] = _mm512_fmadd_pd(halves[h], queries[h], sums[h]);
         }
+        squares[0] = _mm512_fmadd_ps(x, x, squares[0]);
         at += 16;
     }
-    let sum = _mm512_reduce_add_pd(_mm512_add_pd(sums[0], sums[1]));
-    (sum, _mm512_reduce_add_pd(_mm512_add_pd(sizes[0], sizes[1])))
+    let sum = _mm512_add_pd(_mm512_add_pd(sums[0], sums[1]), _mm512_add_pd(sums[2], sums[3]));
+    (_mm512_reduce_add_pd(sum), _mm512_reduce_add_ps(_mm512_add_ps(squares[0], squares[1])))
+}
+
+/// The lower and the upper 8 values in float64.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn widened(x: __m512) -> [__m512d; 2] {
+    [
+        _mm512_cvtps_pd(_mm512_castps512_ps256(x)),
+        _mm512_cvtps_pd(_mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(x)))),
+    ]
 }

@@ -6,9 +6,8 @@
 //!   to level. A term of the sum takes part in at most `d + 8` roundings, so
 //!   `|screen - exact| <= gamma(d + 8) * ||q|| * ||x||` with `gamma(m) = m u / (1 - m u)`, `u = 2^-24`, as long
 //!   as nothing overflows or underflows (`search::bounds` scales the queries and adds the underflow term).
-//! * **Canonical sums** ([`Kernels::dot`]) accumulate the exact float64 products in float64, together with
-//!   the sum of their absolute values, from which the caller bounds the error (at most `d + 8` roundings of
-//!   relative size `2^-53`).
+//! * **Canonical sums** ([`Kernels::dot`]) accumulate the exact float64 products in float64, with at most `d + 8`
+//!   roundings of relative size `2^-53` a term; the caller bounds the error by the norms.
 //!
 //! Conversion to float32 is exact. Every screen also returns the squared norm of the row in float32: it is
 //! at most `65504^2 d`, so it is finite exactly when the row is. NaN and infinities cannot pass unseen.
@@ -28,8 +27,7 @@ mod avx2;
 mod avx512;
 mod scalar;
 
-/// Queries in a panel.
-pub const PANEL: usize = 32;
+pub use super::tiles::PANEL;
 /// Rows in a tile.
 pub const TILE: usize = 12;
 /// Most queries [`Kernels::few`] takes at once.
@@ -81,7 +79,7 @@ pub struct Kernels {
     widen: unsafe fn(&[f16], &mut [f32]) -> f32,
     tile: unsafe fn(Operands<'_>, &mut Tile),
     few: Few,
-    dot: unsafe fn(&[f16], &[f64]) -> (f64, f64),
+    dot: unsafe fn(&[f16], &[f64]) -> (f64, f32),
 }
 
 /// One line a level.
@@ -179,12 +177,12 @@ impl Kernels {
         unsafe { (self.few)(rows, depth, queries, stride, count, scores, norms) }
     }
 
-    /// The inner product in float64 and the sum of the absolute values of its terms; each term takes part
-    /// in at most `d + 8` roundings, the terms themselves are exact.
+    /// The inner product in float64 and the squared norm of the row as in [`Self::widen`]; each term of the product
+    /// takes part in at most `d + 8` roundings, the terms themselves are exact.
     ///
     /// # Panics
     /// If the lengths differ.
-    pub fn dot(&self, row: &[f16], query: &[f64]) -> (f64, f64) {
+    pub fn dot(&self, row: &[f16], query: &[f64]) -> (f64, f32) {
         assert_eq!(row.len(), query.len(), "an inner product needs equal lengths");
         // SAFETY: the level is available, and both slices are equally long.
         unsafe { (self.dot)(row, query) }

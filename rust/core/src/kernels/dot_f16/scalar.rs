@@ -83,14 +83,16 @@ pub fn few(
     }
 }
 
-pub fn dot(row: &[f16], query: &[f64]) -> (f64, f64) {
-    let (mut sums, mut sizes) = ([0.0_f64; LANES], [0.0_f64; LANES]);
+pub fn dot(row: &[f16], query: &[f64]) -> (f64, f32) {
+    let (mut sums, mut squares) = ([0.0_f64; LANES], [0.0_f32; LANES]);
     for (values, queries) in row.chunks(LANES).zip(query.chunks(LANES)) {
-        for ((value, query), (sum, size)) in values.iter().zip(queries).zip(sums.iter_mut().zip(&mut sizes)) {
-            let product = f64::from(to_f32(*value)) * query;
-            *sum += product;
-            *size += product.abs();
+        for ((value, query), (sum, square)) in
+            values.iter().zip(queries).zip(sums.iter_mut().zip(&mut squares))
+        {
+            let value = to_f32(*value);
+            *sum += f64::from(value) * query;
+            *square += value * value;
         }
     }
-    (sums.iter().sum(), sizes.iter().sum())
+    (sums.iter().sum(), squares.iter().sum())
 }

@@ -1,14 +1,15 @@
-//! AVX2: 32 products in three instructions, 8 accumulators a pass, six passes a tile.
+//! AVX2: 32 products in three instructions, 8 accumulators a tile.
 
 #![allow(clippy::wildcard_imports, reason = "a level is its intrinsics")]
 #![expect(clippy::needless_range_loop, reason = "the index is a register, the loop is unrolled")]
 
 use core::arch::x86_64::*;
 
-use super::{Limits, PANEL, Quantised, Rows, TILE, Tile, scale};
+use super::{Quantised, Rows, scale};
+use crate::kernels::tiles::{Hit, Limits, PANEL, unrolled};
 
-/// Rows in a pass.
-const PASS: usize = 4;
+/// What is added to the codes of queries to make them unsigned.
+pub const OFFSET: i32 = 64;
 
 /// The three steps within 8 lanes; the product with 1 or -1 is exact, so that there is one rounding a step.
 #[inline]
@@ -94,66 +95,205 @@ pub fn quantise(values: &[f32], limit: f32, codes: &mut [i8]) -> Quantised {
     Quantised { scale, square: lanes.iter().sum(), sum: counts.iter().sum() }
 }
 
+/// Four products of bytes, unsigned with signed, added to each of 8 sums. At most 2 * 127 * 127 = 32258 in 16 bits:
+/// nothing saturates.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn multiply_add(sums: __m256i, queries: __m256i, rows: __m256i) -> __m256i {
+    let pairs = _mm256_maddubs_epi16(queries, rows);
+    _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+}
+
+/// The products of rows with the queries of half a panel, from query `$lane` on, in two registers a row.
+macro_rules! products {
+    ($rows:ident, $first:expr, $panel:expr, $lane:expr, [$($i:literal)*]) => {{
+        let steps = $panel.len() / (4 * PANEL);
+        // SAFETY: the caller checked that the rows from `first` on are there; lanes are 0 and 16.
+        let (codes, panel) = unsafe {
+            ($rows.codes.as_ptr().add($first * $rows.stride), $panel.as_ptr().add(4 * $lane))
+        };
+        let mut products = [[_mm256_setzero_si256(); 2]; [$($i),*].len()];
+        unrolled!(I in [$($i)*] {
+            products[I] = [_mm256_set1_epi32($rows.sums[$first + I].wrapping_mul(-OFFSET)); 2];
+        });
+        for step in 0..steps {
+            // SAFETY: the panel has 128 bytes at each of the `steps` positions, of which the lane leaves 64.
+            let queries = unsafe {
+                let place = panel.add(step * 4 * PANEL);
+                [_mm256_loadu_si256(place.cast()), _mm256_loadu_si256(place.add(32).cast())]
+            };
+            unrolled!(I in [$($i)*] {
+                // SAFETY: the caller checked that there are so many rows of `4 * steps` codes, `stride` apart.
+                let x = _mm256_set1_epi32(unsafe {
+                    codes.add(I * $rows.stride + 4 * step).cast::<i32>().read_unaligned()
+                });
+                products[I][0] = multiply_add(products[I][0], queries[0], x);
+                products[I][1] = multiply_add(products[I][1], queries[1], x);
+            });
+        }
+        products
+    }};
+}
+
+/// The least scores of 8 queries that pass, for a row.
+#[inline]
 #[target_feature(enable = "avx2,fma")]
-pub fn tile(rows: Rows<'_>, panel: &[u8], limits: &Limits, out: &mut Tile) {
-    out.hits = [0; TILE];
-    for column in (0..PANEL).step_by(16) {
-        for first in (0..TILE).step_by(PASS) {
-            pass(rows, panel, limits, first, column, out);
+fn limit(limits: &Limits, lane: usize, residual: __m256, norm: __m256) -> __m256 {
+    // SAFETY: limits hold 32 lanes, and `lane` is at most 24.
+    unsafe {
+        let limit = _mm256_loadu_ps(limits.threshold.as_ptr().add(lane));
+        let limit = _mm256_fnmadd_ps(_mm256_loadu_ps(limits.residual.as_ptr().add(lane)), residual, limit);
+        _mm256_fnmadd_ps(_mm256_loadu_ps(limits.norm.as_ptr().add(lane)), norm, limit)
+    }
+}
+
+/// Which of the 16 queries from `lane` on the rows from `first` on pass, added to `queries`.
+macro_rules! hits {
+    ($name:ident, $rows:literal, [$($i:literal)*]) => {
+        #[target_feature(enable = "avx2,fma")]
+        fn $name(
+            rows: Rows<'_>,
+            first: usize,
+            panel: &[u8],
+            lane: usize,
+            limits: &Limits,
+            queries: &mut [u32; $rows],
+        ) {
+            let products = products!(rows, first, panel, lane, [$($i)*]);
+            unrolled!(I in [$($i)*] {
+                let row = first + I;
+                let (scale, residual, norm) = (
+                    _mm256_set1_ps(rows.scales[row]),
+                    _mm256_set1_ps(rows.residuals[row]),
+                    _mm256_set1_ps(rows.norms[row]),
+                );
+                for c in 0..2 {
+                    let limit = limit(limits, lane + 8 * c, residual, norm);
+                    let score = _mm256_mul_ps(_mm256_cvtepi32_ps(products[I][c]), scale);
+                    let mask = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(score, limit));
+                    queries[I] |= (mask as u32) << (lane + 8 * c);
+                }
+            });
+        }
+    };
+}
+
+hits!(tile, 4, [0 1 2 3]);
+hits!(row, 1, [0]);
+
+/// Four rows a tile, of which the last may overlap the one before.
+#[target_feature(enable = "avx2,fma")]
+pub fn panel(rows: Rows<'_>, panel: &[u8], narrow: bool, limits: &Limits, hits: &mut [Hit]) -> usize {
+    let (count, size) = (rows.count(), if rows.count() < 4 { 1 } else { 4 });
+    let mut found = 0;
+    for start in (0..count).step_by(size) {
+        let first = start.min(count - size);
+        let mut queries = [0; 4];
+        for lane in (0..if narrow { 16 } else { 32 }).step_by(16) {
+            if size == 1 {
+                row(rows, first, panel, lane, limits, queries.first_chunk_mut().expect("one of four"));
+            } else {
+                tile(rows, first, panel, lane, limits, &mut queries);
+            }
+        }
+        for (i, &queries) in queries[..size].iter().enumerate().skip(start - first) {
+            if queries != 0 {
+                hits[found] = Hit { row: (first + i) as u32, queries };
+                found += 1;
+            }
+        }
+    }
+    found
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub fn scores(rows: Rows<'_>, panel: &[u8], scores: &mut [[f32; PANEL]]) {
+    for (i, scores) in scores[..rows.count()].iter_mut().enumerate() {
+        let scale = _mm256_set1_ps(rows.scales[i]);
+        for lane in [0, 16] {
+            let products = products!(rows, i, panel, lane, [0]);
+            for c in 0..2 {
+                let score = _mm256_mul_ps(_mm256_cvtepi32_ps(products[0][c]), scale);
+                // SAFETY: there is room for 32 scores a row.
+                unsafe { _mm256_storeu_ps(scores.as_mut_ptr().add(lane + 8 * c), score) };
+            }
         }
     }
 }
 
-/// Rows `first..first + 4`, queries `column..column + 16`.
+/// The sums of the lanes of 8 registers, in order.
 #[inline]
+#[target_feature(enable = "avx2")]
+fn sums(x: [__m256i; 8]) -> __m256i {
+    let low = _mm256_hadd_epi32(_mm256_hadd_epi32(x[0], x[1]), _mm256_hadd_epi32(x[2], x[3]));
+    let high = _mm256_hadd_epi32(_mm256_hadd_epi32(x[4], x[5]), _mm256_hadd_epi32(x[6], x[7]));
+    // Each half of `low` holds the sums of registers 0 to 3 over that half.
+    _mm256_add_epi32(
+        _mm256_permute2x128_si256::<0x20>(low, high),
+        _mm256_permute2x128_si256::<0x31>(low, high),
+    )
+}
+
 #[target_feature(enable = "avx2,fma")]
-fn pass(rows: Rows<'_>, panel: &[u8], limits: &Limits, first: usize, column: usize, out: &mut Tile) {
-    let steps = panel.len() / (4 * PANEL);
-    let codes = rows.codes[first * rows.stride..].as_ptr();
-    let panel = panel[(4 * column).min(panel.len())..].as_ptr();
-    let ones = _mm256_set1_epi16(1);
-    let mut products = [[_mm256_setzero_si256(); 2]; PASS];
-    for i in 0..PASS {
-        products[i] = [_mm256_set1_epi32(rows.sums[first + i].wrapping_mul(-128)); 2];
-    }
-    for step in 0..steps {
-        // SAFETY: the panel has 128 bytes at each of the `steps` positions, of which `column` leaves 64.
-        let queries = unsafe {
-            let place = panel.add(step * 4 * PANEL);
-            [_mm256_loadu_si256(place.cast()), _mm256_loadu_si256(place.add(32).cast())]
+pub fn few(rows: Rows<'_>, queries: &[u8], count: usize, limits: &Limits, hits: &mut [Hit]) -> usize {
+    let depth = queries.len() / count;
+    let mut found = 0;
+    for first in (0..rows.count()).step_by(8) {
+        let left = (rows.count() - first).min(8);
+        let padded = |values: &[f32]| {
+            let mut lanes = [0.0; 8];
+            lanes[..left].copy_from_slice(&values[first..first + left]);
+            lanes
         };
-        for i in 0..PASS {
-            // SAFETY: the wrapper checked that there are 12 rows of `4 * steps` codes, `stride` apart.
-            let x = _mm256_set1_epi32(unsafe {
-                codes.add(i * rows.stride + 4 * step).cast::<i32>().read_unaligned()
-            });
-            for c in 0..2 {
-                // At most 2 * 255 * 63 = 32130: nothing saturates.
-                let pairs = _mm256_maddubs_epi16(queries[c], x);
-                products[i][c] = _mm256_add_epi32(products[i][c], _mm256_madd_epi16(pairs, ones));
+        let (scales, residuals, norms) = (padded(rows.scales), padded(rows.residuals), padded(rows.norms));
+        // SAFETY: 8 values are read from 8.
+        let (scale, residual, norm) = unsafe {
+            (
+                _mm256_loadu_ps(scales.as_ptr()),
+                _mm256_loadu_ps(residuals.as_ptr()),
+                _mm256_loadu_ps(norms.as_ptr()),
+            )
+        };
+        let mut offsets = [0; 8];
+        for (offset, sum) in offsets.iter_mut().zip(&rows.sums[first..]) {
+            *offset = sum.wrapping_mul(OFFSET);
+        }
+        let mut queries_of = [0; 8];
+        for j in 0..count {
+            let query = queries[j * depth..].as_ptr();
+            let mut products = [_mm256_setzero_si256(); 8];
+            for at in (0..depth).step_by(32) {
+                // SAFETY: the depth is a multiple of 64; rows beyond the last are replaced by the last.
+                unsafe {
+                    let query = _mm256_loadu_si256(query.add(at).cast());
+                    for i in 0..8 {
+                        let at = (first + i.min(left - 1)) * rows.stride + at;
+                        let row = _mm256_loadu_si256(rows.codes.as_ptr().add(at).cast());
+                        products[i] = multiply_add(products[i], query, row);
+                    }
+                }
+            }
+            // SAFETY: 8 values are read from 8.
+            let offsets = unsafe { _mm256_loadu_si256(offsets.as_ptr().cast()) };
+            let products = _mm256_sub_epi32(sums(products), offsets);
+            let limit = _mm256_fnmadd_ps(
+                _mm256_set1_ps(limits.residual[j]),
+                residual,
+                _mm256_set1_ps(limits.threshold[j]),
+            );
+            let limit = _mm256_fnmadd_ps(_mm256_set1_ps(limits.norm[j]), norm, limit);
+            let score = _mm256_mul_ps(_mm256_cvtepi32_ps(products), scale);
+            let passed = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(score, limit)) as u32;
+            for (i, queries) in queries_of[..left].iter_mut().enumerate() {
+                *queries |= (passed >> i & 1) << j;
+            }
+        }
+        for (i, &queries) in queries_of[..left].iter().enumerate() {
+            if queries != 0 {
+                hits[found] = Hit { row: (first + i) as u32, queries };
+                found += 1;
             }
         }
     }
-    for (i, products) in products.iter().enumerate() {
-        let row = first + i;
-        let (scale, residual, norm) = (
-            _mm256_set1_ps(rows.scales[row]),
-            _mm256_set1_ps(rows.residuals[row]),
-            _mm256_set1_ps(rows.norms[row]),
-        );
-        for (c, &product) in products.iter().enumerate() {
-            let lane = column + 8 * c;
-            // SAFETY: `lane` is at most 24, and limits and products hold 32 lanes.
-            unsafe {
-                let limit = _mm256_loadu_ps(limits.threshold.as_ptr().add(lane));
-                let limit =
-                    _mm256_fnmadd_ps(_mm256_loadu_ps(limits.residual.as_ptr().add(lane)), residual, limit);
-                let limit = _mm256_fnmadd_ps(_mm256_loadu_ps(limits.norm.as_ptr().add(lane)), norm, limit);
-                let score = _mm256_mul_ps(_mm256_cvtepi32_ps(product), scale);
-                let hits = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(score, limit));
-                out.hits[row] |= (hits as u32) << lane;
-                _mm256_storeu_si256(out.products[row].as_mut_ptr().add(lane).cast(), product);
-            }
-        }
-    }
+    found
 }

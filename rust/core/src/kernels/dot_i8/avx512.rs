@@ -5,7 +5,11 @@
 
 use core::arch::x86_64::*;
 
-use super::{Limits, PANEL, Quantised, Rows, TILE, Tile, scale};
+use super::{FEW, Quantised, Rows, scale};
+use crate::kernels::tiles::{Hit, Limits, PANEL, sweep, unrolled};
+
+/// What is added to the codes of queries to make them unsigned.
+pub const OFFSET: i32 = 128;
 
 /// Lane `i` of a butterfly of lanes `half` apart: `x + y` below, `y - x` above; the product with 1 or -1 is
 /// exact, so that there is one rounding.
@@ -118,48 +122,212 @@ pub fn quantise(values: &[f32], limit: f32, codes: &mut [i8]) -> Quantised {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub fn tile(rows: Rows<'_>, panel: &[u8], limits: &Limits, out: &mut Tile) {
-    let steps = panel.len() / (4 * PANEL);
-    let (codes, panel) = (rows.codes.as_ptr(), panel.as_ptr());
-    let mut products = [[_mm512_setzero_si512(); 2]; TILE];
-    for i in 0..TILE {
-        products[i] = [_mm512_set1_epi32(rows.sums[i].wrapping_mul(-128)); 2];
-    }
-    for step in 0..steps {
-        // SAFETY: the panel has 128 bytes at each of the `steps` positions.
-        let queries = unsafe {
-            let place = panel.add(step * 4 * PANEL);
-            [_mm512_loadu_si512(place.cast()), _mm512_loadu_si512(place.add(64).cast())]
-        };
-        for i in 0..TILE {
-            // SAFETY: the wrapper checked that there are 12 rows of `4 * steps` codes, `stride` apart.
-            let x = _mm512_set1_epi32(unsafe {
-                codes.add(i * rows.stride + 4 * step).cast::<i32>().read_unaligned()
-            });
-            products[i][0] = _mm512_dpbusd_epi32(products[i][0], queries[0], x);
-            products[i][1] = _mm512_dpbusd_epi32(products[i][1], queries[1], x);
-        }
-    }
-    for i in 0..TILE {
-        let (scale, residual, norm) = (
-            _mm512_set1_ps(rows.scales[i]),
-            _mm512_set1_ps(rows.residuals[i]),
-            _mm512_set1_ps(rows.norms[i]),
-        );
-        let mut hits = 0;
-        for c in 0..2 {
-            // SAFETY: limits and products hold 32 lanes, of which these are 16.
-            unsafe {
-                let limit = _mm512_loadu_ps(limits.threshold.as_ptr().add(16 * c));
-                let limit =
-                    _mm512_fnmadd_ps(_mm512_loadu_ps(limits.residual.as_ptr().add(16 * c)), residual, limit);
-                let limit = _mm512_fnmadd_ps(_mm512_loadu_ps(limits.norm.as_ptr().add(16 * c)), norm, limit);
-                let score = _mm512_mul_ps(_mm512_cvtepi32_ps(products[i][c]), scale);
-                hits |= u32::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(score, limit)) << (16 * c);
-                _mm512_storeu_si512(out.products[i].as_mut_ptr().add(16 * c).cast(), products[i][c]);
+/// Asks for a cache line. The rows of a tile are read side by side, which the hardware does not foresee.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn fetch(codes: *const i8) {
+    _mm_prefetch::<_MM_HINT_T0>(codes);
+}
+
+/// The products of the rows from `$first` on, one a listed index, with `$columns` registers of 16 queries.
+macro_rules! products {
+    ($rows:ident, $first:expr, $panel:expr, $columns:literal, [$($i:literal)*]) => {{
+        let steps = $panel.len() / (4 * PANEL);
+        // SAFETY: the caller checked that the rows from `first` on are there.
+        let codes = unsafe { $rows.codes.as_ptr().add($first * $rows.stride) };
+        let panel = $panel.as_ptr();
+        let mut products = [[_mm512_setzero_si512(); $columns]; [$($i),*].len()];
+        unrolled!(I in [$($i)*] {
+            products[I] = [_mm512_set1_epi32($rows.sums[$first + I].wrapping_mul(-OFFSET)); $columns];
+        });
+        let ahead = codes.wrapping_add([$($i),*].len() * $rows.stride);
+        for step in 0..steps {
+            fetch(ahead.wrapping_add(4 * step * [$($i),*].len()));
+            let mut queries = [_mm512_setzero_si512(); $columns];
+            for c in 0..$columns {
+                // SAFETY: the panel has 128 bytes at each of the `steps` positions.
+                queries[c] = unsafe { _mm512_loadu_si512(panel.add(step * 4 * PANEL + 64 * c).cast()) };
             }
+            unrolled!(I in [$($i)*] {
+                // SAFETY: the caller checked that there are so many rows of `4 * steps` codes, `stride` apart.
+                let x = _mm512_set1_epi32(unsafe {
+                    codes.add(I * $rows.stride + 4 * step).cast::<i32>().read_unaligned()
+                });
+                for c in 0..$columns {
+                    products[I][c] = _mm512_dpbusd_epi32(products[I][c], queries[c], x);
+                }
+            });
         }
-        out.hits[i] = hits;
+        products
+    }};
+}
+
+/// Appends those of the rows from `$first` on that pass the limits, but none before `$from`, to the `found` hits.
+macro_rules! hits {
+    ($name:ident, $columns:literal, [$($i:literal)*]) => {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+        fn $name(
+            rows: Rows<'_>,
+            first: usize,
+            from: usize,
+            panel: &[u8],
+            limits: &Limits,
+            hits: &mut [Hit],
+            mut found: usize,
+        ) -> usize {
+            let products = products!(rows, first, panel, $columns, [$($i)*]);
+            unrolled!(I in [$($i)*] {
+                let row = first + I;
+                let (scale, residual, norm) = (
+                    _mm512_set1_ps(rows.scales[row]),
+                    _mm512_set1_ps(rows.residuals[row]),
+                    _mm512_set1_ps(rows.norms[row]),
+                );
+                let mut queries = 0;
+                for c in 0..$columns {
+                    let limit = limit(limits, c, residual, norm);
+                    let score = _mm512_mul_ps(_mm512_cvtepi32_ps(products[I][c]), scale);
+                    queries |= u32::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(score, limit)) << (16 * c);
+                }
+                // Written without a branch: one row in a few has a hit.
+                hits[found] = Hit { row: row as u32, queries };
+                found += usize::from(queries != 0 && row >= from);
+            });
+            found
+        }
+    };
+}
+
+hits!(wide, 2, [0 1 2 3 4 5 6 7 8 9 10 11]);
+hits!(wide_row, 2, [0]);
+hits!(narrow, 1, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23]);
+hits!(narrow_row, 1, [0]);
+
+/// The least scores of 16 queries that pass, for a row.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn limit(limits: &Limits, column: usize, residual: __m512, norm: __m512) -> __m512 {
+    let at = 16 * column;
+    // SAFETY: limits hold 32 lanes; columns are 0 and 1.
+    unsafe {
+        let limit = _mm512_loadu_ps(limits.threshold.as_ptr().add(at));
+        let limit = _mm512_fnmadd_ps(_mm512_loadu_ps(limits.residual.as_ptr().add(at)), residual, limit);
+        _mm512_fnmadd_ps(_mm512_loadu_ps(limits.norm.as_ptr().add(at)), norm, limit)
     }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub fn panel(rows: Rows<'_>, panel: &[u8], is_narrow: bool, limits: &Limits, hits: &mut [Hit]) -> usize {
+    let mut found = 0;
+    if is_narrow {
+        sweep!(rows.count(), 24, (first, start) =>
+            found = narrow(rows, first, start, panel, limits, hits, found),
+            found = narrow_row(rows, first, start, panel, limits, hits, found));
+    } else {
+        sweep!(rows.count(), 12, (first, start) =>
+            found = wide(rows, first, start, panel, limits, hits, found),
+            found = wide_row(rows, first, start, panel, limits, hits, found));
+    }
+    found
+}
+
+/// The screened scores of the rows from `first` on.
+macro_rules! scores {
+    ($name:ident, [$($i:literal)*]) => {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+        fn $name(rows: Rows<'_>, first: usize, panel: &[u8], scores: &mut [[f32; PANEL]]) {
+            let products = products!(rows, first, panel, 2, [$($i)*]);
+            unrolled!(I in [$($i)*] {
+                let scale = _mm512_set1_ps(rows.scales[first + I]);
+                for c in 0..2 {
+                    let score = _mm512_mul_ps(_mm512_cvtepi32_ps(products[I][c]), scale);
+                    // SAFETY: there is room for 32 scores a row.
+                    unsafe { _mm512_storeu_ps(scores[first + I].as_mut_ptr().add(16 * c), score) };
+                }
+            });
+        }
+    };
+}
+
+scores!(tile_scores, [0 1 2 3 4 5 6 7 8 9 10 11]);
+scores!(row_scores, [0]);
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub fn scores(rows: Rows<'_>, panel: &[u8], scores: &mut [[f32; PANEL]]) {
+    sweep!(rows.count(), 12, (first, _start) =>
+        tile_scores(rows, first, panel, scores), row_scores(rows, first, panel, scores));
+}
+
+/// The sums of the lanes of 16 registers, in order.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn sums(x: &[__m512i; 16]) -> __m512i {
+    // After the two rounds, 128-bit lane l of w[g] holds the sums over lane l of registers 4g to 4g + 3.
+    let mut w = [_mm512_setzero_si512(); 4];
+    for g in 0..4 {
+        let pairs = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        let (a, b) = (pairs(x[4 * g], x[4 * g + 1]), pairs(x[4 * g + 2], x[4 * g + 3]));
+        w[g] = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    }
+    let halves =
+        |a, b| _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xdd>(a, b));
+    halves(halves(w[0], w[1]), halves(w[2], w[3]))
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub fn few(rows: Rows<'_>, queries: &[u8], count: usize, limits: &Limits, hits: &mut [Hit]) -> usize {
+    let depth = queries.len() / count;
+    let mut found = 0;
+    for first in (0..rows.count()).step_by(16) {
+        let left = (rows.count() - first).min(16);
+        let mask = ((1_u32 << left) - 1) as __mmask16;
+        // SAFETY: there are `left` rows from `first` on, and as many values of each kind.
+        let (codes, offsets, scale, residual, norm) = unsafe {
+            (
+                rows.codes.as_ptr().add(first * rows.stride),
+                _mm512_maskz_loadu_epi32(mask, rows.sums.as_ptr().add(first)),
+                _mm512_maskz_loadu_ps(mask, rows.scales.as_ptr().add(first)),
+                _mm512_maskz_loadu_ps(mask, rows.residuals.as_ptr().add(first)),
+                _mm512_maskz_loadu_ps(mask, rows.norms.as_ptr().add(first)),
+            )
+        };
+        let offsets = _mm512_mullo_epi32(offsets, _mm512_set1_epi32(OFFSET));
+        let (mut passed, mut any) = ([0; FEW], 0);
+        for (j, passed) in passed[..count].iter_mut().enumerate() {
+            let query = queries[j * depth..].as_ptr();
+            let mut products = [_mm512_setzero_si512(); 16];
+            for at in (0..depth).step_by(64) {
+                // SAFETY: the depth is a multiple of 64; rows beyond the last are replaced by the last.
+                unsafe {
+                    let query = _mm512_loadu_si512(query.add(at).cast());
+                    for i in 0..16 {
+                        if j == 0 {
+                            fetch(codes.wrapping_add(16 * (rows.stride + at) + 64 * i));
+                        }
+                        let row = _mm512_loadu_si512(codes.add(i.min(left - 1) * rows.stride + at).cast());
+                        products[i] = _mm512_dpbusd_epi32(products[i], query, row);
+                    }
+                }
+            }
+            let products = _mm512_sub_epi32(sums(&products), offsets);
+            let limit = _mm512_fnmadd_ps(
+                _mm512_set1_ps(limits.residual[j]),
+                residual,
+                _mm512_set1_ps(limits.threshold[j]),
+            );
+            let limit = _mm512_fnmadd_ps(_mm512_set1_ps(limits.norm[j]), norm, limit);
+            let score = _mm512_mul_ps(_mm512_cvtepi32_ps(products), scale);
+            *passed = _mm512_mask_cmp_ps_mask::<_CMP_GE_OQ>(mask, score, limit);
+            any |= *passed;
+        }
+        while any != 0 {
+            let lane = any.trailing_zeros();
+            let queries =
+                passed.iter().rev().fold(0, |queries, passed| queries << 1 | u32::from(passed >> lane & 1));
+            hits[found] = Hit { row: first as u32 + lane, queries };
+            found += 1;
+            any &= any - 1;
+        }
+    }
+    found
 }

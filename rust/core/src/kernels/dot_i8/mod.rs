@@ -4,16 +4,19 @@
 //!   butterflies have the same order on every level, so the result has the same bits.
 //! * [`Kernels::quantise`]: codes in `[-limit, limit]` times a scale of at most 17 significant bits, so that
 //!   code times scale is exact in float32, and each residual has one rounding.
-//! * [`Kernels::tile`]: the products of 12 rows with 32 queries, exact integers, and which of them pass the
-//!   limits of `search::bounds`.
+//! * [`Kernels::panel`], [`Kernels::few`]: which of the products of rows with many, or few, queries pass the limits of
+//!   `search::bounds`; [`Kernels::scores`]: the products themselves. They are exact integers times the scale.
 //!
-//! Queries run across the lanes: a panel is `[depth / 4][32][4]` codes plus 128 (unsigned), and the row-major signed
-//! rows are the broadcast operand. A sum starts at `-128 * (sum of the row's codes)`, which takes the offset
-//! back. Sums are exact modulo 2^32, and `127 * 127 * depth` is below 2^31 up to [`DEEPEST`].
+//! Many queries run across the lanes: a panel is `[depth / 4][32][4]` codes plus an offset (unsigned), and the row-major
+//! signed rows are the broadcast operand. Few queries run along the rows, which are then read at the speed of memory.
+//! The products of the offset, `offset * (sum of the row's codes)`, are taken back. Sums are exact modulo 2^32,
+//! and `127 * 127 * depth` is below 2^31 up to [`DEEPEST`].
 //!
 //! **No saturation.** VPDPBUSD adds four products to an int32 without saturation. VPMADDUBSW (AVX2) adds two products
-//! in int16 with it: `2 * 255 * limit <= 32767` only for `limit <= 64`, so that level quantises rows to
-//! [`Kernels::limit`] = 63 (queries, being 0 to 255 after the offset, keep 8 bits).
+//! in int16 with it: `2 * 127 * 127 = 32258` fits, so on that level queries are quantised to
+//! [`Kernels::query_limit`] = 63, and are 0 to 127 after the offset of 64. Rows have 8 bits everywhere.
+
+use std::ops::Range;
 
 use crate::error::Result;
 use crate::level::{self, Level};
@@ -24,14 +27,15 @@ mod avx2;
 mod avx512;
 mod scalar;
 
-pub use super::dot_f16::{PANEL, TILE};
+pub use super::dot_f16::FEW;
+use super::tiles::{Hit, Limits, PANEL};
 
 /// The depth of every operand is a multiple of this.
 pub const STEP: usize = 64;
 /// The greatest depth.
 pub const DEEPEST: usize = 1 << 16;
-/// The largest magnitude of a query's code.
-pub const QUERY_LIMIT: i8 = 127;
+/// The largest magnitude of a row's code.
+pub const ROW_LIMIT: i8 = 127;
 /// Vectors with a smaller peak are not quantised: their codes and their scale are 0.
 pub const LEAST_PEAK: f32 = 1.0 / (1_u64 << 40) as f32;
 /// Vectors with a larger peak are not quantised either.
@@ -48,49 +52,52 @@ pub struct Quantised {
     pub sum: i32,
 }
 
-/// What a tile needs to know about its rows.
+/// Quantised rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
-    /// Codes, `stride` apart, each magnitude at most [`Kernels::limit`].
+    /// Codes, rows `stride` apart, each magnitude at most [`ROW_LIMIT`].
     pub codes: &'a [i8],
     /// Distance of two rows.
     pub stride: usize,
     /// The sums of their codes.
-    pub sums: &'a [i32; TILE],
+    pub sums: &'a [i32],
     /// Their scales.
-    pub scales: &'a [f32; TILE],
+    pub scales: &'a [f32],
     /// Bounds of the norms of their residuals.
-    pub residuals: &'a [f32; TILE],
+    pub residuals: &'a [f32],
     /// Bounds of their norms.
-    pub norms: &'a [f32; TILE],
+    pub norms: &'a [f32],
 }
 
-/// Per query of a panel, which products are let through:
-/// `scale * product >= threshold - residual * residual norm - norm * norm`.
-#[derive(Debug, Clone)]
-#[repr(C, align(64))]
-pub struct Limits {
-    /// `-inf` lets everything through, `+inf` nothing (unused lanes).
-    pub threshold: [f32; PANEL],
-    /// Error per unit of residual norm.
-    pub residual: [f32; PANEL],
-    /// Error per unit of row norm.
-    pub norm: [f32; PANEL],
-}
+impl<'a> Rows<'a> {
+    /// Number of rows.
+    pub const fn count(&self) -> usize {
+        self.sums.len()
+    }
 
-/// The products of a tile and which of them pass the limits.
-#[derive(Debug, Clone)]
-#[repr(C, align(64))]
-pub struct Tile {
-    /// `[row][query]`.
-    pub products: [[i32; PANEL]; TILE],
-    /// Bit `j` of `hits[i]`: row `i` passes the limit of query `j`.
-    pub hits: [u32; TILE],
-}
+    /// Some of the rows.
+    #[must_use]
+    pub fn slice(&self, rows: Range<usize>) -> Rows<'a> {
+        Rows {
+            codes: &self.codes[(rows.start * self.stride).min(self.codes.len())..],
+            stride: self.stride,
+            sums: &self.sums[rows.clone()],
+            scales: &self.scales[rows.clone()],
+            residuals: &self.residuals[rows.clone()],
+            norms: &self.norms[rows],
+        }
+    }
 
-impl Default for Tile {
-    fn default() -> Self {
-        Self { products: [[0; PANEL]; TILE], hits: [0; TILE] }
+    fn check(&self, depth: usize) {
+        let count = self.count();
+        assert!(
+            [self.scales.len(), self.residuals.len(), self.norms.len()] == [count; 3],
+            "one value of each kind a row"
+        );
+        assert!(
+            count == 0 || self.stride >= depth && self.codes.len() >= (count - 1) * self.stride + depth,
+            "{count} rows of {depth} codes"
+        );
     }
 }
 
@@ -98,37 +105,35 @@ impl Default for Tile {
 #[derive(Debug)]
 pub struct Kernels {
     level: Level,
-    limit: i8,
+    offset: i32,
     rotate: unsafe fn(&mut [f32], &[f32], usize),
     quantise: unsafe fn(&[f32], f32, &mut [i8]) -> Quantised,
-    tile: unsafe fn(Rows<'_>, &[u8], &Limits, &mut Tile),
+    panel: unsafe fn(Rows<'_>, &[u8], bool, &Limits, &mut [Hit]) -> usize,
+    scores: unsafe fn(Rows<'_>, &[u8], &mut [[f32; PANEL]]),
+    few: unsafe fn(Rows<'_>, &[u8], usize, &Limits, &mut [Hit]) -> usize,
 }
 
-/// One line a level.
+/// The lines of the table: one a level.
+macro_rules! kernels {
+    ($level:ident, $module:ident) => {
+        Kernels {
+            level: Level::$level,
+            offset: $module::OFFSET,
+            rotate: $module::rotate,
+            quantise: $module::quantise,
+            panel: $module::panel,
+            scores: $module::scores,
+            few: $module::few,
+        }
+    };
+}
+
 static TABLE: &[Kernels] = &[
-    Kernels {
-        level: Level::Scalar,
-        limit: 127,
-        rotate: scalar::rotate,
-        quantise: scalar::quantise,
-        tile: scalar::tile,
-    },
+    kernels!(Scalar, scalar),
     #[cfg(target_arch = "x86_64")]
-    Kernels {
-        level: Level::Avx2,
-        limit: 63,
-        rotate: avx2::rotate,
-        quantise: avx2::quantise,
-        tile: avx2::tile,
-    },
+    kernels!(Avx2, avx2),
     #[cfg(target_arch = "x86_64")]
-    Kernels {
-        level: Level::Avx512,
-        limit: 127,
-        rotate: avx512::rotate,
-        quantise: avx512::quantise,
-        tile: avx512::tile,
-    },
+    kernels!(Avx512, avx512),
 ];
 
 impl Kernels {
@@ -142,9 +147,14 @@ impl Kernels {
         TABLE.iter().find(|kernels| kernels.level == level && level.is_available())
     }
 
-    /// The largest magnitude that codes of rows may have.
-    pub const fn limit(&self) -> i8 {
-        self.limit
+    /// What is added to the codes of queries to make them unsigned.
+    pub const fn offset(&self) -> i32 {
+        self.offset
+    }
+
+    /// The largest magnitude that codes of queries may have.
+    pub const fn query_limit(&self) -> i8 {
+        (self.offset - 1) as i8
     }
 
     /// Multiplies with `signs` (1 or -1), then transforms each `block` values (a power of two, at least 64).
@@ -168,19 +178,62 @@ impl Kernels {
         unsafe { (self.quantise)(values, f32::from(limit), &mut codes[..values.len()]) }
     }
 
-    /// The products of 12 rows with a panel of 32 queries, and which pass the limits.
+    /// Writes the rows that pass the limit of some query of a panel of 32 to `hits`, in order, and returns their number.
+    /// With `narrow`, the panel has no more than 16 queries, and the upper bits are 0.
     ///
     /// # Panics
-    /// If `rows` is too short for 12 rows of `panel.len() / 32` codes, or the depth not a multiple of 64.
-    pub fn tile(&self, rows: Rows<'_>, panel: &[u8], limits: &Limits, out: &mut Tile) {
+    /// If the depth, `panel.len() / 32`, is no multiple of 64, or rows or hits are too few.
+    pub fn panel(
+        &self,
+        rows: Rows<'_>,
+        panel: &[u8],
+        narrow: bool,
+        limits: &Limits,
+        hits: &mut [Hit],
+    ) -> usize {
+        let depth = Self::depth(panel);
+        rows.check(depth);
+        assert!(hits.len() >= rows.count() && u32::try_from(rows.count()).is_ok(), "room for all rows");
+        // SAFETY: the level is available, and rows, panel and hits are as long as the kernel reads and writes.
+        unsafe { (self.panel)(rows, panel, narrow, limits, hits) }
+    }
+
+    /// The screened scores of the rows with a panel of 32 queries.
+    ///
+    /// # Panics
+    /// As [`Self::panel`].
+    pub fn scores(&self, rows: Rows<'_>, panel: &[u8], scores: &mut [[f32; PANEL]]) {
+        rows.check(Self::depth(panel));
+        assert!(scores.len() >= rows.count(), "scores for all rows");
+        // SAFETY: as above.
+        unsafe { (self.scores)(rows, panel, scores) }
+    }
+
+    /// As [`Self::panel`] for 1 to 8 queries one after the other.
+    ///
+    /// # Panics
+    /// If the depth, `queries.len() / count`, is no multiple of 64, or rows or hits are too few.
+    pub fn few(
+        &self,
+        rows: Rows<'_>,
+        queries: &[u8],
+        count: usize,
+        limits: &Limits,
+        hits: &mut [Hit],
+    ) -> usize {
+        assert!((1..=FEW).contains(&count) && queries.len().is_multiple_of(count), "1 to 8 queries");
+        let depth = queries.len() / count;
+        assert!(depth.is_multiple_of(STEP) && depth <= DEEPEST, "whole steps");
+        rows.check(depth);
+        assert!(hits.len() >= rows.count() && u32::try_from(rows.count()).is_ok(), "room for all rows");
+        // SAFETY: the level is available, and rows, queries and hits are as long as the kernel reads and writes.
+        unsafe { (self.few)(rows, queries, count, limits, hits) }
+    }
+
+    fn depth(panel: &[u8]) -> usize {
         let depth = panel.len() / PANEL;
         assert!(panel.len().is_multiple_of(STEP * PANEL) && depth <= DEEPEST, "whole steps");
-        assert!(
-            rows.stride >= depth && rows.codes.len() >= (TILE - 1) * rows.stride + depth,
-            "a tile needs 12 rows"
-        );
-        // SAFETY: the level is available, and the rows and the panel are as long as the kernel reads.
-        unsafe { (self.tile)(rows, panel, limits, out) }
+        depth
     }
 }
 

@@ -1,6 +1,10 @@
 //! The reference.
 
-use super::{Limits, PANEL, Quantised, Rows, TILE, Tile, scale};
+use super::{Quantised, Rows, scale};
+use crate::kernels::tiles::{Hit, Limits, PANEL, collect};
+
+/// What is added to the codes of queries to make them unsigned.
+pub const OFFSET: i32 = 128;
 
 pub fn rotate(values: &mut [f32], signs: &[f32], block: usize) {
     for (value, sign) in values.iter_mut().zip(signs) {
@@ -38,23 +42,49 @@ pub fn quantise(values: &[f32], limit: f32, codes: &mut [i8]) -> Quantised {
     Quantised { scale, square, sum }
 }
 
-pub fn tile(rows: Rows<'_>, panel: &[u8], limits: &Limits, out: &mut Tile) {
-    for i in 0..TILE {
-        let mut products = [rows.sums[i].wrapping_mul(-128); PANEL];
-        let codes = rows.codes[i * rows.stride..].chunks_exact(4);
-        for (codes, queries) in codes.zip(panel.chunks_exact(4 * PANEL)) {
-            for (product, queries) in products.iter_mut().zip(queries.chunks_exact(4)) {
-                for (code, query) in codes.iter().zip(queries) {
-                    *product = product.wrapping_add(i32::from(*code) * i32::from(*query));
-                }
+/// The screened score of a row and a query, and whether it passes the limit of lane `j`.
+fn passes(rows: Rows<'_>, i: usize, product: i32, limits: &Limits, j: usize) -> bool {
+    let slack = limits.threshold[j] - limits.residual[j] * rows.residuals[i];
+    product as f32 * rows.scales[i] >= slack - limits.norm[j] * rows.norms[i]
+}
+
+/// The products of a row with the queries of a panel.
+fn products(rows: Rows<'_>, i: usize, panel: &[u8]) -> [i32; PANEL] {
+    let mut products = [rows.sums[i].wrapping_mul(-OFFSET); PANEL];
+    let codes = rows.codes[i * rows.stride..].chunks_exact(4);
+    for (codes, queries) in codes.zip(panel.chunks_exact(4 * PANEL)) {
+        for (product, queries) in products.iter_mut().zip(queries.chunks_exact(4)) {
+            for (code, query) in codes.iter().zip(queries) {
+                *product = product.wrapping_add(i32::from(*code) * i32::from(*query));
             }
         }
-        out.hits[i] = 0;
-        for (j, &product) in products.iter().enumerate() {
-            let score = product as f32 * rows.scales[i];
-            let slack = limits.threshold[j] - limits.residual[j] * rows.residuals[i];
-            out.hits[i] |= u32::from(score >= slack - limits.norm[j] * rows.norms[i]) << j;
-        }
-        out.products[i] = products;
     }
+    products
+}
+
+pub fn panel(rows: Rows<'_>, panel: &[u8], narrow: bool, limits: &Limits, hits: &mut [Hit]) -> usize {
+    let lanes = if narrow { PANEL / 2 } else { PANEL };
+    collect(rows.count(), hits, |i| {
+        let products = products(rows, i, panel);
+        (0..lanes).fold(0, |queries, j| queries | u32::from(passes(rows, i, products[j], limits, j)) << j)
+    })
+}
+
+pub fn scores(rows: Rows<'_>, panel: &[u8], scores: &mut [[f32; PANEL]]) {
+    for (i, scores) in scores[..rows.count()].iter_mut().enumerate() {
+        *scores = products(rows, i, panel).map(|product| product as f32 * rows.scales[i]);
+    }
+}
+
+pub fn few(rows: Rows<'_>, queries: &[u8], count: usize, limits: &Limits, hits: &mut [Hit]) -> usize {
+    let depth = queries.len() / count;
+    collect(rows.count(), hits, |i| {
+        (0..count).fold(0, |hits, j| {
+            let codes = rows.codes[i * rows.stride..].iter().zip(&queries[j * depth..][..depth]);
+            let product = codes.fold(rows.sums[i].wrapping_mul(-OFFSET), |sum, (&code, &query)| {
+                sum.wrapping_add(i32::from(code) * i32::from(query))
+            });
+            hits | u32::from(passes(rows, i, product, limits, j)) << j
+        })
+    })
 }

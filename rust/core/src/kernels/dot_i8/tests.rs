@@ -16,51 +16,77 @@ fn random(length: usize, seed: u64) -> impl Iterator<Item = i32> {
 
 proptest! {
     #[test]
-    fn products_are_exact_and_limits_hold(steps in 0_usize..5, extreme: bool, seed: u64) {
-        let depth = steps * STEP;
+    fn products_are_exact_and_limits_hold(
+        steps in 0_usize..5, count in 0_usize..40, few in 1_usize..=FEW, extreme: bool, seed: u64,
+    ) {
+        let (depth, row_limit) = (steps * STEP, i32::from(ROW_LIMIT));
         let stride = depth + 5;
-        let queries: Vec<i32> = random(depth * PANEL, seed)
-            .map(|x| if extreme { [-127, 127][x as usize % 2] } else { x % 255 - 127 })
-            .collect();
-        let mut panel = vec![0; depth * PANEL];
-        for j in 0..PANEL {
-            for t in 0..depth {
-                panel[t / 4 * 4 * PANEL + j * 4 + t % 4] = (queries[j * depth + t] + 128) as u8;
-            }
-        }
         for level in Level::available() {
             let kernels = Kernels::of(level).unwrap();
-            let limit = i32::from(kernels.limit());
-            let codes: Vec<i8> = random(stride * TILE, seed ^ 3)
-                .map(|x| if extreme { [-limit, limit][x as usize % 2] } else { x % (2 * limit + 1) - limit } as i8)
-                .collect();
+            let limit = i32::from(kernels.query_limit());
+            let code = |x: i32, limit: i32| {
+                if extreme { [-limit, limit][x as usize % 2] } else { x % (2 * limit + 1) - limit }
+            };
+            let queries: Vec<i32> = random(depth * PANEL, seed).map(|x| code(x, limit)).collect();
+            let unsigned = |j: usize, t: usize| (queries[j * depth + t] + kernels.offset()) as u8;
+            let mut panel = vec![0; depth * PANEL];
+            for j in 0..PANEL {
+                for t in 0..depth {
+                    panel[t / 4 * 4 * PANEL + j * 4 + t % 4] = unsigned(j, t);
+                }
+            }
+            let along: Vec<u8> = (0..few * depth).map(|at| unsigned(at / depth, at % depth)).collect();
+            // No more codes than the rows have: reading beyond them would be reading beyond a mapped file.
+            let length = (count * stride).saturating_sub(5);
+            let codes: Vec<i8> = random(length, seed ^ 3).map(|x| code(x, row_limit) as i8).collect();
+            let sums: Vec<i32> =
+                (0..count).map(|i| codes[i * stride..][..depth].iter().map(|&x| i32::from(x)).sum()).collect();
+            let values = |unit: f32| (0..count).map(|i| unit * (i % 12) as f32).collect::<Vec<_>>();
+            let (scales, residuals, norms) = (values(0.25), values(8.0), values(64.0));
             let rows = Rows {
-                codes: &codes,
-                stride,
-                sums: &std::array::from_fn(|i| codes[i * stride..][..depth].iter().map(|&x| i32::from(x)).sum()),
-                scales: &std::array::from_fn(|i| 0.25 * i as f32),
-                residuals: &std::array::from_fn(|i| 8.0 * i as f32),
-                norms: &std::array::from_fn(|i| 64.0 * i as f32),
+                codes: &codes, stride, sums: &sums, scales: &scales, residuals: &residuals, norms: &norms,
             };
             let limits = Limits {
                 threshold: std::array::from_fn(|j| 512.0 * j as f32),
                 residual: std::array::from_fn(|j| (j % 3) as f32),
                 norm: std::array::from_fn(|j| (j % 5) as f32),
             };
-            let mut out = Tile::default();
-            kernels.tile(rows, &panel, &limits, &mut out);
-            for i in 0..TILE {
+            let mut hits: Vec<[u32; 3]> = Vec::new();
+            let mut scores = vec![[f32::NAN; PANEL]; count];
+            let mut room = vec![Hit::default(); count];
+            let mut listed = |number: &dyn Fn(&mut [Hit]) -> usize| {
+                let found = number(&mut room);
+                room[..found].iter().map(|hit| (hit.row as usize, hit.queries)).collect::<Vec<_>>()
+            };
+            let found = [
+                listed(&|hits| kernels.panel(rows, &panel, false, &limits, hits)),
+                listed(&|hits| kernels.panel(rows, &panel, true, &limits, hits)),
+                listed(&|hits| kernels.few(rows, &along, few, &limits, hits)),
+            ];
+            kernels.scores(rows, &panel, &mut scores);
+            for i in 0..count {
+                hits.push([0; 3]);
                 for j in 0..PANEL {
                     let product: i32 =
                         (0..depth).map(|t| i32::from(codes[i * stride + t]) * queries[j * depth + t]).sum();
-                    prop_assert_eq!(out.products[i][j], product, "{:?} {} {}", level, i, j);
-                    let bound = limits.threshold[j]
-                        - limits.residual[j] * rows.residuals[i]
-                        - limits.norm[j] * rows.norms[i];
-                    let passes = product as f32 * rows.scales[i] >= bound;
-                    prop_assert_eq!(out.hits[i] >> j & 1 == 1, passes, "{:?} {} {}", level, i, j);
+                    let score = product as f32 * rows.scales[i];
+                    prop_assert_eq!(scores[i][j].to_bits(), score.to_bits(), "{:?} {} {}", level, i, j);
+                    let bound =
+                        limits.threshold[j] - limits.residual[j] * residuals[i] - limits.norm[j] * norms[i];
+                    for (hits, lanes) in hits[i].iter_mut().zip([PANEL, PANEL / 2, few]) {
+                        *hits |= u32::from(j < lanes && score >= bound) << j;
+                    }
                 }
             }
+            for (which, found) in found.iter().enumerate() {
+                let expected: Vec<(usize, u32)> =
+                    (0..count).map(|i| (i, hits[i][which])).filter(|hit| hit.1 != 0).collect();
+                prop_assert_eq!(found, &expected, "{:?} {}", level, which);
+            }
+            let (from, to) = (count / 3, count - count / 4);
+            let part = listed(&|hits| kernels.panel(rows.slice(from..to), &panel, false, &limits, hits));
+            let inside = found[0].iter().filter(|hit| (from..to).contains(&hit.0));
+            prop_assert_eq!(part, inside.map(|hit| (hit.0 - from, hit.1)).collect::<Vec<_>>());
         }
     }
 
@@ -80,7 +106,7 @@ proptest! {
             let mut found = values.clone();
             kernels.rotate(&mut found, &signs, block);
             prop_assert_eq!(&found, &expected, "{:?}", level);
-            for limit in [63, QUERY_LIMIT] {
+            for limit in [63, ROW_LIMIT] {
                 let (mut codes, mut reference) = (vec![1; found.len()], vec![2; found.len()]);
                 let ours = kernels.quantise(&found, limit, &mut codes);
                 let theirs = scalar::quantise(&found, f32::from(limit), &mut reference);

@@ -1,0 +1,127 @@
+//! Int8 planes beside the shards of a store.
+
+use std::path::Path;
+
+use half::f16;
+
+use super::database::{Database, Matrix};
+use super::planes::{OwnedPlanes, Planes, Quantiser, SEED};
+use crate::control::Control;
+use crate::error::{Error, Result};
+use crate::kernels::dot_i8::ROW_LIMIT;
+use crate::store::{Kind, Run, Store, TensorSpec, Writer};
+
+/// Under which kind of derived tensors the planes are kept.
+pub const KIND: &str = "planes";
+
+/// Bytes of codes that are quantised between two writes.
+const PIECE_BYTES: usize = 16 << 20;
+
+/// How planes of vectors of `columns` values are made; others are not used, and made again by [`build_planes`].
+fn parameters(columns: usize) -> String {
+    format!(r#"{{"version":1,"columns":{columns},"limit":{ROW_LIMIT},"seed":{SEED}}}"#)
+}
+
+/// Whether the parameters of derived tensors say that they are planes as they are made today.
+fn are_current(found: &str, columns: usize) -> bool {
+    let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+    parse(found).is_some_and(|found| Some(found) == parse(&parameters(columns)))
+}
+
+/// Makes the planes of all shards of a global store that lack them, one commit a shard, and returns how many it made.
+///
+/// Killed, it goes on where it stopped when it is called again. Memory is bounded; rows done are counted on `control`.
+///
+/// # Errors
+/// [`Error::Incompatible`] for another kind of store, [`Error::Parameter`] for rows too long for int8, whatever
+/// [`Writer::open_append`] and [`Writer::attach`] return.
+pub fn build_planes(path: &Path, control: &Control) -> Result<usize> {
+    let mut writer = Writer::open_append(path)?;
+    if writer.spec().kind() != Kind::Global {
+        return Err(Error::Incompatible {
+            path: path.to_owned(),
+            expected: "a global store".into(),
+            found: writer.spec().describe(),
+        });
+    }
+    let columns = writer.spec().dim();
+    let depth = Quantiser::depth(columns);
+    let mut made = 0;
+    for shard in 0..writer.shards() {
+        let view = writer.shard(shard)?;
+        let (rows, attached) = (view.rows(), view.attached(KIND));
+        // Damaged ones are made again.
+        if attached.is_ok_and(|found| found.is_some_and(|found| are_current(found.parameters(), columns))) {
+            control.advance(rows as u64)?;
+            continue;
+        }
+        let tensors = [
+            TensorSpec::new::<i8>("codes", &[rows, depth]),
+            TensorSpec::new::<i32>("sums", &[rows]),
+            TensorSpec::new::<f32>("scales", &[rows]),
+            TensorSpec::new::<f32>("residuals", &[rows]),
+            TensorSpec::new::<f32>("norms", &[rows]),
+        ];
+        writer.attach(shard, KIND, &parameters(columns), &tensors, |view, sink| {
+            let vectors = view.vectors().unwrap_or_default();
+            let piece = (PIECE_BYTES / depth).max(1);
+            for (number, vectors) in vectors.chunks(piece * columns).enumerate() {
+                let matrix = Matrix::new("shard", vectors.len() / columns, columns, vectors)?;
+                let planes = OwnedPlanes::build(matrix, number * piece, control)?;
+                let rows = planes.as_planes().as_rows();
+                sink.write("codes", rows.codes)?;
+                sink.write("sums", rows.sums)?;
+                sink.write("scales", rows.scales)?;
+                sink.write("residuals", rows.residuals)?;
+                sink.write("norms", rows.norms)?;
+            }
+            Ok(())
+        })?;
+        made += 1;
+    }
+    Ok(made)
+}
+
+/// The planes of each run of rows of a store, where there are some that can be used.
+///
+/// Damaged ones are passed over: the answer is the same without them, and `verify` tells.
+pub fn planes(store: &Store) -> Vec<Option<Planes<'_>>> {
+    let columns = store.dim();
+    let depth = Quantiser::depth(columns);
+    let of_run = |run: &Run| {
+        let attached = store.attached(run.shard, KIND).ok()??;
+        if !are_current(attached.parameters(), columns) {
+            return None;
+        }
+        let range = run.first..run.first + run.rows;
+        let (_, codes) = attached.tensor::<i8>("codes").ok()?;
+        let numbers = |name| attached.tensor::<f32>(name).ok()?.1.get(range.clone());
+        Planes::new(
+            columns,
+            codes.get(range.start * depth..range.end * depth)?,
+            attached.tensor::<i32>("sums").ok()?.1.get(range.clone())?,
+            numbers("scales")?,
+            numbers("residuals")?,
+            numbers("norms")?,
+        )
+        .ok()
+    };
+    store.runs().iter().map(of_run).collect()
+}
+
+/// A global store as a database, with its planes.
+///
+/// # Errors
+/// [`Error::Incompatible`] for another kind of store, [`Error::Shape`] for a selection of another length.
+pub fn database<'a>(store: &'a Store, selected: Option<&'a [bool]>) -> Result<Database<'a, f16>> {
+    let columns = store.dim();
+    let shards = store.vectors()?.into_iter();
+    let shards = shards.map(|values| Matrix::new("shard", values.len() / columns.max(1), columns, values));
+    let mut database = Database::new(columns, shards.collect::<Result<_>>()?, selected)?;
+    for (run, planes) in planes(store).into_iter().enumerate() {
+        if let Some(planes) = planes {
+            database.attach(run, planes)?;
+        }
+    }
+    Ok(database)
+}

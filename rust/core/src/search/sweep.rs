@@ -1,0 +1,523 @@
+//! A pass over a database with coarse codes: what the bound of a codec lets through gets its canonical score at once.
+//!
+//! Each worker takes the next chunk of rows and runs it against all queries. Rows that come through are scored while
+//! they are near, and go into the selection that all workers share. A [`Codec`] says how rows and queries are coded, multiplies
+//! them, and knows the bound.
+//!
+//! The coarse scores of a sample give a threshold that about the best k of a query should exceed; it is trusted during
+//! the scan and proven at the end by k rows that reach it. A query whose threshold is refuted is searched again
+//! without one. A query for which so many rows come through that the float32 screen will be faster is given up.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::database::{Database, Element};
+use super::screen::Problem;
+use super::select::{Best, Rank, Ranked};
+use crate::control::Control;
+use crate::error::Result;
+use crate::kernels::prefetch::prefetch;
+use crate::kernels::tiles::{Hit, Limits, PANEL};
+
+/// Bytes of codes in a block: with the queries they stay in the second-level cache.
+const BLOCK_BYTES: usize = 3 << 16;
+
+/// Bytes of vectors in a chunk, after which survivors are scored: their rows are still in the third-level cache.
+const CHUNK_BYTES: usize = 4 << 20;
+
+/// Rows in a block at least, at most, and in multiples of.
+const BLOCK_ROWS: Range<usize> = 24..6144;
+
+/// Codes of shorter runs of selected rows are copied together.
+const SHORT_RUN: usize = 96;
+
+/// Rows in the sample at least and at most, as far as there are so many.
+const SAMPLE: Range<usize> = 1024..16384;
+/// The same for few queries, for which reading rows is all the work.
+const SMALL_SAMPLE: Range<usize> = 1024..4096;
+/// Queries that are few.
+const FEW: usize = 8;
+/// Rows of the sample that are multiplied at once.
+const SAMPLE_BLOCK: usize = 1024;
+
+/// Fewer rows, or fewer for each of the best k, are not worth a sample.
+const LEAST_ROWS: usize = 1 << 14;
+const LEAST_ROWS_PER_K: usize = 32;
+
+/// A canonical score costs about as much as this many rows in the float32 screen.
+const ROWS_PER_SCORE: usize = 12;
+
+/// How many survivors ahead the rows are fetched.
+const AHEAD: usize = 6;
+
+/// How rows and queries are coded for a screen, in panels of 32 queries.
+pub trait Codec<T>: Sync {
+    /// Room for coded rows.
+    type Block: Send + Sync;
+    /// Coded rows.
+    type Rows<'r>: Copy;
+
+    /// Bytes of a coded row.
+    fn row_bytes(&self) -> usize;
+    /// Values of scratch space that [`Self::set`] needs.
+    fn scratch(&self) -> usize;
+    /// Room for rows.
+    fn block(&self, rows: usize) -> Self::Block;
+    /// Codes a row; returns a bound of its norm, NaN if it is not finite.
+    fn set(&self, at: usize, values: &[T], block: &mut Self::Block, scratch: &mut [f32]) -> f32;
+    /// Copies coded rows.
+    fn copy(&self, at: usize, rows: Self::Rows<'_>, block: &mut Self::Block);
+    /// The first rows of a block.
+    fn head<'r>(&self, block: &'r Self::Block, count: usize) -> Self::Rows<'r>;
+    /// Some of the rows.
+    fn slice<'r>(&self, rows: Self::Rows<'r>, range: Range<usize>) -> Self::Rows<'r>;
+    /// The codes of a run of rows, if the database has them.
+    fn ready<'r>(&self, database: &Database<'r, T>, first: usize, count: usize) -> Option<Self::Rows<'r>>;
+    /// Which rows pass the limits of a panel with so many queries; their number.
+    fn hits(
+        &self,
+        panel: usize,
+        queries: usize,
+        rows: Self::Rows<'_>,
+        limits: &Limits,
+        hits: &mut [Hit],
+    ) -> usize;
+    /// The coarse scores of rows with the queries of a panel.
+    fn scores(&self, panel: usize, rows: Self::Rows<'_>, scores: &mut [[f32; PANEL]]);
+    /// Errors of a query per unit of residual norm and per unit of norm.
+    fn slopes(&self, query: usize) -> (f32, f32);
+    /// The threshold of a query's coarse scores that lets every row through whose canonical score could be at least `least`.
+    fn limit(&self, query: usize, least: f32) -> f32;
+    /// The estimate of a canonical score from a coarse one; a guess, nothing is promised.
+    fn estimate(&self, query: usize, score: f32) -> f32;
+}
+
+/// Whether a sweep is worth its preparations.
+pub fn pays<T: Element>(problem: &Problem<'_, T>) -> bool {
+    let rows = problem.database.searched();
+    rows >= LEAST_ROWS && rows / LEAST_ROWS_PER_K >= problem.k
+}
+
+/// A database, its queries, and how they are coded.
+#[derive(Debug)]
+pub struct Sweep<'a, T, C> {
+    problem: &'a Problem<'a, T>,
+    codec: &'a C,
+    may_give_up: bool,
+}
+
+/// What the workers share about a query.
+#[derive(Debug)]
+struct Shared {
+    best: Mutex<Best>,
+    /// The threshold of `best`.
+    threshold: AtomicU32,
+    /// How many rows came through.
+    admitted: AtomicUsize,
+    given_up: AtomicBool,
+}
+
+/// What a worker keeps from chunk to chunk.
+#[derive(Debug)]
+struct Worker<B> {
+    /// A block of rows coded or copied together, and which they are.
+    block: B,
+    numbers: Vec<usize>,
+    scratch: Vec<f32>,
+    hits: Vec<Hit>,
+    /// For each panel.
+    limits: Vec<Limits>,
+    /// The thresholds that the limits stand for.
+    thresholds: Vec<Rank>,
+    /// For each panel, the rows of the chunk that came through, and for which of its queries.
+    survivors: Vec<Vec<(usize, u32)>>,
+    /// The same for each query of a panel, one after the other.
+    queue: Vec<(u32, usize)>,
+    scored: Vec<(Rank, usize)>,
+}
+
+impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
+    /// Unless it `may_give_up`, the sweep goes on however many rows come through.
+    pub const fn new(problem: &'a Problem<'a, T>, codec: &'a C, may_give_up: bool) -> Self {
+        Self { problem, codec, may_give_up }
+    }
+
+    /// The best rows of each query; None for one that was given up. Rows are counted on `control`.
+    pub fn search(&self, control: &Control) -> Result<Vec<Option<Ranked>>> {
+        let starts = self.sample(control)?;
+        let mut found = self.scan(&starts, &vec![false; starts.len()], true, control)?;
+        let refuted: Vec<bool> = found
+            .iter()
+            .map(|found| found.as_ref().is_some_and(|found| found.len() < self.problem.k))
+            .collect();
+        if refuted.contains(&true) {
+            let skipped: Vec<bool> = refuted.iter().map(|refuted| !refuted).collect();
+            let again = self.scan(&vec![Rank::LAST; starts.len()], &skipped, false, control)?;
+            for ((place, again), refuted) in found.iter_mut().zip(again).zip(refuted) {
+                if refuted {
+                    *place = again;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Panels of queries.
+    fn panels(&self) -> impl Iterator<Item = Range<usize>> + use<T, C> {
+        let queries = self.problem.screened.len();
+        (0..queries).step_by(PANEL).map(move |first| first..queries.min(first + PANEL))
+    }
+
+    /// Rows in a block.
+    fn block_rows(&self) -> usize {
+        (BLOCK_BYTES / self.codec.row_bytes()).clamp(BLOCK_ROWS.start, BLOCK_ROWS.end) / BLOCK_ROWS.start
+            * BLOCK_ROWS.start
+    }
+
+    /// Rows in a chunk.
+    fn chunk_rows(&self) -> usize {
+        (CHUNK_BYTES / (self.problem.database.columns() * size_of::<T>()).max(1)).max(BLOCK_ROWS.start)
+    }
+
+    /// Sampled rows, coded.
+    fn sampled(&self, rows: &[usize]) -> Result<C::Block> {
+        let database = self.problem.database;
+        let mut block = self.codec.block(rows.len());
+        let mut scratch = vec![0.0; self.codec.scratch()];
+        for (at, &row) in rows.iter().enumerate() {
+            if let Some(codes) = self.codec.ready(database, row, 1) {
+                self.codec.copy(at, codes, &mut block);
+            } else if self.codec.set(at, database.row(row), &mut block, &mut scratch).is_nan() {
+                return Err(self.problem.non_finite(row));
+            }
+        }
+        Ok(block)
+    }
+
+    /// For each query a threshold that a few more rows than k are likely to reach.
+    fn sample(&self, control: &Control) -> Result<Vec<Rank>> {
+        let (database, k) = (self.problem.database, self.problem.k);
+        let searched = database.searched();
+        let sizes = if self.problem.screened.len() <= FEW { SMALL_SAMPLE } else { SAMPLE };
+        let wanted = (searched / 12).clamp(sizes.start, sizes.end).min(searched);
+        let (stride, mut position, mut sampled) = (searched / wanted.max(1), 0, Vec::new());
+        database.runs(0..database.rows(), |first, count, _| {
+            sampled
+                .extend((first..first + count).skip((stride - position % stride) % stride).step_by(stride));
+            position += count;
+        });
+        // The number of sampled rows among the best k has about the spread of its root.
+        let expected = k as f64 * sampled.len() as f64 / searched as f64;
+        let rank = (expected + 4.0 * expected.sqrt() + 8.0) as usize;
+        if rank > sampled.len() {
+            return Ok(vec![Rank::LAST; self.problem.screened.len()]);
+        }
+        let blocks = sampled
+            .par_chunks(SAMPLE_BLOCK)
+            .map(|rows| control.advance(0).and_then(|()| self.sampled(rows)))
+            .collect::<Result<Vec<_>>>()?;
+        let panels: Vec<Range<usize>> = self.panels().collect();
+        let starts = panels.into_par_iter().enumerate().with_max_len(1).map(|(number, queries)| {
+            let lanes = queries.len();
+            let mut block_scores = vec![[0.0; PANEL]; SAMPLE_BLOCK];
+            let mut scores = vec![Vec::new(); lanes];
+            // The best of a part are not better than the best of all.
+            let mut least = [f32::NEG_INFINITY; PANEL];
+            for (part, (block, rows)) in blocks.iter().zip(sampled.chunks(SAMPLE_BLOCK)).enumerate() {
+                control.advance(0)?;
+                self.codec.scores(number, self.codec.head(block, rows.len()), &mut block_scores);
+                for row in &block_scores[..rows.len()] {
+                    for (lane, (&score, &least)) in row.iter().zip(&least).take(lanes).enumerate() {
+                        if score >= least {
+                            scores[lane].push(score);
+                        }
+                    }
+                }
+                if part == blocks.len() / 8 || part + 1 == blocks.len() {
+                    for (scores, least) in scores.iter_mut().zip(&mut least) {
+                        if scores.len() >= rank {
+                            *least = *scores.select_nth_unstable_by(rank - 1, |a, b| b.total_cmp(a)).1;
+                            scores.truncate(rank);
+                        }
+                    }
+                }
+            }
+            let estimates = queries.zip(least);
+            Ok(estimates
+                .map(|(query, least)| Rank::of(self.codec.estimate(query, least)))
+                .collect::<Vec<_>>())
+        });
+        Ok(starts.collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    /// A pass over the database; None for queries that were given up, fewer than k rows where the start was refuted.
+    fn scan(
+        &self,
+        starts: &[Rank],
+        skipped: &[bool],
+        counted: bool,
+        control: &Control,
+    ) -> Result<Vec<Option<Ranked>>> {
+        let shared: Vec<Shared> = starts
+            .iter()
+            .zip(skipped)
+            .map(|(&start, &skipped)| Shared {
+                best: Mutex::new(Best::new(self.problem.k, start)),
+                threshold: AtomicU32::new(start.0),
+                admitted: AtomicUsize::new(0),
+                given_up: AtomicBool::new(skipped),
+            })
+            .collect();
+        let chunks = self.problem.database.chunks(self.chunk_rows());
+        let (next, seen) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        (0..rayon::current_num_threads().min(chunks.len())).into_par_iter().with_max_len(1).try_for_each(
+            |_| {
+                let mut worker = self.worker();
+                loop {
+                    let chunk = next.fetch_add(1, Relaxed);
+                    if chunk >= chunks.len() {
+                        return Ok(());
+                    }
+                    let rows = chunks.get(chunk);
+                    self.update(&mut worker, &shared);
+                    self.chunk(rows.clone(), &mut worker, control)?;
+                    let seen = seen.fetch_add(rows.len(), Relaxed) + rows.len();
+                    self.score(&mut worker, &shared, seen, control)?;
+                    control.advance(if counted { rows.len() as u64 } else { 0 })?;
+                }
+            },
+        )?;
+        shared
+            .into_par_iter()
+            .map(|shared| {
+                control.advance(0)?;
+                let best = shared.best.into_inner().unwrap_or_else(PoisonError::into_inner);
+                Ok((!shared.given_up.into_inner()).then(|| best.finish()))
+            })
+            .collect()
+    }
+
+    fn worker(&self) -> Worker<C::Block> {
+        let nothing =
+            Limits { threshold: [f32::INFINITY; PANEL], residual: [0.0; PANEL], norm: [0.0; PANEL] };
+        let limits = self.panels().map(|queries| {
+            let mut limits = nothing.clone();
+            for (lane, query) in queries.enumerate() {
+                (limits.residual[lane], limits.norm[lane]) = self.codec.slopes(query);
+            }
+            limits
+        });
+        let limits: Vec<Limits> = limits.collect();
+        let rows = self.block_rows();
+        Worker {
+            block: self.codec.block(rows),
+            numbers: Vec::with_capacity(rows),
+            scratch: vec![0.0; self.codec.scratch()],
+            hits: vec![Hit::default(); rows],
+            survivors: vec![Vec::new(); limits.len()],
+            limits,
+            // Of no score: every limit is set before the first chunk.
+            thresholds: vec![Rank(0); self.problem.screened.len()],
+            queue: Vec::new(),
+            scored: Vec::new(),
+        }
+    }
+
+    /// Takes over the thresholds that have risen.
+    fn update(&self, worker: &mut Worker<C::Block>, shared: &[Shared]) {
+        for (query, (shared, known)) in shared.iter().zip(&mut worker.thresholds).enumerate() {
+            let limit = &mut worker.limits[query / PANEL].threshold[query % PANEL];
+            let threshold = Rank(shared.threshold.load(Relaxed));
+            if shared.given_up.load(Relaxed) {
+                *limit = f32::INFINITY;
+            } else if threshold != *known {
+                *known = threshold;
+                *limit = if threshold == Rank::LAST {
+                    f32::NEG_INFINITY
+                } else {
+                    self.codec.limit(query, threshold.score())
+                };
+            }
+        }
+    }
+
+    /// Screens the rows of a chunk.
+    fn chunk(&self, rows: Range<usize>, worker: &mut Worker<C::Block>, control: &Control) -> Result<()> {
+        let (columns, full) = (self.problem.database.columns(), self.block_rows());
+        let mut outcome = Ok(());
+        self.problem.database.runs(rows, |first, count, values| {
+            if outcome.is_err() {
+                return;
+            }
+            let codes = self.codec.ready(self.problem.database, first, count);
+            if let Some(codes) = codes.filter(|_| count >= SHORT_RUN) {
+                for start in (0..count).step_by(full) {
+                    let codes = self.codec.slice(codes, start..count.min(start + full));
+                    let rows = count.min(start + full) - start;
+                    self.multiply(codes, rows, |i| first + start + i, worker);
+                    outcome = control.advance(0);
+                    if outcome.is_err() {
+                        break;
+                    }
+                }
+                return;
+            }
+            for (i, values) in values.chunks_exact(columns).enumerate() {
+                let at = worker.numbers.len();
+                if let Some(codes) = codes {
+                    self.codec.copy(at, self.codec.slice(codes, i..i + 1), &mut worker.block);
+                } else if self.codec.set(at, values, &mut worker.block, &mut worker.scratch).is_nan() {
+                    outcome = Err(self.problem.non_finite(first + i));
+                    return;
+                }
+                worker.numbers.push(first + i);
+                if worker.numbers.len() == full {
+                    self.flush(worker);
+                    outcome = control.advance(0);
+                    if outcome.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        self.flush(worker);
+        outcome
+    }
+
+    /// Screens the rows that have been gathered.
+    fn flush(&self, worker: &mut Worker<C::Block>) {
+        let block = std::mem::replace(&mut worker.block, self.codec.block(0));
+        let numbers = std::mem::take(&mut worker.numbers);
+        self.multiply(self.codec.head(&block, numbers.len()), numbers.len(), |i| numbers[i], worker);
+        (worker.block, worker.numbers) = (block, numbers);
+        worker.numbers.clear();
+    }
+
+    /// Multiplies a block of rows with all queries and notes which come through.
+    fn multiply(
+        &self,
+        codes: C::Rows<'_>,
+        rows: usize,
+        number: impl Fn(usize) -> usize,
+        worker: &mut Worker<C::Block>,
+    ) {
+        for (panel, queries) in self.panels().enumerate() {
+            let hits = &mut worker.hits[..rows];
+            let found = self.codec.hits(panel, queries.len(), codes, &worker.limits[panel], hits);
+            let hits = hits[..found].iter();
+            worker.survivors[panel].extend(hits.map(|hit| (number(hit.row as usize), hit.queries)));
+        }
+    }
+
+    /// Computes the canonical scores of what came through and hands them in.
+    fn score(
+        &self,
+        worker: &mut Worker<C::Block>,
+        shared: &[Shared],
+        seen: usize,
+        control: &Control,
+    ) -> Result<()> {
+        let Worker { survivors, queue, scored, .. } = worker;
+        for (panel, survivors) in self.panels().zip(survivors) {
+            control.advance(0)?;
+            let mut admitted = [0; PANEL];
+            for &(_, queries) in survivors.iter() {
+                each(queries, |lane| admitted[lane] += 1);
+            }
+            let mut wanted = 0;
+            for (lane, query) in panel.clone().enumerate() {
+                if admitted[lane] > 0
+                    && !shared[query].admit(admitted[lane], self.may_give_up.then(|| self.patience(seen)))
+                {
+                    wanted |= 1 << lane;
+                }
+            }
+            // Sorted by query, so that a query stays in the first-level cache.
+            let mut places = [0; PANEL];
+            for lane in 1..PANEL {
+                places[lane] = places[lane - 1] + admitted[lane - 1];
+            }
+            queue.clear();
+            queue.resize(places[PANEL - 1] + admitted[PANEL - 1], (0, 0));
+            for (row, queries) in survivors.drain(..) {
+                each(queries, |lane| {
+                    queue[places[lane]] = (lane as u32, row);
+                    places[lane] += 1;
+                });
+            }
+            self.settle(panel.start, queue, wanted, shared, scored, control)?;
+        }
+        Ok(())
+    }
+
+    /// Scores rows for the wanted queries of a panel, which starts with query `first`, one query after the other.
+    fn settle(
+        &self,
+        first: usize,
+        queue: &[(u32, usize)],
+        wanted: u32,
+        shared: &[Shared],
+        scored: &mut Vec<(Rank, usize)>,
+        control: &Control,
+    ) -> Result<()> {
+        for &(_, row) in queue.iter().take(AHEAD) {
+            prefetch(self.problem.database.row(row));
+        }
+        let mut at = 0;
+        while let Some(&(lane, _)) = queue.get(at) {
+            control.advance(0)?;
+            let query = first + lane as usize;
+            let threshold = Rank(shared[query].threshold.load(Relaxed));
+            scored.clear();
+            while let Some(&(_, row)) = queue.get(at).filter(|entry| entry.0 == lane) {
+                if let Some(soon) = queue.get(at + AHEAD) {
+                    prefetch(self.problem.database.row(soon.1));
+                }
+                at += 1;
+                if at % 4096 == 0 {
+                    control.advance(0)?;
+                }
+                if wanted >> lane & 1 == 0 {
+                    continue;
+                }
+                let rank = Rank::of(self.problem.score(query, row));
+                if rank <= threshold {
+                    scored.push((rank, row));
+                }
+            }
+            if !scored.is_empty() {
+                let mut best = shared[query].best.lock().unwrap_or_else(PoisonError::into_inner);
+                best.extend(scored.drain(..));
+                shared[query].threshold.store(best.threshold().0, Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many rows may come through for a query until the float32 screen is faster.
+    fn patience(&self, seen: usize) -> usize {
+        4 * self.problem.k + 2048 + seen / ROWS_PER_SCORE
+    }
+}
+
+impl Shared {
+    /// Counts rows that came through; whether the query is given up, because they are more than `patience`.
+    fn admit(&self, rows: usize, patience: Option<usize>) -> bool {
+        let admitted = self.admitted.fetch_add(rows, Relaxed) + rows;
+        if patience.is_some_and(|patience| admitted > patience) {
+            self.given_up.store(true, Relaxed);
+        }
+        self.given_up.load(Relaxed)
+    }
+}
+
+/// Calls `visit` for each bit that is set.
+fn each(mut bits: u32, mut visit: impl FnMut(usize)) {
+    while bits != 0 {
+        visit(bits.trailing_zeros() as usize);
+        bits &= bits - 1;
+    }
+}
