@@ -119,6 +119,10 @@ impl<T: Element> Codec<T> for Bfloat16 {
         None
     }
 
+    fn reads_planes(&self) -> bool {
+        false
+    }
+
     fn hits(&self, panel: usize, queries: usize, rows: Rows<'_>, limits: &Limits, hits: &mut [Hit]) -> usize {
         self.kernels.panel(rows, self.panel(panel), queries <= PANEL / 2, limits, hits)
     }

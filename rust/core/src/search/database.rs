@@ -8,6 +8,10 @@ use super::planes::Planes;
 use crate::error::{Error, Result};
 use crate::kernels::dot_f16::Kernels;
 use crate::kernels::dot_i8;
+use crate::store::advice::{at_random, is_resident, will_need};
+
+/// Rows looked at to tell whether a database is in memory.
+const PROBES: usize = 64;
 
 /// A row-major matrix. The number of rows is given, as rows may be empty.
 #[derive(Debug, Clone, Copy)]
@@ -113,6 +117,29 @@ impl<'a, T> Database<'a, T> {
         let shard = self.shard(first);
         let at = first - self.starts[shard];
         self.planes[shard].as_ref().map(|planes| planes.as_rows().slice(at..at + count))
+    }
+
+    /// Whether much of the rows is on disk and not in memory, by a sample of them.
+    pub fn is_cold(&self) -> bool {
+        let rows = self.rows();
+        if rows == 0 || self.columns == 0 {
+            return false;
+        }
+        let missing = (0..PROBES).filter(|probe| !is_resident(self.row(rows / PROBES * probe)));
+        missing.count() > PROBES / 8
+    }
+
+    /// Starts to read rows from disk, or with `coarse` their planes where there are some.
+    pub fn will_need(&self, rows: Range<usize>, coarse: bool) {
+        self.runs(rows, |first, count, values| match self.quantised(first, count).filter(|_| coarse) {
+            Some(planes) => will_need(&planes.codes[..count * planes.stride]),
+            None => will_need(values),
+        });
+    }
+
+    /// Says whether vectors are read here and there, or in order.
+    pub fn read_at_random(&self, random: bool) {
+        self.shards.iter().for_each(|shard| at_random(shard.values, random));
     }
 
     /// The shard of a row.

@@ -142,7 +142,8 @@ fn nearest(
     control: &Control,
 ) -> Result<Vec<Vec<(u32, usize)>>> {
     let bits = 8 * database.columns();
-    let scan = Codes { kernels: Kernels::active()?, database, k, queries, limits };
+    let cold = database.is_cold();
+    let scan = Codes { kernels: Kernels::active()?, database, cold, k, queries, limits };
     let mut merged: Vec<Vec<(u32, usize)>> = vec![Vec::new(); queries.len()];
     for group in run(&scan, &database.chunks(scan.rows(BLOCK_BYTES)), counted, control)?.into_iter().flatten()
     {
@@ -273,6 +274,8 @@ impl Planes {
 struct Codes<'a> {
     kernels: &'static Kernels,
     database: &'a Database<'a, u8>,
+    /// Whether much of the database is on disk and not in memory.
+    cold: bool,
     k: usize,
     queries: &'a [Vec<u64>],
     limits: &'a [Option<u32>],
@@ -376,6 +379,12 @@ impl Scan for Codes<'_> {
     fn lane_bytes(&self) -> usize {
         let entries = Nearest::capacity(self.k) * size_of::<(u32, usize)>();
         self.queries.len() * (entries + 8 * self.database.columns() * size_of::<usize>())
+    }
+
+    fn foresee(&self, rows: Range<usize>) {
+        if self.cold {
+            self.database.will_need(rows, false);
+        }
     }
 
     fn prepare(&self, rows: Range<usize>, block: &mut Planes) -> Result<()> {

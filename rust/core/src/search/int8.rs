@@ -15,6 +15,9 @@ use crate::kernels::aligned::Aligned;
 use crate::kernels::dot_i8::{FEW, Rows};
 use crate::kernels::tiles::{Hit, Limits, PANEL};
 
+/// So many queries look closer at nearly every row.
+const MANY: usize = 64;
+
 /// The queries as int8, and how rows become so.
 #[derive(Debug)]
 pub struct Int8 {
@@ -22,6 +25,8 @@ pub struct Int8 {
     queries: Vec<Quantised>,
     /// Panels of 32 queries across the lanes.
     panels: Vec<Aligned<u8>>,
+    /// Whether the planes of the database are used.
+    planes: bool,
     /// Up to 8 queries, one after the other.
     few: Option<Aligned<u8>>,
 }
@@ -58,7 +63,9 @@ impl Int8 {
                 }
             }
         }
-        Ok(Some(Self { quantiser, queries, panels, few }))
+        // Of a database on disk, many queries read nearly all vectors anyway: the planes would be read on top.
+        let planes = !(problem.cold && count >= MANY);
+        Ok(Some(Self { quantiser, queries, panels, planes, few }))
     }
 
     fn panel(&self, panel: usize) -> &[u8] {
@@ -103,7 +110,11 @@ impl<T: Element> Codec<T> for Int8 {
     }
 
     fn ready<'r>(&self, database: &Database<'r, T>, first: usize, count: usize) -> Option<Rows<'r>> {
-        database.quantised(first, count)
+        database.quantised(first, count).filter(|_| self.planes)
+    }
+
+    fn reads_planes(&self) -> bool {
+        self.planes
     }
 
     fn hits(&self, panel: usize, queries: usize, rows: Rows<'_>, limits: &Limits, hits: &mut [Hit]) -> usize {

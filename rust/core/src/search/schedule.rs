@@ -17,6 +17,9 @@ use crate::error::Result;
 /// Most memory that selection states of several workers may take together.
 const MOST_BYTES: usize = 512 << 20;
 
+/// How many chunks ahead rows are foreseen: some 16 MB.
+const FORESEEN: usize = 48;
+
 /// Work that runs over blocks of rows with groups of queries.
 pub trait Scan: Sync {
     /// A prepared block of rows.
@@ -30,6 +33,8 @@ pub trait Scan: Sync {
     fn lanes(&self) -> Vec<Self::Lane>;
     /// Bytes that all lanes together take, at most.
     fn lane_bytes(&self) -> usize;
+    /// Told of rows some time before they are read.
+    fn foresee(&self, rows: Range<usize>);
     /// Reads and checks rows.
     fn prepare(&self, rows: Range<usize>, block: &mut Self::Block) -> Result<()>;
     /// Runs one group of queries over a block.
@@ -48,6 +53,9 @@ pub fn run<S: Scan>(
     let (lanes, unit) = (scan.lanes(), u64::from(counted));
     if lanes.is_empty() || chunks.is_empty() {
         return Ok(vec![lanes]);
+    }
+    for chunk in 0..FORESEEN.min(chunks.len()) {
+        scan.foresee(chunks.get(chunk));
     }
     if lanes.len() >= 2 * threads || scan.lane_bytes().saturating_mul(threads) > MOST_BYTES {
         in_step(scan, lanes, chunks, threads, unit, control)
@@ -68,6 +76,9 @@ fn in_step<S: Scan>(
     let mut first = 0;
     while first < chunks.len() {
         let count = blocks.len().min(chunks.len() - first);
+        for chunk in (first + FORESEEN..first + FORESEEN + count).take_while(|&chunk| chunk < chunks.len()) {
+            scan.foresee(chunks.get(chunk));
+        }
         let current = &mut blocks[..count];
         current
             .par_iter_mut()
@@ -104,6 +115,9 @@ fn apart<S: Scan>(
                 let chunk = next.fetch_add(1, Ordering::Relaxed);
                 if chunk >= chunks.len() {
                     return Ok(lanes);
+                }
+                if chunk + FORESEEN < chunks.len() {
+                    scan.foresee(chunks.get(chunk + FORESEEN));
                 }
                 let rows = chunks.get(chunk);
                 scan.prepare(rows.clone(), &mut block)?;

@@ -29,6 +29,8 @@ pub struct Problem<'a, T> {
     scaled: Vec<f32>,
     exact: Vec<f64>,
     norms: Vec<f64>,
+    /// Whether much of the database is on disk and not in memory.
+    pub(super) cold: bool,
     pub(super) screened: Vec<Screened>,
 }
 
@@ -45,7 +47,16 @@ impl<'a, T: Element> Problem<'a, T> {
         let columns = queries.columns();
         let norms =
             (0..queries.rows()).map(|query| exact::norm(&exact[query * columns..][..columns])).collect();
-        Ok(Self { kernels: Kernels::active()?, database, k, scaled, exact, norms, screened })
+        Ok(Self {
+            kernels: Kernels::active()?,
+            database,
+            k,
+            scaled,
+            exact,
+            norms,
+            cold: database.is_cold(),
+            screened,
+        })
     }
 
     /// The same problem for some of the queries.
@@ -56,6 +67,7 @@ impl<'a, T: Element> Problem<'a, T> {
             kernels: self.kernels,
             database: self.database,
             k: self.k,
+            cold: self.cold,
             scaled: queries.iter().flat_map(|&query| self.scaled(query)).copied().collect(),
             exact: queries
                 .iter()
@@ -213,6 +225,12 @@ impl<T: Element> Scan for Panels<'_, T> {
         self.problem.bytes()
     }
 
+    fn foresee(&self, rows: Range<usize>) {
+        if self.problem.cold {
+            self.problem.database.will_need(rows, false);
+        }
+    }
+
     fn prepare(&self, rows: Range<usize>, block: &mut Widened) -> Result<()> {
         let Problem { kernels, database, .. } = *self.problem;
         block.rows.clear();
@@ -330,6 +348,12 @@ impl<T: Element> Scan for Rows<'_, T> {
 
     fn lane_bytes(&self) -> usize {
         self.problem.bytes()
+    }
+
+    fn foresee(&self, rows: Range<usize>) {
+        if self.problem.cold {
+            self.problem.database.will_need(rows, false);
+        }
     }
 
     fn prepare(&self, rows: Range<usize>, block: &mut Range<usize>) -> Result<()> {

@@ -50,6 +50,9 @@ const LEAST_ROWS_PER_K: usize = 32;
 /// A canonical score costs about as much as this many rows in the float32 screen.
 const ROWS_PER_SCORE: usize = 12;
 
+/// How many chunks ahead rows are read from disk: some 32 MB.
+const FORESEEN: usize = 8;
+
 /// How many survivors ahead the rows are fetched.
 const AHEAD: usize = 6;
 
@@ -76,6 +79,8 @@ pub trait Codec<T>: Sync {
     fn slice<'r>(&self, rows: Self::Rows<'r>, range: Range<usize>) -> Self::Rows<'r>;
     /// The codes of a run of rows, if the database has them.
     fn ready<'r>(&self, database: &Database<'r, T>, first: usize, count: usize) -> Option<Self::Rows<'r>>;
+    /// Whether it uses codes that the database has.
+    fn reads_planes(&self) -> bool;
     /// Which rows pass the limits of a panel with so many queries; their number.
     fn hits(
         &self,
@@ -272,24 +277,39 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
             })
             .collect();
         let chunks = self.problem.database.chunks(self.chunk_rows());
+        let Problem { database, cold, .. } = *self.problem;
+        let foresee = |chunk: usize| {
+            if cold && chunk < chunks.len() {
+                database.will_need(chunks.get(chunk), self.codec.reads_planes());
+            }
+        };
+        (0..FORESEEN).for_each(foresee);
+        let sparse = cold && self.codec.reads_planes() && database.has_planes();
+        if sparse {
+            database.read_at_random(true);
+        }
         let (next, seen) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        (0..rayon::current_num_threads().min(chunks.len())).into_par_iter().with_max_len(1).try_for_each(
-            |_| {
-                let mut worker = self.worker();
-                loop {
-                    let chunk = next.fetch_add(1, Relaxed);
-                    if chunk >= chunks.len() {
-                        return Ok(());
-                    }
-                    let rows = chunks.get(chunk);
-                    self.update(&mut worker, &shared);
-                    self.chunk(rows.clone(), &mut worker, control)?;
-                    let seen = seen.fetch_add(rows.len(), Relaxed) + rows.len();
-                    self.score(&mut worker, &shared, seen, control)?;
-                    control.advance(if counted { rows.len() as u64 } else { 0 })?;
+        let workers = 0..rayon::current_num_threads().min(chunks.len());
+        let outcome = workers.into_par_iter().with_max_len(1).try_for_each(|_| {
+            let mut worker = self.worker();
+            loop {
+                let chunk = next.fetch_add(1, Relaxed);
+                if chunk >= chunks.len() {
+                    return Ok(());
                 }
-            },
-        )?;
+                foresee(chunk + FORESEEN);
+                let rows = chunks.get(chunk);
+                self.update(&mut worker, &shared);
+                self.chunk(rows.clone(), &mut worker, control)?;
+                let seen = seen.fetch_add(rows.len(), Relaxed) + rows.len();
+                self.score(&mut worker, &shared, seen, control)?;
+                control.advance(if counted { rows.len() as u64 } else { 0 })?;
+            }
+        });
+        if sparse {
+            database.read_at_random(false);
+        }
+        outcome?;
         shared
             .into_par_iter()
             .map(|shared| {
@@ -421,6 +441,12 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
         control: &Control,
     ) -> Result<()> {
         let Worker { survivors, queue, scored, .. } = worker;
+        if self.problem.cold && self.codec.reads_planes() {
+            // Their vectors may still be on disk: they are all asked for before the first is waited for.
+            for &(row, _) in survivors.iter().flatten() {
+                self.problem.database.will_need(row..row + 1, false);
+            }
+        }
         for (panel, survivors) in self.panels().zip(survivors) {
             control.advance(0)?;
             let mut admitted = [0; PANEL];

@@ -17,6 +17,7 @@
 //!
 //! `docs/format.md` specifies every byte.
 
+pub mod advice;
 mod attach;
 mod attached;
 mod batch;
