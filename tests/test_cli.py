@@ -347,7 +347,7 @@ def test_wrong_arguments(
         (["search", "{q}", "{db}", "-o", "{out}.json", "--selected-ids", "{nowhere}"], "cannot read"),
         (["search", "{q}", "{db}", "-o", "{out}.json", "--mode", "official", "--alpha", "2"], "alpha"),
         (["rerank", "{run}", "{q}", "{db}", "-o", "{out}.json"], "expected a local store, found a global"),
-        (["rerank", "{run}", "{db-local}", "{q-local}", "-o", "{out}.json"], "unknown id"),
+        (["rerank", "{run}", "{db-local}", "{q-local}", "-o", "{out}.json"], "lacks 2 of the 2 images"),
         (["rerank", "{run}", "{q-local}", "{db-local}", "-o", "{out}.json", "-M", str(10**30)], "shortlist"),
         (["rerank", "{run}", "{q-local}", "{db-local}", "-o", "{out}.json", "--lambda", "2"], "lam"),
         (["rerank", "{run}", "{q-local}", "{db-local}", "-o", "{out}.json", "--gamma", "nan"], "gamma"),
