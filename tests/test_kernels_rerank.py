@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ilias_fast import cpu
 from ilias_fast.errors import DtypeError, NonFiniteError, ParameterError, ShapeError
-from ilias_fast.kernels import chamfer, match, verify_spatial
+from ilias_fast.kernels import chamfer, match, match_images, verify_spatial
 from tests.oracles import rerank as oracle
 
 
@@ -34,13 +34,17 @@ def pair_of_sets(seed: int, length: int, m: int, n: int) -> tuple[NDArray[np.uin
     m=st.integers(0, 90),
     n=st.integers(0, 40),
     max_distance=st.integers(0, 600),
+    ratio=st.sampled_from([1.0, 0.9, 0.5]),
+    mutual=st.booleans(),
 )
-def test_match_equals_the_oracle(seed: int, length: int, m: int, n: int, max_distance: int) -> None:
+def test_match_equals_the_oracle(
+    seed: int, length: int, m: int, n: int, max_distance: int, ratio: float, mutual: bool
+) -> None:
     query, database = pair_of_sets(seed, length, m, n)
-    expected = oracle.match(query, database, max_distance)
+    expected = oracle.match(query, database, max_distance, ratio=ratio, mutual=mutual)
     for level in cpu.available_levels():
         with cpu.pinned(level):
-            found = match(query, database, max_distance=max_distance)
+            found = match(query, database, max_distance=max_distance, ratio=ratio, mutual=mutual)
         assert list(zip(*(column.tolist() for column in found), strict=True)) == expected
         assert {column.dtype for column in found} == {np.dtype(np.int32)}
 
@@ -59,6 +63,44 @@ def test_chamfer_equals_the_oracle(seed: int, length: int, m: int, sizes: list[i
         for threads in (1, 3):
             with cpu.pinned(level):
                 np.testing.assert_array_equal(chamfer(query, codes, offsets, threads=threads), expected)
+
+
+@pytest.mark.parametrize("length", [8, 16, 33])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_match_images_is_match_of_each(rng: np.random.Generator, length: int, threads: int) -> None:
+    sizes = rng.integers(0, 40, 300)
+    sizes[[3, 299]] = 0
+    offsets = np.cumsum([0, *sizes])
+    query, codes = pair_of_sets(7, length, 50, int(offsets[-1]))
+    options: Any = {"max_distance": 2 * length, "mutual": True}
+    found = match_images(query, codes, offsets, threads=threads, **options)
+    assert found.offsets.dtype == np.int64
+    assert len(found.offsets) == 301
+    for image in range(300):
+        expected = match(query, codes[offsets[image] : offsets[image + 1]], **options)
+        part = slice(found.offsets[image], found.offsets[image + 1])
+        for column, other in zip(found[1:], expected, strict=True):
+            np.testing.assert_array_equal(column[part], other)
+    assert match_images(query, codes[:0], [0]).offsets.tolist() == [0]
+
+
+@pytest.mark.usefixtures("cpu_level")
+def test_chamfer_in_the_other_direction_and_in_both() -> None:
+    sizes = [5, 0, 30, 1]
+    offsets = np.cumsum([0, *sizes])
+    query, codes = pair_of_sets(3, 16, 12, int(offsets[-1]))
+    forward = chamfer(query, codes, offsets)
+    backward = chamfer(query, codes, offsets, direction="database")
+    both = chamfer(query, codes, offsets, direction="symmetric")
+    for image, size in enumerate(sizes):
+        part = codes[offsets[image] : offsets[image + 1]]
+        assert backward[image] == oracle.chamfer(part, query, np.array([0, 12]))[0]
+        if size:
+            expected = (np.float64(forward[image]) / 12 + np.float64(backward[image]) / size) / 2
+            assert both[image] == np.float32(expected)
+    assert both[1] == 0
+    with pytest.raises(ParameterError, match="direction"):
+        chamfer(query, codes, offsets, direction="backward")
 
 
 @pytest.mark.usefixtures("cpu_level")

@@ -31,6 +31,7 @@ __all__ = [
     "hamming_topk_store",
     "judge",
     "match_codes",
+    "match_images",
     "pin_cpu_level",
     "read_run_json",
     "read_run_trec",
@@ -289,10 +290,27 @@ _ImageArrays: TypeAlias = tuple[
 _SpatialFields: TypeAlias = tuple[int, float, bool, float, int, str, bool]
 
 def match_codes(
-    query_codes: NDArray[np.uint8], database_codes: NDArray[np.uint8], max_distance: int
+    query_codes: NDArray[np.uint8],
+    database_codes: NDArray[np.uint8],
+    max_distance: int,
+    ratio: float,
+    mutual: bool,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]: ...
+def match_images(
+    query_codes: NDArray[np.uint8],
+    codes: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    max_distance: int,
+    ratio: float,
+    mutual: bool,
+    threads: int | None,
+) -> tuple[NDArray[np.int64], tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]]: ...
 def chamfer(
-    query_codes: NDArray[np.uint8], codes: NDArray[np.uint8], offsets: NDArray[np.int64], threads: int | None
+    query_codes: NDArray[np.uint8],
+    codes: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    direction: str,
+    threads: int | None,
 ) -> NDArray[np.float32]: ...
 def verify_spatial(
     query_xy: NDArray[np.float32], database_xy: NDArray[np.float32], threshold: float
