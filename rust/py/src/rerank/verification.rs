@@ -41,7 +41,8 @@ fn verify_spatial<'py>(
         let pairs = query.chunks_exact(2).zip(database.chunks_exact(2));
         let correspondences: Vec<_> = pairs.map(|(q, d)| [q[0], q[1], d[0], d[1]]).collect();
         let mut workspace = verification::Workspace::default();
-        let found = verification::verify(&correspondences, None, threshold, &mut workspace)?;
+        let options = verification::Options::within(threshold);
+        let found = verification::verify(&correspondences, None, &options, &mut workspace)?;
         Ok((found, workspace.mask))
     })?;
     Ok((found.inliers, model(py, &found)?, mask.into_pyarray(py)))

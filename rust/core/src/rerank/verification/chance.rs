@@ -20,18 +20,25 @@
 //! The score is `max(0, -ln NFA)`: zero for what chance explains, then roughly `ln(1 / p)` for each inlier more.
 //! Correspondences that share a position in either image are one observation: `t` and `n` count distinct positions.
 
-/// `max(0, -ln NFA)` for `inliers` of `tentative` correspondences when one agrees by chance with probability `p`.
+/// Correspondences a model of six parameters agrees with for free.
+pub const FREE: usize = 3;
+
+/// `ln NFA` for `inliers` of `tentative` correspondences when one agrees by chance with probability `p`.
 ///
-/// Complexity: O(tentative - inliers).
-pub fn score(tentative: usize, inliers: usize, p: f64) -> f64 {
-    const FREE: usize = 3;
-    if inliers <= FREE || tentative < inliers || p >= 1.0 {
-        return 0.0;
-    }
+/// Without a correspondence beyond the free ones it is the logarithm of the number of ways to choose them.
+/// Complexity: O(tentative).
+pub fn ln_expected(tentative: usize, inliers: usize, p: f64) -> f64 {
     let t = tentative as f64;
-    let tests = (t * (t - 1.0) * (t - 2.0) / 6.0).ln();
-    let p = p.max(f64::MIN_POSITIVE);
-    (-(tests + ln_binomial_tail(tentative - FREE, inliers - FREE, p))).max(0.0)
+    let tests = (t * (t - 1.0) * (t - 2.0) / 6.0).max(1.0).ln();
+    if inliers <= FREE || tentative < inliers || p >= 1.0 {
+        return tests;
+    }
+    tests + ln_binomial_tail(tentative - FREE, inliers - FREE, p.max(f64::MIN_POSITIVE))
+}
+
+/// `max(0, -ln NFA)`, see [`ln_expected`].
+pub fn score(tentative: usize, inliers: usize, p: f64) -> f64 {
+    (-ln_expected(tentative, inliers, p)).max(0.0)
 }
 
 /// `ln P[Binomial(n, p) >= k]` for `0 < p < 1`, `1 <= k <= n`, accurate in the far tail.
