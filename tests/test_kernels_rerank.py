@@ -207,7 +207,7 @@ def scene(
         (20, 0.3, False, 12, 0.95),
         (20, 0.3, True, 4, 0.95),
         (20, 0.6, True, 12, 0.95),
-        (50, 0.1, False, 12, 0.85),
+        (50, 0.1, False, 12, 0.5),  # five inliers: chance reaches as many
         (50, 0.3, True, 12, 0.95),
         (100, 0.1, False, 12, 0.95),
         (100, 0.1, True, 12, 0.75),
@@ -231,7 +231,7 @@ def test_verification_finds_the_true_map(
 
 
 @pytest.mark.parametrize(
-    ("count", "threshold", "most"), [(20, 12, 5), (100, 12, 6.5), (300, 12, 8.5), (100, 4, 5)]
+    ("count", "threshold", "most"), [(20, 12, 4), (50, 12, 4), (100, 12, 4), (300, 12, 4), (100, 4, 2.5)]
 )
 def test_random_pairs_reach_few_inliers(
     rng: np.random.Generator, count: int, threshold: float, most: float

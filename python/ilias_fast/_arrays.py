@@ -123,6 +123,8 @@ def at_least_one(name: str, value: SupportsIndex) -> int:
 
 def real(name: str, value: SupportsFloat) -> float:
     """Return a real number as a float; its range is checked where its meaning is known."""
+    if type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ParameterError(f"{name}: expected a number, found {value!r}")
     return float(value)

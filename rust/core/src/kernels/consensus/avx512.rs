@@ -2,18 +2,24 @@
 
 #![cfg(target_arch = "x86_64")]
 
-use super::{Lanes, Maps, Moments, Points, scalar};
+use super::{Fit, Lanes, Maps, Points, scalar};
 
 /// See [`super::Consensus::gains`].
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
-pub fn gains(points: &Points, maps: &Maps, squared_radius: f32) -> Lanes {
-    scalar::gains(points, maps, squared_radius)
+pub fn gains(points: &Points, most: usize, maps: &Maps, squared_radius: f32) -> Lanes {
+    scalar::gains(points, most, maps, squared_radius)
 }
 
-/// See [`super::Consensus::moments`].
+/// See [`super::Consensus::supports`].
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
-pub fn moments(points: &Points, maps: &Maps, squared_radius: f32) -> Moments {
-    scalar::moments(points, maps, squared_radius)
+pub fn supports(points: &Points, maps: &Maps) -> Lanes {
+    scalar::supports(points, maps)
+}
+
+/// See [`super::Consensus::refine`].
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
+pub fn refine(points: &Points, most: usize, maps: &mut Maps, squared_radius: f32, fit: &Fit) {
+    scalar::refine(points, most, maps, squared_radius, fit);
 }
 
 /// See [`super::Consensus::pairs`].

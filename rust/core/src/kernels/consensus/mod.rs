@@ -5,7 +5,8 @@
 //!
 //! * [`Consensus::gains`]: `sum of w`, the truncated quadratic (MSAC) loss turned into a gain: 0 for no agreement, at most
 //!   the number of correspondences;
-//! * [`Consensus::moments`]: the twelve weighted sums from which least squares maps are solved;
+//! * [`Consensus::supports`]: how many have a weight above zero;
+//! * [`Consensus::refine`]: the weighted least squares map;
 //! * [`Consensus::pairs`], [`Consensus::triples`], [`Consensus::keypoints`]: the maps to try;
 //! * [`Consensus::near`]: how many points `(u, v)` lie within the radius of a given point.
 //!
@@ -31,9 +32,22 @@ pub type Lanes = [f32; LANES];
 /// Sixteen affine maps `[a b c; d e f]`, row by row; a map that is not a number agrees with nothing.
 pub type Maps = [Lanes; 6];
 
-/// Weighted sums over correspondences, for sixteen maps: of `w`, `wx`, `wy`, `wu`, `wv`, `wxx`, `wxy`, `wyy`,
-/// `wxu`, `wyu`, `wxv`, `wyv`.
-pub type Moments = [Lanes; 12];
+/// What [`Consensus::supports`] adds to a count of one for a correspondence that agrees exactly: among equal counts
+/// the closer wins.
+pub const GAIN_SHARE: f32 = 1.0 / 1024.0;
+
+/// What [`Consensus::refine`] may fit.
+#[derive(Debug, Clone, Copy)]
+pub struct Fit {
+    /// Whether similarities are fitted, from a weight of 1.5.
+    pub similarity: bool,
+    /// Whether affine maps are fitted, from a weight of 3.5 (four or more correspondences near the map).
+    pub affine: bool,
+    /// The magnification of area is from `1 / area` to `area`.
+    pub area: f32,
+    /// The squares of the linear part sum to at most this times its determinant.
+    pub spread: f32,
+}
 
 /// Correspondences as columns, repeated from the start for as long as samples reach beyond the end.
 #[derive(Debug, Default, Clone)]
@@ -97,8 +111,9 @@ impl Points {
     }
 
     #[inline]
-    fn iter(&self) -> impl Iterator<Item = [f32; 4]> {
-        let [x, y, u, v] = [&self.x, &self.y, &self.u, &self.v].map(|column| &column[..self.len]);
+    fn first(&self, most: usize) -> impl Iterator<Item = [f32; 4]> {
+        let len = most.min(self.len);
+        let [x, y, u, v] = [&self.x, &self.y, &self.u, &self.v].map(|column| &column[..len]);
         x.iter().zip(y).zip(u).zip(v).map(|(((&x, &y), &u), &v)| [x, y, u, v])
     }
 }
@@ -142,14 +157,20 @@ impl Consensus {
         Ok(Self { level: level::active()? })
     }
 
-    /// The sum of weights of each map.
-    pub fn gains(self, points: &Points, maps: &Maps, squared_radius: f32) -> Lanes {
-        at_level!(self, gains(points, maps, squared_radius))
+    /// The sum of weights of each map over the first `most` correspondences.
+    pub fn gains(self, points: &Points, most: usize, maps: &Maps, squared_radius: f32) -> Lanes {
+        at_level!(self, gains(points, most, maps, squared_radius))
     }
 
-    /// The weighted sums of each map.
-    pub fn moments(self, points: &Points, maps: &Maps, squared_radius: f32) -> Moments {
-        at_level!(self, moments(points, maps, squared_radius))
+    /// How many correspondences agree with each map within a radius of 1, and [`GAIN_SHARE`] of their gain.
+    pub fn supports(self, points: &Points, maps: &Maps) -> Lanes {
+        at_level!(self, supports(points, maps))
+    }
+
+    /// Replaces each map by the weighted least squares solution, over the first `most` correspondences, of the richest family `fit` allows: affine, else
+    /// similarity, else translation. A map nothing agrees with stays as it is.
+    pub fn refine(self, points: &Points, most: usize, maps: &mut Maps, squared_radius: f32, fit: &Fit) {
+        at_level!(self, refine(points, most, maps, squared_radius, fit));
     }
 
     /// The similarities through correspondences `start + l` and `start + l + offset` for lanes `l`, counted modulo
@@ -213,7 +234,12 @@ mod tests {
         let same = |a: &[Lanes], b: &[Lanes]| {
             // All that is not a number is alike.
             let clean = |lanes: &[Lanes]| {
-                bits(&lanes.iter().map(|l| l.map(|v| if v.is_nan() { f32::NAN } else { v })).collect::<Vec<_>>())
+                bits(
+                    &lanes
+                        .iter()
+                        .map(|l| l.map(|v| if v.is_nan() { f32::NAN } else { v }))
+                        .collect::<Vec<_>>(),
+                )
             };
             clean(a) == clean(b)
         };
@@ -223,12 +249,24 @@ mod tests {
             for level in Level::available() {
                 let other = Consensus { level };
                 for radius in [1.0, 9.0, 400.0] {
-                    let (a, b) = (reference.gains(&points, &maps, radius), other.gains(&points, &maps, radius));
+                    let (a, b) = (
+                        reference.gains(&points, 99, &maps, radius),
+                        other.gains(&points, 99, &maps, radius),
+                    );
                     assert!(same(&[a], &[b]), "{level:?}");
-                    let (a, b) =
-                        (reference.moments(&points, &maps, radius), other.moments(&points, &maps, radius));
-                    assert!(same(&a, &b), "{level:?}");
-                    assert_eq!(reference.near(&points, 3.0, 4.0, radius), other.near(&points, 3.0, 4.0, radius));
+                    let (a, b) = (reference.supports(&points, &maps), other.supports(&points, &maps));
+                    assert!(same(&[a], &[b]), "{level:?}");
+                    for (similarity, affine) in [(true, true), (true, false), (false, false)] {
+                        let fit = Fit { similarity, affine, area: 100.0, spread: 4.25 };
+                        let (mut a, mut b) = (maps, maps);
+                        reference.refine(&points, 250, &mut a, radius, &fit);
+                        other.refine(&points, 250, &mut b, radius, &fit);
+                        assert!(same(&a, &b), "{level:?}");
+                    }
+                    assert_eq!(
+                        reference.near(&points, 3.0, 4.0, radius),
+                        other.near(&points, 3.0, 4.0, radius)
+                    );
                 }
                 for start in [0, count / 2, count - 1] {
                     for offset in 0..count.min(5) {
@@ -251,30 +289,57 @@ mod tests {
         let points = points(37);
         let map = [1.0, 0.02, 0.5, -0.03, 1.0, -1.0];
         let mut expected = 0.0_f64;
-        let mut weighted_x = 0.0_f64;
         for j in 0..points.len() {
             let [x, y, u, v] = points.get(j).map(f64::from);
             let (p, q) = (x + 0.02 * y + 0.5 - u, -0.03 * x + y - 1.0 - v);
             let weight = (1.0 - (p * p + q * q) / 25.0).max(0.0);
             expected += weight;
-            weighted_x += weight * x;
         }
         let consensus = Consensus::new().unwrap();
         let maps = maps(&[map]);
-        let gains = consensus.gains(&points, &maps, 25.0);
+        let gains = consensus.gains(&points, 37, &maps, 25.0);
         assert!((f64::from(gains[0]) - expected).abs() < 1e-3);
         assert!(gains[1..].iter().all(|gain| *gain <= 0.0), "what is not a number agrees with nothing");
-        let moments = consensus.moments(&points, &maps, 25.0);
-        assert!((f64::from(moments[0][0]) - expected).abs() < 1e-3);
-        assert!((f64::from(moments[1][0]) - weighted_x).abs() < 1e-2);
+        let supports = consensus.supports(&points, &maps);
+        assert!(
+            (supports[0].floor() - points.first(37).filter(|&point| near(map, point)).count() as f32).abs()
+                < 0.5
+        );
+    }
+
+    fn near(map: [f32; 6], [x, y, u, v]: [f32; 4]) -> bool {
+        let (p, q) = (map[0] * x + map[1] * y + map[2] - u, map[3] * x + map[4] * y + map[5] - v);
+        p * p + q * q < 1.0
+    }
+
+    #[test]
+    fn refinement_recovers_the_map_of_exact_correspondences() {
+        let truth = [0.8, 0.3, 2.0, -0.2, 1.1, -1.0];
+        let mut points = Points::default();
+        points.fill((0..40).map(|j| {
+            let (x, y) = ((j * 7 % 41) as f32 - 20.0, (j * 11 % 29) as f32 - 14.0);
+            let spoilt = if j % 4 == 0 { 1e3 } else { 0.0 };
+            let u = truth[0] * x + truth[1] * y + truth[2] + spoilt;
+            [x, y, u, truth[3] * x + truth[4] * y + truth[5]]
+        }));
+        let consensus = Consensus::new().unwrap();
+        let fit = Fit { similarity: true, affine: true, area: 100.0, spread: 4.25 };
+        let mut maps = maps(&[[0.82, 0.3, 2.1, -0.2, 1.05, -1.1]]);
+        consensus.refine(&points, 40, &mut maps, 9.0, &fit);
+        for (value, expected) in maps.iter().zip(truth) {
+            assert!((value[0] - expected).abs() < 1e-4, "{value:?}");
+            assert!(value[1].is_nan(), "what nothing agrees with stays");
+        }
     }
 
     #[test]
     fn maps_pass_through_their_correspondences() {
         let points = points(21);
         let consensus = Consensus::new().unwrap();
-        for (maps, offset) in [(consensus.pairs(&points, 9, 4, 1e6), 4), (consensus.keypoints(&points, 9), 0)] {
-            for l in 0..LANES {
+        for (maps, offset) in [(consensus.pairs(&points, 9, 4, 1e6), 4), (consensus.keypoints(&points, 9), 0)]
+        {
+            let lanes = maps[0].iter().enumerate();
+            for (l, _) in lanes {
                 for j in [(9 + l) % 21, (9 + l + offset) % 21] {
                     let [x, y, u, v] = points.get(j);
                     let image = [0, 3].map(|row| maps[row][l] * x + maps[row + 1][l] * y + maps[row + 2][l]);

@@ -3,8 +3,9 @@
 //! `#[inline(always)]` so that each level's file compiles its own copy.
 
 #![allow(clippy::inline_always, reason = "each level must compile its own copy of these loops")]
+#![allow(clippy::needless_bitwise_bool, reason = "no branches within lanes")]
 
-use super::{LANES, Lanes, Maps, Moments, Points};
+use super::{Fit, GAIN_SHARE, LANES, Lanes, Maps, Points};
 
 /// Sixteen lanes of a column from `start`.
 #[inline(always)]
@@ -28,10 +29,10 @@ fn weights(maps: &Maps, [x, y, u, v]: [f32; 4], inverse: f32) -> Lanes {
 
 /// See [`super::Consensus::gains`].
 #[inline(always)]
-pub fn gains(points: &Points, maps: &Maps, squared_radius: f32) -> Lanes {
+pub fn gains(points: &Points, most: usize, maps: &Maps, squared_radius: f32) -> Lanes {
     let inverse = 1.0 / squared_radius;
     let mut sum = [0.0; LANES];
-    for point in points.iter() {
+    for point in points.first(most) {
         let weights = weights(maps, point, inverse);
         for l in 0..LANES {
             sum[l] += weights[l];
@@ -40,12 +41,77 @@ pub fn gains(points: &Points, maps: &Maps, squared_radius: f32) -> Lanes {
     sum
 }
 
-/// See [`super::Consensus::moments`].
+/// See [`super::Consensus::supports`].
 #[inline(always)]
-pub fn moments(points: &Points, maps: &Maps, squared_radius: f32) -> Moments {
+pub fn supports(points: &Points, maps: &Maps) -> Lanes {
+    let mut sum = [0.0; LANES];
+    for point in points.first(points.len) {
+        let weights = weights(maps, point, 1.0);
+        for l in 0..LANES {
+            let whole = if weights[l] > 0.0 { 1.0 } else { 0.0 };
+            sum[l] += weights[l].mul_add(GAIN_SHARE, whole);
+        }
+    }
+    sum
+}
+
+/// See [`super::Consensus::refine`].
+#[inline(always)]
+pub fn refine(points: &Points, most: usize, maps: &mut Maps, squared_radius: f32, fit: &Fit) {
+    let sums = moments(points, most, maps, squared_radius);
+    let [w, x, y, u, v, xx, xy, yy, xu, yu, xv, yv] = &sums;
+    for l in 0..LANES {
+        let inverse = 1.0 / w[l];
+        let (mx, my, mu, mv) = (x[l] * inverse, y[l] * inverse, u[l] * inverse, v[l] * inverse);
+        let (cxx, cxy, cyy) = (xx[l] - x[l] * mx, xy[l] - x[l] * my, yy[l] - y[l] * my);
+        let (cxu, cyu) = (xu[l] - x[l] * mu, yu[l] - y[l] * mu);
+        let (cxv, cyv) = (xv[l] - x[l] * mv, yv[l] - y[l] * mv);
+        let (trace, total) = (cxx + cyy, xx[l] + yy[l]);
+        // Below this a difference is rounding: the sums are float32.
+        let spread_out = trace > 1e-5 * total;
+
+        let p = (cxu + cyv) / trace;
+        let q = (cxv - cyu) / trace;
+        let square = p * p + q * q;
+        let similar = fit.similarity & (w[l] >= 1.5) & spread_out;
+        let similar = similar & (square <= fit.area) & (square * fit.area >= 1.0);
+
+        let det = cxx * cyy - cxy * cxy;
+        let inverse = 1.0 / det;
+        let (a, b) = ((cxu * cyy - cyu * cxy) * inverse, (cyu * cxx - cxu * cxy) * inverse);
+        let (d, e) = ((cxv * cyy - cyv * cxy) * inverse, (cyv * cxx - cxv * cxy) * inverse);
+        let magnified = a * e - b * d;
+        let squares = (a * a + b * b) + (d * d + e * e);
+        // A thinner set of points does not determine what happens across it.
+        let affine = fit.affine & (w[l] >= 3.5) & spread_out & (det > 1e-3 * trace * trace);
+        let affine = affine & (magnified <= fit.area) & (magnified * fit.area >= 1.0);
+        let affine = affine & (squares <= fit.spread * magnified);
+
+        let pick = |affine_part: f32, similar_part: f32, neither: f32| {
+            if affine {
+                affine_part
+            } else if similar {
+                similar_part
+            } else {
+                neither
+            }
+        };
+        let (a, b) = (pick(a, p, 1.0), pick(b, -q, 0.0));
+        let (d, e) = (pick(d, q, 0.0), pick(e, p, 1.0));
+        let fitted = [a, b, mu - (a * mx + b * my), d, e, mv - (d * mx + e * my)];
+        let better = fitted.iter().fold(w[l] > 0.0, |all, value| all & value.is_finite());
+        for (map, value) in maps.iter_mut().zip(fitted) {
+            map[l] = if better { value } else { map[l] };
+        }
+    }
+}
+
+/// The weighted sums of `w`, `wx`, `wy`, `wu`, `wv`, `wxx`, `wxy`, `wyy`, `wxu`, `wyu`, `wxv`, `wyv` for each map.
+#[inline(always)]
+fn moments(points: &Points, most: usize, maps: &Maps, squared_radius: f32) -> [Lanes; 12] {
     let inverse = 1.0 / squared_radius;
     let mut sums = [[0.0; LANES]; 12];
-    for point in points.iter() {
+    for point in points.first(most) {
         let w = weights(maps, point, inverse);
         let [x, y, u, v] = point;
         for l in 0..LANES {

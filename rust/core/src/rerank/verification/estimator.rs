@@ -1,7 +1,8 @@
-//! What the loop needs to know of a problem: three methods, as in `PoseLib`, sixteen models at a time.
+//! What the loop needs to know of a problem: propose, score, refine, as in `PoseLib`, sixteen models at a time.
 
-use super::models::{Affine, Family, Limits, affine, similarity, translation};
-use crate::kernels::consensus::{Consensus, LANES, Lanes, Maps, Points};
+use super::models::{Family, Limits};
+use super::ransac::FINAL_RADIUS;
+use crate::kernels::consensus::{Consensus, Fit, LANES, Lanes, Maps, Points};
 
 /// Sixteen models.
 pub trait Batch: Copy {
@@ -30,11 +31,14 @@ pub trait Estimator {
     /// is not believable is a model nothing agrees with.
     fn propose(&self, batch: usize) -> (Self::Models, usize);
 
-    /// The probability that a hypothesis is a good one when `score` of the data agree with the best model.
-    fn chance_of_good(&self, score: f64) -> f64;
+    /// The probability that a hypothesis is a good one when `support` of the data agree with the best model.
+    fn chance_of_good(&self, support: f64) -> f64;
 
     /// How much of the data agrees with each model within `radius`: larger is better, 0 is nothing.
     fn score(&self, models: &Self::Models, radius: f64) -> Lanes;
+
+    /// How much of the data agrees with each model as a result.
+    fn support(&self, models: &Self::Models) -> Lanes;
 
     /// Replaces models by ones that fit the data near them (within `radius`) better, where there is enough of it.
     fn refine(&self, models: &mut Self::Models, radius: f64);
@@ -57,6 +61,9 @@ impl Batch for Maps {
         }
     }
 }
+
+/// Correspondences hypotheses are scored with at most; they are in random order. Results are judged by all.
+const SCORED: usize = 128;
 
 /// Where hypotheses come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,8 +127,8 @@ impl Estimator for Correspondences<'_> {
         (maps, LANES.min(self.points.len() - start))
     }
 
-    fn chance_of_good(&self, score: f64) -> f64 {
-        let share = score / self.points.len() as f64;
+    fn chance_of_good(&self, support: f64) -> f64 {
+        let share = support / self.points.len() as f64;
         match self.proposals {
             Proposals::Keypoints => share,
             Proposals::Pairs(_) => share * share,
@@ -130,34 +137,22 @@ impl Estimator for Correspondences<'_> {
     }
 
     fn score(&self, models: &Maps, radius: f64) -> Lanes {
-        self.consensus.gains(self.points, models, (radius * radius) as f32)
+        self.consensus.gains(self.points, SCORED, models, (radius * radius) as f32)
+    }
+
+    fn support(&self, models: &Maps) -> Lanes {
+        self.consensus.supports(self.points, models)
     }
 
     fn refine(&self, models: &mut Maps, radius: f64) {
-        let moments = self.consensus.moments(self.points, models, (radius * radius) as f32);
-        for lane in 0..LANES {
-            let sums = std::array::from_fn(|i| f64::from(moments[i][lane]));
-            if let Some(model) = best_fit(&sums, &self.limits, self.family) {
-                models.set(lane, model.to_map());
-            }
-        }
+        let fit = Fit {
+            similarity: self.family >= Family::Similarity,
+            affine: self.family >= Family::Affine,
+            area: self.limits.area(),
+            spread: self.limits.spread(),
+        };
+        // Steps on the way need no more than a sample.
+        let most = if radius > FINAL_RADIUS { SCORED } else { usize::MAX };
+        self.consensus.refine(self.points, most, models, (radius * radius) as f32, &fit);
     }
-}
-
-/// The richest believable model of a family the weight supports: affine from a weight of 3.5 (four or more
-/// correspondences near the model), similarity from 1.5, else translation.
-fn best_fit(moments: &[f64; 12], limits: &Limits, family: Family) -> Option<Affine> {
-    let weight = moments[0];
-    let believed = |model: &Affine| limits.allow(model);
-    if weight >= 3.5 && family >= Family::Affine {
-        if let Some(model) = affine::least_squares(moments).filter(believed) {
-            return Some(model);
-        }
-    }
-    if weight >= 1.5 && family >= Family::Similarity {
-        if let Some(model) = similarity::least_squares(moments).filter(believed) {
-            return Some(model);
-        }
-    }
-    translation::least_squares(moments).filter(believed)
 }

@@ -21,7 +21,10 @@ pub fn finish(start: Affine, correspondences: &[[f32; 4]], threshold: f64, famil
         // Simplest first: a richer family must beat it by more than rounding, and so must what we have.
         let fits = [
             Some(Affine([1.0, 0.0, shift[0], 0.0, 1.0, shift[1]])),
-            (family >= Family::Similarity).then(|| similarity::least_squares(&moments)).flatten().map(recentred),
+            (family >= Family::Similarity)
+                .then(|| similarity::least_squares(&moments))
+                .flatten()
+                .map(recentred),
             (family >= Family::Affine).then(|| affine::least_squares(&moments)).flatten().map(recentred),
             Some(best),
         ];

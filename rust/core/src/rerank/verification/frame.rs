@@ -19,7 +19,11 @@ impl Frame {
                 *sum += f64::from(value);
             }
         }
-        Self { centre: centre.map(|sum| sum / correspondences.len() as f64), unit: threshold, inverse: (1.0 / threshold).min(f64::MAX) }
+        Self {
+            centre: centre.map(|sum| sum / correspondences.len() as f64),
+            unit: threshold,
+            inverse: (1.0 / threshold).min(f64::MAX),
+        }
     }
 
     /// A correspondence in normalised coordinates.

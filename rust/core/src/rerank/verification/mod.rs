@@ -41,8 +41,11 @@ const PAIR_BATCHES: usize = 128;
 /// Batches of sixteen triples times correspondences: what scoring them costs.
 const TRIPLE_WORK: usize = 50_000;
 
-/// The share of correspondences a model of pairs must explain to be final without a look at triples.
-const CERTAIN: f64 = 0.4;
+/// The support, and the share of all correspondences, that make a model of pairs final without a look at triples.
+const CERTAIN: f32 = 12.0;
+const CERTAIN_SHARE: f64 = 0.2;
+/// Below this support a model may well be a part of the true one, so more triples are tried.
+const PART: f32 = 8.0;
 
 /// How many models as good may be expected among random correspondences before a model found is given up for a
 /// translation.
@@ -56,7 +59,8 @@ const LOOKED_AT: usize = 32;
 const PAIRS: Plan<'_> =
     Plan { keep: 16, hypothesis_radius: 2.5, schedule: &[3.0, 2.5, 2.0, 1.5, 1.2, 1.2], enough: 10.0 };
 const TRIPLES: Plan<'_> =
-    Plan { keep: 16, hypothesis_radius: 2.0, schedule: &[2.0, 1.5, 1.2, 1.2], enough: 10.0 };
+    Plan { keep: 16, hypothesis_radius: 2.0, schedule: &[2.0, 1.5, 1.2, 1.2], enough: 3.0 };
+const TRIPLES_OF_PART: Plan<'_> = Plan { enough: 6.0, ..TRIPLES };
 const KEYPOINTS: Plan<'_> =
     Plan { keep: 8, hypothesis_radius: 3.0, schedule: &[3.0, 2.5, 2.0, 1.5, 1.2], enough: f64::INFINITY };
 const TRANSLATIONS: Plan<'_> = Plan {
@@ -178,17 +182,19 @@ pub fn verify(
         hypotheses = pairs.hypotheses;
         let mut best = pairs.best;
         let known = best.map_or(0.0, |best| best.score);
-        if family == Family::Affine && f64::from(known) < CERTAIN * points.len() as f64 {
-            let batches = TRIPLE_WORK / points.len();
+        let certain = known >= CERTAIN && f64::from(known) >= CERTAIN_SHARE * points.len() as f64;
+        if family == Family::Affine && !certain {
+            let batches = TRIPLE_WORK / points.len().min(128);
             sampling::triples(points.len(), batches, triples);
-            let outcome = run(points, triples, Proposals::Triples(batches), family, &TRIPLES, known);
+            let plan = if known < PART { &TRIPLES_OF_PART } else { &TRIPLES };
+            let outcome = run(points, triples, Proposals::Triples(batches), family, plan, known);
             hypotheses += outcome.hypotheses;
             best = outcome.best.or(best);
         }
         model = finish(best, family);
         let inliers = count(&model, correspondences, threshold);
         let rate = agreement_rate(&model, &frame, points, inliers, LOOKED_AT, consensus);
-        if chance::ln_expected(correspondences.len(), inliers, rate) > TOLERATED.ln() {
+        if !chance::expects_at_most(TOLERATED.ln(), correspondences.len(), inliers, rate) {
             translations(points);
             let family = Family::Translation;
             let outcome = run(points, &[], Proposals::Keypoints, family, &TRANSLATION_ONLY, 0.0);
@@ -208,11 +214,7 @@ pub fn verify(
 /// unless believable.
 fn linear_part([scale, angle]: [f64; 2]) -> [f32; 2] {
     let (p, q) = (scale * angle.cos(), scale * angle.sin());
-    if Limits::DEFAULT.allow(&Affine([p, -q, 0.0, q, p, 0.0])) {
-        [p as f32, q as f32]
-    } else {
-        [f32::NAN; 2]
-    }
+    if Limits::DEFAULT.allow(&Affine([p, -q, 0.0, q, p, 0.0])) { [p as f32, q as f32] } else { [f32::NAN; 2] }
 }
 
 fn count(model: &Affine, correspondences: &[[f32; 4]], threshold: f64) -> usize {

@@ -8,7 +8,10 @@ use super::estimator::{Batch, Estimator};
 use crate::kernels::consensus::{LANES, Lanes};
 
 /// Refinements at larger radii are steps on the way, not results.
-const FINAL_RADIUS: f64 = 1.5;
+pub const FINAL_RADIUS: f64 = 1.2;
+
+/// Batches after which the best hypotheses are optimised to see whether enough are tried.
+const MILESTONES: [usize; 3] = [4, 16, 64];
 
 /// The plan of a loop. Radii are in units of the inlier threshold.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +26,7 @@ pub struct Plan<'a> {
     pub enough: f64,
 }
 
-/// A model and its score at radius 1.
+/// A model and its support (or, of a hypothesis, its score).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate<M> {
     /// The model.
@@ -35,7 +38,7 @@ pub struct Candidate<M> {
 /// What a loop found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outcome<M> {
-    /// The best model seen at radius 1; None if none beats what was known.
+    /// The best model seen; None if none beats what was known.
     pub best: Option<Candidate<M>>,
     /// Hypotheses tried.
     pub hypotheses: usize,
@@ -45,39 +48,64 @@ type Model<E> = <<E as Estimator>::Models as Batch>::Model;
 
 /// Tries hypotheses, optimises the best, and returns the best model. Among equal scores the earlier wins.
 ///
-/// `known` is the score of a model found otherwise: it tells how many hypotheses are enough, and is to be beaten.
+/// The best are optimised at the end and at a few [`MILESTONES`] before it, because only an optimised model tells
+/// how much of the data is good, and so how many hypotheses are enough. `known` is the support of a model found
+/// otherwise: it tells the same, and is to be beaten.
 pub fn estimate<E: Estimator>(problem: &E, plan: &Plan<'_>, known: f32) -> Outcome<Model<E>> {
     let mut kept: Vec<Candidate<Model<E>>> = Vec::with_capacity(plan.keep + 1);
-    let needed = |score: f32| plan.enough / problem.chance_of_good(f64::from(score));
-    let (mut hypotheses, mut enough, mut highest) = (0, needed(known), known);
-    for index in 0..problem.batches() {
+    let mut best: Option<Candidate<Model<E>>> = None;
+    let needed = |support: f32| plan.enough / problem.chance_of_good(f64::from(support));
+    let (mut hypotheses, mut enough, mut optimised) = (0, needed(known), true);
+    let batches = problem.batches();
+    for index in 0..batches {
         let (models, count) = problem.propose(index);
         let scores = problem.score(&models, plan.hypothesis_radius);
         hypotheses += count;
-        let bar = if kept.len() < plan.keep { 0.0 } else { kept.last().map_or(0.0, |worst| worst.score) };
-        if above(&scores, bar) {
+        if above(&scores, bar(&kept, plan.keep)) {
             for (lane, &score) in scores.iter().enumerate().take(count) {
-                keep(&mut kept, plan.keep, score, || models.get(lane));
+                if score > bar(&kept, plan.keep) {
+                    let place = kept.partition_point(|other| other.score >= score);
+                    kept.insert(place, Candidate { model: models.get(lane), score });
+                    kept.truncate(plan.keep);
+                    optimised = false;
+                }
             }
-            if let Some(best) = kept.first().filter(|best| best.score > highest) {
-                highest = best.score;
-                enough = needed(highest);
-            }
+        }
+        let last = hypotheses as f64 >= enough || index + 1 == batches;
+        if !optimised && (last || MILESTONES.contains(&(index + 1))) {
+            optimise(problem, plan, known, &kept, &mut best);
+            enough = needed(best.map_or(known, |best| best.score));
+            optimised = true;
         }
         if hypotheses as f64 >= enough {
             break;
         }
     }
-    let mut best: Option<Candidate<Model<E>>> = None;
+    Outcome { best, hypotheses }
+}
+
+/// The score a hypothesis must exceed to be kept.
+fn bar<M>(kept: &[Candidate<M>], most: usize) -> f32 {
+    kept.get(most - 1).map_or(0.0, |worst| worst.score)
+}
+
+/// Refines the hypotheses kept; what beats `known` and `best` becomes the best.
+fn optimise<E: Estimator>(
+    problem: &E,
+    plan: &Plan<'_>,
+    known: f32,
+    kept: &[Candidate<Model<E>>],
+    best: &mut Option<Candidate<Model<E>>>,
+) {
     for kept in kept.chunks(LANES) {
         let mut models = E::Models::nothing();
         for (lane, candidate) in kept.iter().enumerate() {
             models.set(lane, candidate.model);
         }
         let mut consider = |models: &E::Models| {
-            for (lane, &score) in problem.score(models, 1.0).iter().enumerate() {
+            for (lane, &score) in problem.support(models).iter().enumerate() {
                 if score > best.map_or(known, |best| best.score) {
-                    best = Some(Candidate { model: models.get(lane), score });
+                    *best = Some(Candidate { model: models.get(lane), score });
                 }
             }
         };
@@ -89,22 +117,11 @@ pub fn estimate<E: Estimator>(problem: &E, plan: &Plan<'_>, known: f32) -> Outco
             }
         }
     }
-    Outcome { best, hypotheses }
 }
 
 /// Whether any score is above the bar.
 fn above(scores: &Lanes, bar: f32) -> bool {
-    scores.iter().fold(false, |any, &score| any | (score > bar))
-}
-
-/// Inserts a candidate among the best, if it is one of them.
-fn keep<M>(kept: &mut Vec<Candidate<M>>, most: usize, score: f32, model: impl FnOnce() -> M) {
-    let bar = if kept.len() < most { 0.0 } else { kept.last().map_or(0.0, |worst| worst.score) };
-    if score > bar {
-        let place = kept.partition_point(|other| other.score >= score);
-        kept.insert(place, Candidate { model: model(), score });
-        kept.truncate(most);
-    }
+    scores.iter().fold(0, |count, &score| count + u32::from(score > bar)) > 0
 }
 
 #[cfg(test)]
@@ -155,6 +172,10 @@ mod tests {
             })
         }
 
+        fn support(&self, models: &Lanes) -> Lanes {
+            self.score(models, 1.0)
+        }
+
         fn refine(&self, models: &mut Lanes, radius: f64) {
             for model in models {
                 let near: Vec<f32> =
@@ -181,7 +202,7 @@ mod tests {
         let all = estimate(&data, &PLAN, 0.0);
         let some = estimate(&data, &Plan { enough: 10.0, ..PLAN }, 0.0);
         assert_eq!(all.hypotheses, 200);
-        assert_eq!(some.hypotheses, 32, "ten good ones among twenty, in batches of sixteen");
+        assert_eq!(some.hypotheses, 64, "ten good ones among twenty, seen at the first milestone");
         assert_eq!(all.best, some.best);
     }
 

@@ -63,7 +63,8 @@ mod tests {
             let tried = found.len();
             found.sort_unstable();
             found.dedup();
-            let all = count as usize * (count as usize).saturating_sub(1) * (count as usize).saturating_sub(2) / 6;
+            let all =
+                count as usize * (count as usize).saturating_sub(1) * (count as usize).saturating_sub(2) / 6;
             assert_eq!(found.len(), all, "{count}");
             assert!(tried <= all + 2 * count as usize / 3, "{count}: {tried} of {all}");
         }

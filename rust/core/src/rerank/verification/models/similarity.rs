@@ -11,9 +11,8 @@ pub fn least_squares(m: &Moments) -> Option<Affine> {
     let inverse = 1.0 / w;
     let (mx, my, mu, mv) = (x * inverse, y * inverse, u * inverse, v * inverse);
     let spread = (xx + yy) - (x * mx + y * my);
-    // Below this the difference is rounding: the moments are float32 sums. Negated, so that what is not a number
-    // is refused.
-    if !(spread > 1e-6 * (xx + yy)) {
+    // Below this the difference is rounding: the moments are float32 sums.
+    if spread <= 1e-6 * (xx + yy) || spread.is_nan() {
         return None;
     }
     let inverse = 1.0 / spread;
