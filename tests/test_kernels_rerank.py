@@ -65,6 +65,51 @@ def test_chamfer_equals_the_oracle(seed: int, length: int, m: int, sizes: list[i
                 np.testing.assert_array_equal(chamfer(query, codes, offsets, threads=threads), expected)
 
 
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    dimension=st.integers(1, 140),
+    m=st.integers(0, 70),
+    sizes=st.lists(st.integers(0, 20), max_size=5),
+    direction=st.sampled_from(["query", "database", "symmetric"]),
+)
+def test_chamfer_of_float_descriptors_is_close_to_float64(
+    seed: int, dimension: int, m: int, sizes: list[int], direction: Any
+) -> None:
+    rng = np.random.default_rng(seed)
+    query = rng.normal(size=(m, dimension)).astype(np.float32)
+    rows = rng.normal(size=(sum(sizes), dimension)).astype(np.float16)
+    offsets = np.cumsum([0, *sizes])
+    expected = oracle.chamfer_float(query, rows, offsets, direction)
+    found = []
+    for level in cpu.available_levels():
+        with cpu.pinned(level):
+            for precision, share in (("float32", dimension * 2.0**-23), ("bfloat16", 2.0**-7)):
+                scores = chamfer(query, rows, offsets, direction=direction, precision=precision)  # type: ignore[arg-type]
+                bound = share * oracle.chamfer_float(abs(query), abs(rows), offsets, direction) + 1e-6
+                assert (abs(scores - expected) <= bound).all()
+                if precision == "float32":
+                    found.append(scores.tobytes())
+    assert len(set(found)) == 1
+
+
+@pytest.mark.usefixtures("cpu_level")
+def test_float_descriptors_that_are_refused() -> None:
+    query, rows = np.ones((3, 8), np.float32), np.ones((4, 8), np.float16)
+    assert chamfer(query, rows, [0, 4]).tolist() == [24]
+    broken = rows.copy()
+    broken[2, 5] = np.inf
+    with pytest.raises(NonFiniteError, match="row 2, column 5"):
+        chamfer(query, broken, [0, 1, 4])
+    with pytest.raises(NonFiniteError, match="query"):
+        chamfer(query * np.nan, rows, [0, 4])
+    with pytest.raises(ShapeError, match="7 columns"):
+        chamfer(query, rows[:, :7], [0, 4])
+    with pytest.raises(DtypeError, match="float16"):
+        chamfer(query, rows + np.float32(1e-4), [0, 4])
+    with pytest.raises(ParameterError, match="precision"):
+        chamfer(query, rows, [0, 4], precision="float64")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("length", [8, 16, 33])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_match_images_is_match_of_each(rng: np.random.Generator, length: int, threads: int) -> None:
@@ -100,7 +145,7 @@ def test_chamfer_in_the_other_direction_and_in_both() -> None:
             assert both[image] == np.float32(expected)
     assert both[1] == 0
     with pytest.raises(ParameterError, match="direction"):
-        chamfer(query, codes, offsets, direction="backward")
+        chamfer(query, codes, offsets, direction="backward")  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("cpu_level")

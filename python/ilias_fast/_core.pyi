@@ -20,6 +20,7 @@ __all__ = [
     "average_precision",
     "calibrate",
     "chamfer",
+    "chamfer_float",
     "committed_bytes",
     "compact_store",
     "compactable_rows",
@@ -310,6 +311,14 @@ def chamfer(
     codes: NDArray[np.uint8],
     offsets: NDArray[np.int64],
     direction: str,
+    threads: int | None,
+) -> NDArray[np.float32]: ...
+def chamfer_float(
+    query: NDArray[np.float32],
+    descriptors: NDArray[np.float16],
+    offsets: NDArray[np.int64],
+    direction: str,
+    precision: str,
     threads: int | None,
 ) -> NDArray[np.float32]: ...
 def verify_spatial(

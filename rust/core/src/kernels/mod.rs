@@ -10,6 +10,7 @@ pub mod count;
 pub mod dot_f16;
 pub mod dot_i8;
 pub mod hamming;
+pub mod maxsim;
 pub mod nearest;
 pub mod peak;
 pub mod prefetch;

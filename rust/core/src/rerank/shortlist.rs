@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use half::f16;
 use rayon::prelude::*;
 
-use super::chamfer::{self, Direction};
+use super::chamfer::{self, Direction, FloatQuery, FloatWorkspace};
 use super::descriptors::{Descriptors, Source};
 use super::matching::{self, Match};
 use super::options::{MatchOptions, SpatialOptions, Truncation};
@@ -253,4 +254,33 @@ pub fn match_arrays(
         all.extend(matches);
     }
     Ok((ends, all))
+}
+
+/// The Chamfer similarity of one query of float descriptors to images given as one array of float16 descriptors, as
+/// [`chamfer_arrays`]. Each image is one unit of progress.
+pub fn chamfer_float_arrays(
+    query: &FloatQuery<'_>,
+    descriptors: &[f16],
+    offsets: &[i64],
+    direction: Direction,
+    control: &Control,
+) -> Result<Vec<f32>> {
+    let dimension = query.dimension();
+    if offsets.is_empty() {
+        return Err(Error::shape("offsets", "at least one value", "none"));
+    }
+    check_offsets(offsets, offsets.len() - 1, descriptors.len() / dimension)?;
+    let mut scores = vec![0.0; offsets.len() - 1];
+    scores.par_chunks_mut(PULSE).enumerate().try_for_each_init(
+        FloatWorkspace::default,
+        |workspace, (chunk, scores)| {
+            for (i, score) in scores.iter_mut().enumerate() {
+                let [start, end] = [0, 1].map(|next| offsets[chunk * PULSE + i + next] as usize);
+                let image = &descriptors[start * dimension..end * dimension];
+                *score = chamfer::float(query, image, start, direction, workspace)?;
+            }
+            control.advance(scores.len() as u64)
+        },
+    )?;
+    Ok(scores)
 }

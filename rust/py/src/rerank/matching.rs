@@ -1,7 +1,9 @@
 //! Chamfer similarity and tentative correspondences of arrays.
 
+use half::f16;
+use ilias_fast_core::kernels::maxsim::Precision;
 use ilias_fast_core::kernels::nearest::{QueryBlock, Scratch};
-use ilias_fast_core::rerank::chamfer::Direction;
+use ilias_fast_core::rerank::chamfer::{Direction, FloatQuery};
 use ilias_fast_core::rerank::matching::{self, Match};
 use ilias_fast_core::rerank::options::MatchOptions;
 use ilias_fast_core::rerank::shortlist;
@@ -20,7 +22,8 @@ pub type Columns<'py> = (Bound<'py, PyArray1<i32>>, Bound<'py, PyArray1<i32>>, B
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(match_codes, module)?)?;
     module.add_function(wrap_pyfunction!(match_images, module)?)?;
-    module.add_function(wrap_pyfunction!(chamfer, module)?)
+    module.add_function(wrap_pyfunction!(chamfer, module)?)?;
+    module.add_function(wrap_pyfunction!(chamfer_float, module)?)
 }
 
 /// A distance limit as the core takes it: no distance exceeds 512 bits, so larger limits mean the same.
@@ -104,18 +107,55 @@ fn chamfer<'py>(
     let (query, bytes) = matrix("query_codes", &query_codes)?;
     let (codes, found) = matrix("codes", &codes)?;
     let offsets = vector("offsets", &offsets)?;
-    let direction = match direction {
-        "query" => Direction::Query,
-        "database" => Direction::Database,
-        "symmetric" => Direction::Symmetric,
-        other => {
-            let expected = "'query', 'database' or 'symmetric'";
-            return Err(to_python(Error::parameter("direction", expected, format!("{other:?}"))));
-        }
-    };
+    let direction = direction_of(direction).map_err(to_python)?;
     let scores = call(py, threads, None, |control| {
         same_length("codes", bytes, found)?;
         shortlist::chamfer_arrays(query, bytes, codes, offsets, direction, control)
+    })?;
+    Ok(scores.into_pyarray(py))
+}
+
+fn direction_of(name: &str) -> Result<Direction> {
+    match name {
+        "query" => Ok(Direction::Query),
+        "database" => Ok(Direction::Database),
+        "symmetric" => Ok(Direction::Symmetric),
+        other => {
+            let expected = "'query', 'database' or 'symmetric'";
+            Err(Error::parameter("direction", expected, format!("{other:?}")))
+        }
+    }
+}
+
+#[pyfunction]
+fn chamfer_float<'py>(
+    py: Python<'py>,
+    query: PyReadonlyArray2<'py, f32>,
+    descriptors: PyReadonlyArray2<'py, f16>,
+    offsets: PyReadonlyArray1<'py, i64>,
+    direction: &str,
+    precision: &str,
+    threads: Option<usize>,
+) -> PyResult<Bound<'py, PyArray1<f32>>> {
+    let (query, dimension) = matrix("query descriptors", &query)?;
+    let (descriptors, found) = matrix("descriptors", &descriptors)?;
+    let offsets = vector("offsets", &offsets)?;
+    let scores = call(py, threads, None, |control| {
+        let direction = direction_of(direction)?;
+        let precision = match precision {
+            "float32" => Precision::Float32,
+            "bfloat16" => Precision::Bfloat16,
+            other => {
+                let expected = "'float32' or 'bfloat16'";
+                return Err(Error::parameter("precision", expected, format!("{other:?}")));
+            }
+        };
+        if found != dimension {
+            let expected = format!("{dimension} columns, as the query's");
+            return Err(Error::shape("descriptors", expected, format!("{found} columns")));
+        }
+        let query = FloatQuery::new(query, dimension, precision)?;
+        shortlist::chamfer_float_arrays(&query, descriptors, offsets, direction, control)
     })?;
     Ok(scores.into_pyarray(py))
 }
