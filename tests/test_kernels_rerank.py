@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ilias_fast import cpu
 from ilias_fast.errors import DtypeError, NonFiniteError, ParameterError, ShapeError
-from ilias_fast.kernels import chamfer, match, match_images, verify_spatial
+from ilias_fast.kernels import chamfer, match, match_images, verify_instances, verify_spatial
 from tests.oracles import rerank as oracle
 
 
@@ -358,3 +358,54 @@ def test_any_magnitude_is_handled(rng: np.random.Generator, magnitude: float) ->
     assert result.inliers == 20
     hopeless = verify_spatial(query, query[::-1], threshold=1e-37)
     assert hopeless.inliers == hopeless.mask.sum()
+
+
+def two_objects(rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    query, database = rng.uniform(0, 500, (2, 90, 2))
+    database[:30] = 0.5 * query[:30] + 20
+    database[30:55] = 0.4 * query[30:55] @ rotation(1.0).T + [300, 200]
+    return query.astype(np.float32), database.astype(np.float32)
+
+
+@pytest.mark.usefixtures("cpu_level")
+def test_instances_are_found_one_after_the_other(rng: np.random.Generator) -> None:
+    query, database = two_objects(rng)
+    found = verify_instances(query, database, threshold=4, most=5)
+    assert len(found) == 2
+    assert found[0].mask[:30].all()
+    assert found[1].mask[30:55].all()
+    assert not (found[0].mask & found[1].mask).any()
+    assert min(instance.score for instance in found) > 10
+    assert all(instance.inliers == instance.mask.sum() and instance.hypotheses > 0 for instance in found)
+    alone = verify_spatial(query, database, threshold=4)
+    np.testing.assert_array_equal(alone.mask, found[0].mask)
+    np.testing.assert_array_equal(alone.model, found[0].model)
+    assert verify_instances(np.zeros((0, 2)), np.zeros((0, 2)), threshold=1) == []
+
+
+def test_keypoints_and_simpler_models(rng: np.random.Generator) -> None:
+    query, database = two_objects(rng)
+    first = np.column_stack([rng.uniform(3, 9, 90), rng.uniform(-3, 3, 90)])
+    second = first * [0.5, 1]
+    second[30:] = rng.uniform(1, 3, (60, 2))
+    geometry: Any = {"query_geometry": first, "database_geometry": second}
+    (found,) = verify_instances(query, database, threshold=4, **geometry)
+    assert found.mask[:30].all()
+    assert found.hypotheses == 90
+    for model in ("similarity", "translation"):
+        (simple,) = verify_instances(query, database + [0.0, 0.0], threshold=4, model=model)  # type: ignore[arg-type]
+        assert simple.model is not None
+        (a, b, _), (c, d, _) = simple.model
+        np.testing.assert_allclose([a, b], [d, -c])
+    (paper,) = verify_instances(query, query + [7, 9], threshold=4, hypotheses="translation")
+    np.testing.assert_allclose(paper.model, [[1, 0, 7], [0, 1, 9]], atol=1e-3)
+    for bad in (
+        {"query_geometry": first},
+        {"model": "homography"},
+        {"hypotheses": "affine"},
+        {"most": 0},
+    ):
+        with pytest.raises(ParameterError):
+            verify_instances(query, database, threshold=4, **bad)  # type: ignore[arg-type]
+    with pytest.raises(ShapeError, match="database_geometry"):
+        verify_instances(query, database, threshold=4, query_geometry=first, database_geometry=second[:5])

@@ -42,6 +42,7 @@ __all__ = [
     "topk",
     "topk_float32",
     "topk_store",
+    "verify_instances",
     "verify_pair",
     "verify_spatial",
     "verify_store",
@@ -288,7 +289,7 @@ _ImageArrays: TypeAlias = tuple[
     NDArray[np.float32] | None,
     tuple[int, int],
 ]
-_SpatialFields: TypeAlias = tuple[int, float, bool, float, int, str, bool]
+_SpatialFields: TypeAlias = tuple[int, float, bool, float, int, str, bool, str]
 
 def match_codes(
     query_codes: NDArray[np.uint8],
@@ -324,6 +325,13 @@ def chamfer_float(
 def verify_spatial(
     query_xy: NDArray[np.float32], database_xy: NDArray[np.float32], threshold: float
 ) -> tuple[int, NDArray[np.float64] | None, NDArray[np.bool_]]: ...
+def verify_instances(
+    query_xy: NDArray[np.float32],
+    database_xy: NDArray[np.float32],
+    geometry: tuple[NDArray[np.float32], NDArray[np.float32]] | None,
+    fields: tuple[float, str, str],
+    most: int,
+) -> list[tuple[int, NDArray[np.float64] | None, NDArray[np.bool_], float, int]]: ...
 def verify_pair(
     query: _ImageArrays, database: _ImageArrays, options: _SpatialFields
 ) -> tuple[

@@ -51,7 +51,10 @@ pub fn verify_pair(
         }
     }
     let geometry = (ratios.len() == correspondences.len()).then_some(Geometry { ratios });
-    let within = verification::Options::within(options.threshold);
+    let within = verification::Options {
+        hypotheses: options.hypotheses,
+        ..verification::Options::within(options.threshold)
+    };
     let found = verification::verify(correspondences, geometry, &within, verification)?;
     let distinct = verification::distinct_inliers(correspondences, verification);
     let score = if distinct < options.min_inliers {

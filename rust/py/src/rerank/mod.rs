@@ -20,7 +20,7 @@ use crate::error::to_python;
 use crate::store::PyStore;
 
 use matching::{Columns, columns, match_options};
-use verification::{Model, model};
+use verification::{Model, hypotheses_of, model};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     matching::register(module)?;
@@ -53,11 +53,11 @@ fn same_length(what: &str, query: usize, database: usize) -> Result<()> {
 
 /// The core's options from the fields of the Python dataclass, in its order.
 #[derive(FromPyObject)]
-struct SpatialFields(i64, f64, bool, f64, i64, String, bool);
+struct SpatialFields(i64, f64, bool, f64, i64, String, bool, String);
 
 impl SpatialFields {
     fn options(&self, truncation: Truncation) -> Result<SpatialOptions> {
-        let Self(max_distance, ratio, mutual, threshold, min_inliers, score, geometry) = self;
+        let Self(max_distance, ratio, mutual, threshold, min_inliers, score, geometry, hypotheses) = self;
         let options = SpatialOptions {
             matching: match_options(*max_distance, *ratio, *mutual)?,
             threshold: *threshold,
@@ -75,6 +75,7 @@ impl SpatialFields {
                 }
             },
             geometry: *geometry,
+            hypotheses: hypotheses_of(hypotheses)?,
             truncation,
         };
         options.check()?;

@@ -281,9 +281,13 @@ mod tests {
 
     #[test]
     fn bfloat16_rounds_to_nearest_even() {
-        for (value, expected) in
-            [(1.0, 1.0), (1.003_906_25, 1.0), (1.011_718_75, 1.015_625), (-1.004, -1.007_812_5), (0.0, 0.0)]
-        {
+        for (value, expected) in [
+            (1.0, 1.0),
+            (1.0 + 1.0 / 256.0, 1.0),
+            (1.0 + 3.0 / 256.0, 1.0 + 4.0 / 256.0),
+            (-1.004, -1.0 - 2.0 / 256.0),
+            (0.0, 0.0),
+        ] {
             assert!((round_to_bfloat16(value) - expected).abs() < 1e-9, "{value}");
         }
     }

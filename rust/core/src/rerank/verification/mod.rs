@@ -6,6 +6,7 @@
 //! | [`ransac`] | the loop over hypotheses and the local optimisation |
 //! | [`models`] | translation, similarity, affine: minimal and least squares solutions, limits |
 //! | `frame`, `sampling`, `fit` | coordinates, order of samples, the final fit |
+//! | [`instances`] | several instances in one image |
 //! | [`chance`] | what random correspondences reach, and a score that is zero for it |
 //!
 //! Hypotheses: with keypoint scale and angle, a similarity from each correspondence; without, a similarity from
@@ -23,6 +24,7 @@ pub mod chance;
 pub mod estimator;
 mod fit;
 mod frame;
+pub mod instances;
 pub mod models;
 pub mod ransac;
 mod sampling;
