@@ -348,12 +348,12 @@ def verify_spatial(query_xy: ArrayLike, database_xy: ArrayLike, *, threshold: fl
     """Find the affine map that explains most of a set of tentative correspondences, and count them.
 
     Hypotheses are similarities from pairs of correspondences and affine maps from triples: all of them up to
-    a budget, a seeded sample beyond it, fewer where enough good ones are expected among those tried; the answer
-    is deterministic. The best are refined by weighted least squares while the radius shrinks to the threshold
-    (see `docs/rerank.md`). Maps that mirror, magnify beyond 0.1 to 10, or foreshorten below a quarter are not
-    considered. `mask` is exactly `|A q_j + t - d_j| <= threshold` in float64 and `inliers` the number of its
-    true entries. What random correspondences would reach is not believed: where more than a hundred maps as
-    good are expected by chance, the best translation is returned.
+    a budget, a seeded sample beyond it, fewer where enough good ones are expected among those tried; the
+    answer is deterministic. The best are refined by weighted least squares while the radius shrinks to the
+    threshold (see `docs/rerank.md`). Maps that mirror, magnify beyond 0.1 to 10, or foreshorten below a
+    quarter are not considered. `mask` is exactly `|A q_j + t - d_j| <= threshold` in float64 and `inliers`
+    the number of its true entries. What random correspondences would reach is not believed: where more than
+    a hundred maps as good are expected by chance, the best translation is returned.
 
     One correspondence gives a translation, two a similarity or a translation, none gives no model.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from ilias_fast.errors import ParameterError
 
@@ -119,13 +119,13 @@ class SpatialOptions:
         return asdict(self)
 
     @classmethod
-    def paper(cls, **changes: Any) -> SpatialOptions:
-        """Return the protocol of the ILIAS paper, with changes.
+    def paper(cls) -> SpatialOptions:
+        """Return the protocol of the ILIAS paper (`dataclasses.replace` changes it).
 
-        Every query descriptor's nearest within 32 bits, the translation of each as a hypothesis, an affine map as
-        the final model, the number of inliers as the score, and none for fewer than 5.
+        Every query descriptor's nearest within 32 bits, the translation of each as a hypothesis, an affine
+        map as the final model, the number of inliers as the score, and none for fewer than 5.
         """
-        return cls(**{"hypotheses": "translation", "score": "inliers", "mutual": False} | changes)
+        return cls(hypotheses="translation", score="inliers", mutual=False)
 
     def core_fields(self) -> tuple[int, float, bool, float, int, str, bool, str]:
         """Return the fields in the order the core takes them."""
