@@ -152,7 +152,9 @@ def scenes(
         linear = linear @ turn(tilt) @ np.diag([stretch, 1 / stretch]) @ turn(-tilt)
         mapped = (query[:true] - 250) @ linear.T + rng.uniform(150, 350, 2)
         database[:true] = mapped + rng.normal(0, threshold / 6, (true, 2))
-        yield query.astype(np.float32), database.astype(np.float32), np.arange(count) < true
+        # In random order: samplers with a fixed seed would draw the same places in every scene.
+        order = rng.permutation(count)
+        yield query[order].astype(np.float32), database[order].astype(np.float32), order < true
 
 
 Verifier = Callable[[NDArray[np.float32], NDArray[np.float32], float], NDArray[np.bool_]]
