@@ -49,7 +49,7 @@ impl Fields {
                 return Err(Error::parameter("model", expected, format!("{other:?}")));
             }
         };
-        Ok(Options { threshold: self.0, hypotheses: hypotheses_of(&self.1)?, family })
+        Ok(Options { hypotheses: hypotheses_of(&self.1)?, family, ..Options::within(self.0) })
     }
 }
 

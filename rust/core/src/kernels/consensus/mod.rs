@@ -105,6 +105,17 @@ impl Points {
         self.len == 0
     }
 
+    /// Width and height of the box around the points `(u, v)`; zero without any.
+    pub fn extent(&self) -> [f32; 2] {
+        [&self.u, &self.v].map(|column| {
+            let column = &column[..self.len];
+            let low = column.iter().fold(f32::INFINITY, |low, &value| if value < low { value } else { low });
+            let high =
+                column.iter().fold(f32::NEG_INFINITY, |high, &value| if value > high { value } else { high });
+            (high - low).max(0.0)
+        })
+    }
+
     /// Correspondence `j` as `[x, y, u, v]`.
     pub fn get(&self, j: usize) -> [f32; 4] {
         [self.x[j], self.y[j], self.u[j], self.v[j]]

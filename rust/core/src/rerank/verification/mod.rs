@@ -93,12 +93,15 @@ pub struct Options {
     pub hypotheses: Hypotheses,
     /// The richest family of maps that is fitted.
     pub family: Family,
+    /// How many models as good may be expected among random correspondences, without scale and angle; models of
+    /// which more are expected are not searched for to the end, and given up for a translation.
+    pub tolerated: f64,
 }
 
 impl Options {
     /// Affine maps within `threshold`, from the default hypotheses.
     pub const fn within(threshold: f64) -> Self {
-        Self { threshold, hypotheses: Hypotheses::Similarity, family: Family::Affine }
+        Self { threshold, hypotheses: Hypotheses::Similarity, family: Family::Affine, tolerated: TOLERATED }
     }
 }
 
@@ -144,7 +147,7 @@ pub fn verify(
     options: &Options,
     workspace: &mut Workspace,
 ) -> Result<Verification> {
-    let Options { threshold, family, .. } = *options;
+    let Options { threshold, family, tolerated, .. } = *options;
     check(correspondences, threshold)?;
     let Workspace { points, order, triples, mask, .. } = workspace;
     mask.clear();
@@ -156,9 +159,10 @@ pub fn verify(
     sampling::shuffle(correspondences.len(), order);
     points.fill(order.iter().map(|&j| frame.normalise(correspondences[j as usize])));
     let consensus = Consensus::new()?;
-    let run = |points: &Points, samples: &[[u32; 2]], proposals, family, plan: &Plan<'_>, known| {
+    let run = |points: &Points, samples: &[[u32; 2]], proposals, family, plan: &Plan<'_>, known, least| {
         let limits = Limits::DEFAULT;
-        estimate(&Correspondences { points, consensus, proposals, samples, limits, family }, plan, known)
+        let problem = Correspondences { points, consensus, proposals, samples, limits, family };
+        estimate(&problem, plan, known, least)
     };
     let translations = |points: &mut Points| points.fill_keypoints(order.iter().map(|_| [1.0, 0.0]));
     let finish = |best: Option<Candidate<[f32; 6]>>, family| {
@@ -177,10 +181,11 @@ pub fn verify(
             }
             None => translations(points),
         }
-        let outcome = run(points, &[], Proposals::Keypoints, family, plan, 0.0);
+        let outcome = run(points, &[], Proposals::Keypoints, family, plan, 0.0, 0.0);
         (model, hypotheses) = (finish(outcome.best, family), outcome.hypotheses);
     } else {
-        let pairs = run(points, &[], Proposals::Pairs(PAIR_BATCHES), family, &PAIRS, 0.0);
+        let least = least_support(points, tolerated);
+        let pairs = run(points, &[], Proposals::Pairs(PAIR_BATCHES), family, &PAIRS, 0.0, least);
         hypotheses = pairs.hypotheses;
         let mut best = pairs.best;
         let known = best.map_or(0.0, |best| best.score);
@@ -189,17 +194,17 @@ pub fn verify(
             let batches = TRIPLE_WORK / points.len().min(128);
             sampling::triples(points.len(), batches, triples);
             let plan = if known < PART { &TRIPLES_OF_PART } else { &TRIPLES };
-            let outcome = run(points, triples, Proposals::Triples(batches), family, plan, known);
+            let outcome = run(points, triples, Proposals::Triples(batches), family, plan, known, least);
             hypotheses += outcome.hypotheses;
             best = outcome.best.or(best);
         }
         model = finish(best, family);
         let inliers = count(&model, correspondences, threshold);
         let rate = agreement_rate(&model, &frame, points, inliers, LOOKED_AT, consensus);
-        if !chance::expects_at_most(TOLERATED.ln(), correspondences.len(), inliers, rate) {
+        if !chance::expects_at_most(tolerated.ln(), correspondences.len(), inliers, rate) {
             translations(points);
             let family = Family::Translation;
-            let outcome = run(points, &[], Proposals::Keypoints, family, &TRANSLATION_ONLY, 0.0);
+            let outcome = run(points, &[], Proposals::Keypoints, family, &TRANSLATION_ONLY, 0.0, 0.0);
             model = finish(outcome.best, family);
             hypotheses += outcome.hypotheses;
         }
@@ -217,6 +222,16 @@ pub fn verify(
 fn linear_part([scale, angle]: [f64; 2]) -> [f32; 2] {
     let (p, q) = (scale * angle.cos(), scale * angle.sin());
     if Limits::DEFAULT.allow(&Affine([p, -q, 0.0, q, p, 0.0])) { [p as f32, q as f32] } else { [f32::NAN; 2] }
+}
+
+/// The support below which `tolerated` or more models are expected by chance: what lies below is not searched for.
+///
+/// One of the correspondences agrees by chance with the share of the database points' area that the radius covers.
+fn least_support(points: &Points, tolerated: f64) -> f32 {
+    let [width, height] = points.extent().map(|extent| f64::from(extent).max(1.0));
+    let rate = (std::f64::consts::PI / (width * height)).min(1.0);
+    let (t, limit) = (points.len(), tolerated.ln());
+    (chance::FREE + 1..t).find(|&n| chance::expects_at_most(limit, t, n, rate)).unwrap_or(t) as f32
 }
 
 fn count(model: &Affine, correspondences: &[[f32; 4]], threshold: f64) -> usize {

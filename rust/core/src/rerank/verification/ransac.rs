@@ -50,11 +50,11 @@ type Model<E> = <<E as Estimator>::Models as Batch>::Model;
 ///
 /// The best are optimised at the end and at a few [`MILESTONES`] before it, because only an optimised model tells
 /// how much of the data is good, and so how many hypotheses are enough. `known` is the support of a model found
-/// otherwise: it tells the same, and is to be beaten.
-pub fn estimate<E: Estimator>(problem: &E, plan: &Plan<'_>, known: f32) -> Outcome<Model<E>> {
+/// otherwise: it tells the same, and is to be beaten. Models of a support below `least` are of no interest.
+pub fn estimate<E: Estimator>(problem: &E, plan: &Plan<'_>, known: f32, least: f32) -> Outcome<Model<E>> {
     let mut kept: Vec<Candidate<Model<E>>> = Vec::with_capacity(plan.keep + 1);
     let mut best: Option<Candidate<Model<E>>> = None;
-    let needed = |support: f32| plan.enough / problem.chance_of_good(f64::from(support));
+    let needed = |support: f32| plan.enough / problem.chance_of_good(f64::from(support.max(least)));
     let (mut hypotheses, mut enough, mut optimised) = (0, needed(known), true);
     let batches = problem.batches();
     for index in 0..batches {
@@ -192,15 +192,16 @@ mod tests {
 
     #[test]
     fn finds_and_refines_the_largest_cluster() {
-        let best = estimate(&Location(vec![50.0, 9.6, 10.0, 10.5, -3.0, f32::NAN]), &PLAN, 0.0).best.unwrap();
+        let best =
+            estimate(&Location(vec![50.0, 9.6, 10.0, 10.5, -3.0, f32::NAN]), &PLAN, 0.0, 0.0).best.unwrap();
         assert!((best.model - (9.6 + 10.0 + 10.5) / 3.0).abs() < 1e-5, "{best:?}");
     }
 
     #[test]
     fn stops_when_enough_good_hypotheses_are_expected() {
         let data = Location((0..200).map(|i| if i % 2 == 0 { 5.0 } else { i as f32 * 100.0 }).collect());
-        let all = estimate(&data, &PLAN, 0.0);
-        let some = estimate(&data, &Plan { enough: 10.0, ..PLAN }, 0.0);
+        let all = estimate(&data, &PLAN, 0.0, 0.0);
+        let some = estimate(&data, &Plan { enough: 10.0, ..PLAN }, 0.0, 0.0);
         assert_eq!(all.hypotheses, 200);
         assert_eq!(some.hypotheses, 64, "ten good ones among twenty, seen at the first milestone");
         assert_eq!(all.best, some.best);
@@ -208,9 +209,9 @@ mod tests {
 
     #[test]
     fn earlier_hypothesis_wins_a_tie_and_nothing_gives_none() {
-        let best = estimate(&Location(vec![7.0, 100.0]), &PLAN, 0.0).best.unwrap();
+        let best = estimate(&Location(vec![7.0, 100.0]), &PLAN, 0.0, 0.0).best.unwrap();
         assert_eq!(best.model.to_bits(), 7.0_f32.to_bits());
-        assert_eq!(estimate(&Location(vec![f32::NAN]), &PLAN, 0.0).best, None);
-        assert_eq!(estimate(&Location(vec![]), &PLAN, 0.0), Outcome { best: None, hypotheses: 0 });
+        assert_eq!(estimate(&Location(vec![f32::NAN]), &PLAN, 0.0, 0.0).best, None);
+        assert_eq!(estimate(&Location(vec![]), &PLAN, 0.0, 0.0), Outcome { best: None, hypotheses: 0 });
     }
 }
