@@ -417,3 +417,11 @@ def test_an_empty_run(world: World) -> None:
     local = rerank(Run.from_dict({}), world.queries, world.database)
     assert len(local.scores) == 0
     assert len(ensemble(local.run, local)) == 0
+
+
+def test_the_paper_s_protocol_is_a_preset() -> None:
+    options = SpatialOptions.paper()
+    assert (options.hypotheses, options.score, options.max_distance) == ("translation", "inliers", 32)
+    assert (options.min_inliers, options.mutual, options.ratio) == (5, False, 1.0)
+    with pytest.raises(ParameterError, match="hypotheses"):
+        SpatialOptions(hypotheses="affine")  # type: ignore[arg-type]

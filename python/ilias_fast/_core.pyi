@@ -22,6 +22,7 @@ __all__ = [
     "build_store_planes",
     "calibrate",
     "chamfer",
+    "chamfer_float",
     "committed_bytes",
     "compact_store",
     "compactable_rows",
@@ -33,6 +34,7 @@ __all__ = [
     "hamming_topk_store",
     "judge",
     "match_codes",
+    "match_images",
     "pin_cpu_level",
     "read_run_json",
     "read_run_trec",
@@ -42,6 +44,7 @@ __all__ = [
     "topk",
     "topk_float32",
     "topk_store",
+    "verify_instances",
     "verify_pair",
     "verify_spatial",
     "verify_store",
@@ -304,17 +307,49 @@ _ImageArrays: TypeAlias = tuple[
     NDArray[np.float32] | None,
     tuple[int, int],
 ]
-_SpatialFields: TypeAlias = tuple[int, float, bool, float, int, str, bool]
+_SpatialFields: TypeAlias = tuple[int, float, bool, float, int, str, bool, str]
 
 def match_codes(
-    query_codes: NDArray[np.uint8], database_codes: NDArray[np.uint8], max_distance: int
+    query_codes: NDArray[np.uint8],
+    database_codes: NDArray[np.uint8],
+    max_distance: int,
+    ratio: float,
+    mutual: bool,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]: ...
+def match_images(
+    query_codes: NDArray[np.uint8],
+    codes: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    max_distance: int,
+    ratio: float,
+    mutual: bool,
+    threads: int | None,
+) -> tuple[NDArray[np.int64], tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]]: ...
 def chamfer(
-    query_codes: NDArray[np.uint8], codes: NDArray[np.uint8], offsets: NDArray[np.int64], threads: int | None
+    query_codes: NDArray[np.uint8],
+    codes: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    direction: str,
+    threads: int | None,
+) -> NDArray[np.float32]: ...
+def chamfer_float(
+    query: NDArray[np.float32],
+    descriptors: NDArray[np.float16],
+    offsets: NDArray[np.int64],
+    direction: str,
+    precision: str,
+    threads: int | None,
 ) -> NDArray[np.float32]: ...
 def verify_spatial(
     query_xy: NDArray[np.float32], database_xy: NDArray[np.float32], threshold: float
 ) -> tuple[int, NDArray[np.float64] | None, NDArray[np.bool_]]: ...
+def verify_instances(
+    query_xy: NDArray[np.float32],
+    database_xy: NDArray[np.float32],
+    geometry: tuple[NDArray[np.float32], NDArray[np.float32]] | None,
+    fields: tuple[float, str, str],
+    most: int,
+) -> list[tuple[int, NDArray[np.float64] | None, NDArray[np.bool_], float, int]]: ...
 def verify_pair(
     query: _ImageArrays, database: _ImageArrays, options: _SpatialFields
 ) -> tuple[

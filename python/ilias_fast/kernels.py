@@ -8,7 +8,7 @@ No answer depends on `threads` or on the CPU level.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HammingTopK",
+    "ImageMatches",
+    "Instance",
     "MapCounter",
     "Matches",
     "Planes",
@@ -34,8 +36,10 @@ __all__ = [
     "chamfer",
     "hamming_topk",
     "match",
+    "match_images",
     "streaming_map",
     "topk",
+    "verify_instances",
     "verify_spatial",
 ]
 
@@ -86,6 +90,40 @@ class Matches(NamedTuple):
     query: NDArray[np.int32]
     database: NDArray[np.int32]
     distance: NDArray[np.int32]
+
+
+class ImageMatches(NamedTuple):
+    """Tentative correspondences of one query in many images.
+
+    Attributes:
+        offsets: int64 [N + 1], image i owns correspondences `offsets[i]:offsets[i + 1]`.
+        query: int32 [t], query descriptor.
+        database: int32 [t], its nearest descriptor of the image, counted from the image's first.
+        distance: int32 [t], Hamming distance in bits.
+    """
+
+    offsets: NDArray[np.int64]
+    query: NDArray[np.int32]
+    database: NDArray[np.int32]
+    distance: NDArray[np.int32]
+
+
+class Instance(NamedTuple):
+    """One instance of the query's object in an image.
+
+    Attributes:
+        inliers: Number of tentative correspondences the model explains.
+        model: float64 [2, 3], the map from query to database coordinates, or None without a model.
+        mask: bool [t], which correspondences are inliers.
+        score: -ln of the number of equally good models expected by chance; 0 where chance explains it.
+        hypotheses: Hypotheses tried.
+    """
+
+    inliers: int
+    model: NDArray[np.float64] | None
+    mask: NDArray[np.bool_]
+    score: float
+    hypotheses: int
 
 
 class Verification(NamedTuple):
@@ -216,13 +254,23 @@ def hamming_topk(
     return HammingTopK(*_core.hamming_topk(rows, codes, k, mask, threads, progress))
 
 
-def match(query_codes: ArrayLike, database_codes: ArrayLike, *, max_distance: int = 32) -> Matches:
+def match(
+    query_codes: ArrayLike,
+    database_codes: ArrayLike,
+    *,
+    max_distance: int = 32,
+    ratio: float = 1.0,
+    mutual: bool = False,
+) -> Matches:
     """Find tentative correspondences: each query descriptor's nearest database descriptor, if near enough.
 
     Args:
         query_codes: uint8 [m, b], packed binary descriptors.
         database_codes: uint8 [n, b].
         max_distance: Largest Hamming distance, in bits, that is kept (32 of 128 in the ILIAS paper).
+        ratio: Keep a pair only if its distance is at most this share of the distance to the second nearest
+            database descriptor; 1 or more keeps all.
+        mutual: Keep a pair only if the query descriptor is also the database descriptor's nearest.
 
     Returns:
         `Matches(query int32 [t], database int32 [t], distance int32 [t])`, in the order of the query
@@ -231,49 +279,113 @@ def match(query_codes: ArrayLike, database_codes: ArrayLike, *, max_distance: in
     Raises:
         ShapeError: The code lengths differ, or an array is not a matrix.
         DtypeError: Codes are not uint8.
-        ParameterError: max_distance is negative.
+        ParameterError: max_distance is negative, or ratio is not above 0.
     """
     query = _arrays.codes("query_codes", query_codes, "m, bytes")
-    max_distance = _arrays.count("max_distance", max_distance)
-    return Matches(*_core.match_codes(query, _arrays.codes("database_codes", database_codes), max_distance))
+    database = _arrays.codes("database_codes", database_codes)
+    max_distance, ratio = _arrays.count("max_distance", max_distance), _arrays.real("ratio", ratio)
+    return Matches(*_core.match_codes(query, database, max_distance, ratio, bool(mutual)))
 
 
-def chamfer(
-    query_codes: ArrayLike, codes: ArrayLike, offsets: ArrayLike, *, threads: int | None = None
-) -> NDArray[np.float32]:
-    """Score N images against a query by asymmetric Chamfer similarity.
-
-    The score of image i is the sum over query descriptors of the maximum over the image's descriptors of
-    `1 - 2 * hamming / bits`; 0 for an image without descriptors. The sum is over integers, so it is exact
-    before its one rounding to float32.
+def match_images(
+    query_codes: ArrayLike,
+    codes: ArrayLike,
+    offsets: ArrayLike,
+    *,
+    max_distance: int = 32,
+    ratio: float = 1.0,
+    mutual: bool = False,
+    threads: int | None = None,
+) -> ImageMatches:
+    """Find the tentative correspondences of a query in N images: `match` for each, in one call.
 
     Args:
         query_codes: uint8 [m, b], packed binary descriptors of the query.
         codes: uint8 [sum of n_i, b], descriptors of all images, one image after the other.
         offsets: int64 [N + 1], image i owns rows `offsets[i]:offsets[i + 1]`.
+        max_distance: See `match`.
+        ratio: See `match`.
+        mutual: See `match`.
+        threads: Number of threads; None for all cores.
+
+    Returns:
+        `ImageMatches(offsets int64 [N + 1], query int32 [t], database int32 [t], distance int32 [t])`: image
+        i owns correspondences `offsets[i]:offsets[i + 1]`, whose `database` counts from its first descriptor.
+
+    Raises:
+        ShapeError: The code lengths differ, or the last offset is not the number of rows.
+        ParameterError: Offsets do not start at 0 or decrease, or an option is out of range.
+        DtypeError: Codes are not uint8 or offsets not integers.
+    """
+    query = _arrays.codes("query_codes", query_codes, "m, bytes")
+    rows = _arrays.codes("codes", codes)
+    starts = _arrays.offsets("offsets", offsets)
+    max_distance, ratio = _arrays.count("max_distance", max_distance), _arrays.real("ratio", ratio)
+    threads = _arrays.threads(threads)
+    ends, columns = _core.match_images(query, rows, starts, max_distance, ratio, bool(mutual), threads)
+    return ImageMatches(ends, *columns)
+
+
+def chamfer(
+    query_codes: ArrayLike,
+    codes: ArrayLike,
+    offsets: ArrayLike,
+    *,
+    direction: Literal["query", "database", "symmetric"] = "query",
+    precision: Literal["float32", "bfloat16"] = "float32",
+    threads: int | None = None,
+) -> NDArray[np.float32]:
+    """Score N images against a query by Chamfer similarity of binary or of float descriptors.
+
+    The score of image i is the sum over query descriptors of the maximum over the image's descriptors of
+    their similarity; 0 for an image without descriptors. The similarity of packed codes (uint8) is
+    `1 - 2 * hamming / bits`; that sum is over integers, so it is exact before its one rounding to float32.
+    The similarity of float descriptors is their inner product (MaxSim); each is one chain of float32
+    multiply-adds, with an error of at most `d * 2**-24 * sum of |q x|`, and the sum over descriptors is
+    float64 (see `docs/numerics.md`).
+
+    Args:
+        query_codes: uint8 [m, b], packed binary descriptors of the query, or float32 [m, d].
+        codes: uint8 [sum of n_i, b], descriptors of all images, one image after the other, or
+            float16 [sum of n_i, d].
+        offsets: int64 [N + 1], image i owns rows `offsets[i]:offsets[i + 1]`.
+        direction: "query" for the sum over query descriptors; "database" for the sum over the image's
+            descriptors of the maximum over the query's; "symmetric" for the mean of both, each divided by
+            its number of descriptors first.
+        precision: Of float descriptors: "bfloat16" rounds both sides to bfloat16 first, which is about twice
+            as fast where the CPU multiplies bfloat16, with a relative error of about 2**-8 in each product.
+            Only then may the last bits depend on the CPU level.
         threads: Number of threads; None for all cores.
 
     Returns:
         float32 [N].
 
     Raises:
-        ShapeError: The code lengths differ, or the last offset is not the number of rows.
-        ParameterError: Offsets do not start at 0 or decrease.
-        DtypeError: Codes are not uint8 or offsets not integers.
+        ShapeError: The lengths of descriptors differ, or the last offset is not the number of rows.
+        ParameterError: Offsets do not start at 0 or decrease; an unknown direction or precision.
+        DtypeError: Codes are not uint8, float descriptors of images not float16, or offsets not integers.
+        NonFiniteError: A float descriptor holds NaN or an infinity.
     """
-    query = _arrays.codes("query_codes", query_codes, "m, bytes")
     threads = _arrays.threads(threads)
-    return _core.chamfer(query, _arrays.codes("codes", codes), _arrays.offsets("offsets", offsets), threads)
+    starts = _arrays.offsets("offsets", offsets)
+    if np.asarray(query_codes).dtype.kind == "f":
+        queries = _arrays.float32_rows("query_codes", query_codes, "m, d")
+        rows = _arrays.float16_rows("codes", codes)
+        return _core.chamfer_float(queries, rows, starts, direction, precision, threads)
+    query = _arrays.codes("query_codes", query_codes, "m, bytes")
+    return _core.chamfer(query, _arrays.codes("codes", codes), starts, direction, threads)
 
 
 def verify_spatial(query_xy: ArrayLike, database_xy: ArrayLike, *, threshold: float) -> Verification:
     """Find the affine map that explains most of a set of tentative correspondences, and count them.
 
-    Hypotheses are translations from every correspondence, similarities from pairs and affine maps from
-    triples: all of them up to a budget, a seeded sample beyond it, so the answer is deterministic. The best
-    are refined by weighted least squares while the radius shrinks to the threshold (see `docs/rerank.md`).
-    Maps that mirror, magnify beyond 0.1 to 10, or foreshorten below a quarter are not considered. `mask` is
-    exactly `|A q_j + t - d_j| <= threshold` in float64 and `inliers` the number of its true entries.
+    Hypotheses are similarities from pairs of correspondences and affine maps from triples: all of them up to
+    a budget, a seeded sample beyond it, fewer where enough good ones are expected among those tried; the
+    answer is deterministic. The best are refined by weighted least squares while the radius shrinks to the
+    threshold (see `docs/rerank.md`). Maps that mirror, magnify beyond 0.1 to 10, or foreshorten below a
+    quarter are not considered. `mask` is exactly `|A q_j + t - d_j| <= threshold` in float64 and `inliers`
+    the number of its true entries. What random correspondences would reach is not believed: where more than
+    a hundred maps as good are expected by chance, the best translation is returned.
 
     One correspondence gives a translation, two a similarity or a translation, none gives no model.
 
@@ -290,10 +402,63 @@ def verify_spatial(query_xy: ArrayLike, database_xy: ArrayLike, *, threshold: fl
         ShapeError: The arrays are not both [t, 2].
         NonFiniteError: A position is NaN or infinite.
         ParameterError: The threshold is not positive and finite.
+
+    Complexity: O(min(t, 128)) for each of at most 2,048 pairs and 50,000 * 16 / min(t, 128) triples.
     """
     query = _arrays.float32_rows("query_xy", query_xy, "t, 2")
     database = _arrays.float32_rows("database_xy", database_xy, "t, 2")
     return Verification(*_core.verify_spatial(query, database, _arrays.real("threshold", threshold)))
+
+
+def verify_instances(
+    query_xy: ArrayLike,
+    database_xy: ArrayLike,
+    *,
+    threshold: float,
+    query_geometry: ArrayLike | None = None,
+    database_geometry: ArrayLike | None = None,
+    hypotheses: Literal["similarity", "translation"] = "similarity",
+    model: Literal["translation", "similarity", "affine"] = "affine",
+    most: int = 1,
+) -> list[Instance]:
+    """Find instances of an object in an image, with options and with scores; see `verify_spatial`.
+
+    After each instance its inliers are taken away and the rest is verified again, until `most` are found or
+    chance explains the next one. The first is returned whatever its score.
+
+    Args:
+        query_xy: float32 [t, 2], positions (x, y) in the query.
+        database_xy: float32 [t, 2], positions in the database image; row j of both is one correspondence.
+        threshold: Largest distance of an inlier, in the units of `database_xy`; positive.
+        query_geometry: float32 [t, 2], scale (in the units of `query_xy`) and angle (in radians) of each
+            correspondence's keypoint in the query. With both geometries each correspondence gives a
+            similarity, which is faster and finds more.
+        database_geometry: float32 [t, 2], the same in the database image.
+        hypotheses: "similarity", or "translation" of each correspondence as in the ILIAS paper.
+        model: The richest family of maps that is fitted.
+        most: How many instances to find at most.
+
+    Returns:
+        Instances, in the order found; none without correspondences.
+
+    Raises:
+        ShapeError: The arrays are not all [t, 2].
+        NonFiniteError: A position is NaN or infinite.
+        ParameterError: An option is out of range, or only one geometry is given.
+    """
+    query = _arrays.float32_rows("query_xy", query_xy, "t, 2")
+    database = _arrays.float32_rows("database_xy", database_xy, "t, 2")
+    geometry = None
+    if query_geometry is not None and database_geometry is not None:
+        geometry = (
+            _arrays.float32_rows("query_geometry", query_geometry, "t, 2"),
+            _arrays.float32_rows("database_geometry", database_geometry, "t, 2"),
+        )
+    elif query_geometry is not None or database_geometry is not None:
+        raise ParameterError("query_geometry, database_geometry: expected both or neither, found one")
+    fields = (_arrays.real("threshold", threshold), hypotheses, model)
+    most = _arrays.at_least_one("most", most)
+    return [Instance(*found) for found in _core.verify_instances(query, database, geometry, fields, most)]
 
 
 def average_precision(scores: ArrayLike, relevant: ArrayLike, *, positives: int, k: int) -> float:

@@ -51,6 +51,20 @@ def chamfer(
     return scores
 
 
+def chamfer_float(
+    query: NDArray[np.float32], rows: NDArray[np.float16], offsets: NDArray[np.int64], direction: str
+) -> NDArray[np.float64]:
+    """Chamfer similarities of float descriptors, in float64."""
+    scores = np.zeros(len(offsets) - 1)
+    for image, (start, stop) in enumerate(pairwise(offsets)):
+        table = query.astype(np.float64) @ rows[start:stop].T.astype(np.float64)
+        if table.size:
+            forward, backward = table.max(axis=1), table.max(axis=0)
+            both = (forward.mean() + backward.mean()) / 2
+            scores[image] = {"query": forward.sum(), "database": backward.sum(), "symmetric": both}[direction]
+    return scores
+
+
 def inliers(
     model: NDArray[np.float64],
     query_xy: NDArray[np.float32],

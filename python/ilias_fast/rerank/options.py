@@ -69,6 +69,8 @@ class SpatialOptions:
         score: "significance" is -ln of the number of equally good models expected by chance, 0 where chance
             explains the inliers (`docs/rerank.md`); "inliers" is the number of inliers at distinct positions.
         geometry: Whether keypoint scale and angle make the hypotheses where both stores have them.
+        hypotheses: "similarity" from keypoints or pairs, which finds most for its time; "translation" of each
+            correspondence, as in the paper.
         ratio: Keep a correspondence only if its distance is at most this times that of the second nearest
             descriptor; 1 keeps all.
         mutual: Keep a correspondence only if the query descriptor is also the database descriptor's nearest
@@ -85,6 +87,7 @@ class SpatialOptions:
     min_inliers: int = 5
     score: Literal["significance", "inliers"] = "significance"
     geometry: bool = True
+    hypotheses: Literal["similarity", "translation"] = "similarity"
     ratio: float = 1.0
     mutual: bool = True
     query_descriptors: int | None = None
@@ -101,6 +104,12 @@ class SpatialOptions:
         expect(whole(self.min_inliers, 0), "min_inliers", "a whole number from 0", self.min_inliers)
         expect(self.score in ("significance", "inliers"), "score", "'significance' or 'inliers'", self.score)
         expect(number(self.ratio) and 0 < self.ratio <= 1, "ratio", "a number above 0, at most 1", self.ratio)
+        expect(
+            self.hypotheses in ("similarity", "translation"),
+            "hypotheses",
+            "'similarity' or 'translation'",
+            self.hypotheses,
+        )
         for name in ("geometry", "mutual"):
             expect(isinstance(getattr(self, name), bool), name, "True or False", getattr(self, name))
         check_descriptors(self.query_descriptors, self.database_descriptors)
@@ -109,7 +118,16 @@ class SpatialOptions:
         """Return the options as plain values, for provenance."""
         return asdict(self)
 
-    def core_fields(self) -> tuple[int, float, bool, float, int, str, bool]:
+    @classmethod
+    def paper(cls) -> SpatialOptions:
+        """Return the protocol of the ILIAS paper (`dataclasses.replace` changes it).
+
+        Every query descriptor's nearest within 32 bits, the translation of each as a hypothesis, an affine
+        map as the final model, the number of inliers as the score, and none for fewer than 5.
+        """
+        return cls(hypotheses="translation", score="inliers", mutual=False)
+
+    def core_fields(self) -> tuple[int, float, bool, float, int, str, bool, str]:
         """Return the fields in the order the core takes them."""
         distance = min(self.max_distance, 2**31)
         return (
@@ -120,4 +138,5 @@ class SpatialOptions:
             self.min_inliers,
             self.score,
             self.geometry,
+            self.hypotheses,
         )

@@ -4,6 +4,7 @@ use ilias_fast_core::kernels::nearest::{QueryBlock, Scratch};
 use ilias_fast_core::rerank::descriptors::{Descriptors, Source};
 use ilias_fast_core::rerank::options::{MatchOptions, SpatialOptions, SpatialScore, Truncation};
 use ilias_fast_core::rerank::shortlist::{Shortlists, chamfer, spatial};
+use ilias_fast_core::rerank::verification::Hypotheses;
 use ilias_fast_core::rerank::{chamfer as pair_chamfer, spatial as pair_spatial};
 use ilias_fast_core::{Control, Error, Result, threads};
 
@@ -47,6 +48,7 @@ const OPTIONS: SpatialOptions = SpatialOptions {
     min_inliers: 5,
     score: SpatialScore::Significance,
     geometry: true,
+    hypotheses: Hypotheses::Similarity,
     truncation: Truncation { query: usize::MAX, database: usize::MAX },
 };
 

@@ -25,7 +25,7 @@ pub fn find(
     out: &mut Vec<Match>,
 ) -> Result<()> {
     out.clear();
-    block.nearest(database, options.max_distance, scratch)?;
+    block.nearest(database, scratch)?;
     let nearest = scratch.distances().iter().zip(scratch.indices()).enumerate();
     out.extend(
         nearest
@@ -34,14 +34,21 @@ pub fn find(
             .map(|(i, (&distance, &index))| Match { query: i as u32, database: index, distance }),
     );
     let bytes = block.bytes();
+    if options.mutual {
+        // Before the ratio: what it takes away would still be nearer.
+        let all = out.len();
+        for i in 0..all {
+            if is_nearest_query(query, database, bytes, out[i], &out[..all]) {
+                out.push(out[i]);
+            }
+        }
+        out.drain(..all);
+    }
     if options.ratio < 1.0 {
         out.retain(|found| {
             let second = second_distance(code(query, bytes, found.query), database, bytes, found.database);
             second.is_none_or(|second| f64::from(found.distance) <= options.ratio * f64::from(second))
         });
-    }
-    if options.mutual {
-        out.retain(|found| is_nearest_query(query, code(database, bytes, found.database), bytes, *found));
     }
     Ok(())
 }
@@ -57,9 +64,13 @@ fn second_distance(query: &[u8], database: &[u8], bytes: usize, nearest: u32) ->
 }
 
 /// Whether no query descriptor is nearer to the database descriptor (the lowest index wins a tie here too).
-fn is_nearest_query(query: &[u8], database: &[u8], bytes: usize, found: Match) -> bool {
-    query.chunks_exact(bytes).enumerate().all(|(i, q)| {
-        let distance = hamming(q, database);
-        distance > found.distance || (distance == found.distance && i >= found.query as usize)
+///
+/// A query descriptor at distance `d` of some database descriptor has its own nearest within `d`. So only the
+/// correspondences in `all` can hold a nearer one, and of them only those of no larger distance.
+fn is_nearest_query(query: &[u8], database: &[u8], bytes: usize, found: Match, all: &[Match]) -> bool {
+    let target = code(database, bytes, found.database);
+    all.iter().filter(|other| other.distance <= found.distance && other.query != found.query).all(|other| {
+        let distance = hamming(code(query, bytes, other.query), target);
+        distance > found.distance || (distance == found.distance && other.query > found.query)
     })
 }

@@ -1,5 +1,6 @@
 //! The options of re-ranking, one struct a method; the Python dataclasses mirror them.
 
+use super::verification::Hypotheses;
 use crate::error::{Error, Result};
 
 /// How many descriptors of an image are used, the first ones.
@@ -62,6 +63,8 @@ pub struct SpatialOptions {
     pub score: SpatialScore,
     /// Whether keypoint scale and angle are used where both images have them.
     pub geometry: bool,
+    /// Which hypotheses are tried.
+    pub hypotheses: Hypotheses,
     /// Descriptors used.
     pub truncation: Truncation,
 }

@@ -2,11 +2,13 @@
 
 use std::ops::Range;
 
+use half::f16;
 use rayon::prelude::*;
 
-use super::chamfer;
+use super::chamfer::{self, Direction, FloatQuery, FloatWorkspace};
 use super::descriptors::{Descriptors, Source};
-use super::options::{SpatialOptions, Truncation};
+use super::matching::{self, Match};
+use super::options::{MatchOptions, SpatialOptions, Truncation};
 use super::spatial::{self, SpatialResult};
 use crate::control::Control;
 use crate::error::{Error, Result};
@@ -162,6 +164,34 @@ pub fn spatial(
     )
 }
 
+/// One query's codes laid out, and images given as one array of codes: image `i` owns the codes
+/// `offsets[i]..offsets[i + 1]`.
+struct Images<'a> {
+    block: QueryBlock,
+    codes: &'a [u8],
+    offsets: &'a [i64],
+}
+
+impl<'a> Images<'a> {
+    fn new(query: &[u8], bytes: usize, codes: &'a [u8], offsets: &'a [i64]) -> Result<Self> {
+        let block = QueryBlock::new(query, bytes)?;
+        if offsets.is_empty() {
+            return Err(Error::shape("offsets", "at least one value", "none"));
+        }
+        check_offsets(offsets, offsets.len() - 1, codes.len() / bytes)?;
+        Ok(Self { block, codes, offsets })
+    }
+
+    fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    fn get(&self, image: usize) -> &'a [u8] {
+        let bytes = self.block.bytes();
+        &self.codes[self.offsets[image] as usize * bytes..self.offsets[image + 1] as usize * bytes]
+    }
+}
+
 /// The Chamfer similarity of one query to images given as one array of codes: image `i` owns the codes
 /// `offsets[i]..offsets[i + 1]`. Each image is one unit of progress.
 pub fn chamfer_arrays(
@@ -169,21 +199,85 @@ pub fn chamfer_arrays(
     bytes: usize,
     codes: &[u8],
     offsets: &[i64],
+    direction: Direction,
     control: &Control,
 ) -> Result<Vec<f32>> {
-    let block = QueryBlock::new(query, bytes)?;
-    if offsets.is_empty() {
-        return Err(Error::shape("offsets", "at least one value", "none"));
-    }
-    check_offsets(offsets, offsets.len() - 1, codes.len() / bytes)?;
-    let mut scores = vec![0.0; offsets.len() - 1];
+    let images = Images::new(query, bytes, codes, offsets)?;
+    let mut scores = vec![0.0; images.len()];
     scores.par_chunks_mut(CHUNK).enumerate().try_for_each_init(
         Scratch::default,
         |scratch, (chunk, scores)| {
             for (i, score) in scores.iter_mut().enumerate() {
-                let image = chunk * CHUNK + i;
-                let part = offsets[image] as usize * bytes..offsets[image + 1] as usize * bytes;
-                *score = chamfer::similarity(&block, &codes[part], scratch)?;
+                let image = images.get(chunk * CHUNK + i);
+                *score = chamfer::directed(query, &images.block, image, direction, scratch)?;
+            }
+            control.advance(scores.len() as u64)
+        },
+    )?;
+    Ok(scores)
+}
+
+/// The tentative correspondences of one query in images given as in [`chamfer_arrays`]: image `i` owns the
+/// correspondences `offsets[i]..offsets[i + 1]` of the offsets returned. Each image is one unit of progress.
+pub fn match_arrays(
+    query: &[u8],
+    bytes: usize,
+    codes: &[u8],
+    offsets: &[i64],
+    options: &MatchOptions,
+    control: &Control,
+) -> Result<(Vec<i64>, Vec<Match>)> {
+    let images = Images::new(query, bytes, codes, offsets)?;
+    let chunks: Vec<(Vec<usize>, Vec<Match>)> = (0..images.len().div_ceil(CHUNK))
+        .into_par_iter()
+        .map_init(Default::default, |(scratch, found): &mut (Scratch, Vec<Match>), chunk| {
+            let range = chunk * CHUNK..images.len().min((chunk + 1) * CHUNK);
+            let (mut counts, mut matches) = (Vec::with_capacity(range.len()), Vec::new());
+            for image in range {
+                matching::find(query, &images.block, images.get(image), options, scratch, found)?;
+                counts.push(found.len());
+                matches.extend_from_slice(found);
+            }
+            control.advance(counts.len() as u64)?;
+            Ok((counts, matches))
+        })
+        .collect::<Result<_>>()?;
+    let mut ends = Vec::with_capacity(offsets.len());
+    ends.push(0);
+    let mut total = 0;
+    let mut all = Vec::with_capacity(chunks.iter().map(|(_, matches)| matches.len()).sum());
+    for (counts, matches) in chunks {
+        for count in counts {
+            total += count as i64;
+            ends.push(total);
+        }
+        all.extend(matches);
+    }
+    Ok((ends, all))
+}
+
+/// The Chamfer similarity of one query of float descriptors to images given as one array of float16 descriptors, as
+/// [`chamfer_arrays`]. Each image is one unit of progress.
+pub fn chamfer_float_arrays(
+    query: &FloatQuery<'_>,
+    descriptors: &[f16],
+    offsets: &[i64],
+    direction: Direction,
+    control: &Control,
+) -> Result<Vec<f32>> {
+    let dimension = query.dimension();
+    if offsets.is_empty() {
+        return Err(Error::shape("offsets", "at least one value", "none"));
+    }
+    check_offsets(offsets, offsets.len() - 1, descriptors.len() / dimension)?;
+    let mut scores = vec![0.0; offsets.len() - 1];
+    scores.par_chunks_mut(PULSE).enumerate().try_for_each_init(
+        FloatWorkspace::default,
+        |workspace, (chunk, scores)| {
+            for (i, score) in scores.iter_mut().enumerate() {
+                let [start, end] = [0, 1].map(|next| offsets[chunk * PULSE + i + next] as usize);
+                let image = &descriptors[start * dimension..end * dimension];
+                *score = chamfer::float(query, image, start, direction, workspace)?;
             }
             control.advance(scores.len() as u64)
         },

@@ -51,14 +51,22 @@ pub fn verify_pair(
         }
     }
     let geometry = (ratios.len() == correspondences.len()).then_some(Geometry { ratios });
-    let found = verification::verify(correspondences, geometry, options.threshold, verification)?;
-    let score = if found.distinct < options.min_inliers {
+    let within = verification::Options {
+        hypotheses: options.hypotheses,
+        // Significance is zero from 1 on; some room, since it counts distinct positions.
+        tolerated: if options.score == SpatialScore::Significance { 10.0 } else { verification::TOLERATED },
+        ..verification::Options::within(options.threshold)
+    };
+    let found = verification::verify(correspondences, geometry, &within, verification)?;
+    let distinct = verification::distinct_inliers(correspondences, verification);
+    let score = if distinct < options.min_inliers {
         0.0
     } else {
         match options.score {
-            SpatialScore::Inliers => found.distinct as f64,
+            SpatialScore::Inliers => distinct as f64,
             SpatialScore::Significance => {
-                verification::significance(&found, correspondences, options.threshold, verification)?
+                let threshold = options.threshold;
+                verification::significance(&found, distinct, correspondences, threshold, verification)?
             }
         }
     };

@@ -3,120 +3,216 @@
 //! `#[inline(always)]` so that each level's file compiles its own copy.
 
 #![allow(clippy::inline_always, reason = "each level must compile its own copy of these loops")]
+#![allow(clippy::needless_bitwise_bool, reason = "no branches within lanes")]
 
-use super::{LANES, Map, Moments, Points};
+use super::{Fit, GAIN_SHARE, LANES, Lanes, Maps, Points};
 
-pub type Lanes = [f32; LANES];
-
-/// Sixteen weights; not a number counts as no agreement.
+/// Sixteen lanes of a column from `start`.
 #[inline(always)]
-fn weights(x: &Lanes, y: &Lanes, u: &Lanes, v: &Lanes, map: &Map, inverse: f32) -> Lanes {
+fn lanes(column: &[f32], start: usize) -> &Lanes {
+    column[start..].first_chunk().expect("columns are long enough for every start")
+}
+
+/// The weights of one correspondence for sixteen maps; not a number counts as no agreement.
+#[inline(always)]
+fn weights(maps: &Maps, [x, y, u, v]: [f32; 4], inverse: f32) -> Lanes {
+    let [a, b, c, d, e, f] = maps;
     let mut weights = [0.0; LANES];
     for l in 0..LANES {
-        let p = (map[0] * x[l] + map[1] * y[l]) + (map[2] - u[l]);
-        let q = (map[3] * x[l] + map[4] * y[l]) + (map[5] - v[l]);
-        let weight = 1.0 - (p * p + q * q) * inverse;
+        let p = a[l].mul_add(x, b[l].mul_add(y, c[l])) - u;
+        let q = d[l].mul_add(x, e[l].mul_add(y, f[l])) - v;
+        let weight = p.mul_add(p, q * q).mul_add(-inverse, 1.0);
         weights[l] = if weight > 0.0 { weight } else { 0.0 };
     }
     weights
 }
 
-/// Sums the lanes pairwise: always the same order.
-///
-/// Never inlined: the compiler would otherwise cut the accumulators of the loops into the pieces it adds here,
-/// and shuffle at every step to keep them.
-#[inline(never)]
-fn fold(lanes: &Lanes) -> f32 {
-    let mut lanes = *lanes;
-    let mut half = LANES / 2;
-    while half > 0 {
-        for l in 0..half {
-            lanes[l] += lanes[l + half];
-        }
-        half /= 2;
-    }
-    lanes[0]
-}
-
-/// The columns in steps of sixteen.
-#[inline(always)]
-fn steps(points: &Points) -> impl Iterator<Item = (&Lanes, &Lanes, &Lanes, &Lanes)> {
-    let [x, y, u, v] =
-        [&points.x, &points.y, &points.u, &points.v].map(|column| column.as_chunks::<LANES>().0);
-    x.iter().zip(y).zip(u).zip(v).map(|(((x, y), u), v)| (x, y, u, v))
-}
-
 /// See [`super::Consensus::gains`].
 #[inline(always)]
-pub fn gains(points: &Points, maps: &[Map], squared_radius: f32) -> Lanes {
+pub fn gains(points: &Points, most: usize, maps: &Maps, squared_radius: f32) -> Lanes {
     let inverse = 1.0 / squared_radius;
-    // Row l holds lane l of every map's partial sums: the fold then runs over maps side by side.
-    let mut sums = [[0.0; LANES]; LANES];
-    for (m, map) in maps.iter().enumerate() {
-        let mut sum = [0.0; LANES];
-        for (x, y, u, v) in steps(points) {
-            let w = weights(x, y, u, v, map, inverse);
-            for l in 0..LANES {
-                sum[l] += w[l];
-            }
-        }
+    let mut sum = [0.0; LANES];
+    for point in points.first(most) {
+        let weights = weights(maps, point, inverse);
         for l in 0..LANES {
-            sums[l][m] = sum[l];
+            sum[l] += weights[l];
         }
     }
-    let mut half = LANES / 2;
-    while half > 0 {
-        for l in 0..half {
-            let upper = sums[l + half];
-            for (sum, other) in sums[l].iter_mut().zip(&upper) {
-                *sum += other;
-            }
-        }
-        half /= 2;
-    }
-    sums[0]
+    sum
 }
 
-/// See [`super::Consensus::moments`].
+/// See [`super::Consensus::supports`].
 #[inline(always)]
-pub fn moments(points: &Points, map: &Map, squared_radius: f32) -> Moments {
-    let inverse = 1.0 / squared_radius;
-    let mut sums = [[0.0_f32; LANES]; 12];
-    for (x, y, u, v) in steps(points) {
-        let w = weights(x, y, u, v, map, inverse);
+pub fn supports(points: &Points, maps: &Maps) -> Lanes {
+    let mut sum = [0.0; LANES];
+    for point in points.first(points.len) {
+        let weights = weights(maps, point, 1.0);
         for l in 0..LANES {
-            let (wx, wy) = (w[l] * x[l], w[l] * y[l]);
+            let whole = if weights[l] > 0.0 { 1.0 } else { 0.0 };
+            sum[l] += weights[l].mul_add(GAIN_SHARE, whole);
+        }
+    }
+    sum
+}
+
+/// See [`super::Consensus::refine`].
+#[inline(always)]
+pub fn refine(points: &Points, most: usize, maps: &mut Maps, squared_radius: f32, fit: &Fit) {
+    let sums = moments(points, most, maps, squared_radius);
+    let [w, x, y, u, v, xx, xy, yy, xu, yu, xv, yv] = &sums;
+    for l in 0..LANES {
+        let inverse = 1.0 / w[l];
+        let (mx, my, mu, mv) = (x[l] * inverse, y[l] * inverse, u[l] * inverse, v[l] * inverse);
+        let (cxx, cxy, cyy) = (xx[l] - x[l] * mx, xy[l] - x[l] * my, yy[l] - y[l] * my);
+        let (cxu, cyu) = (xu[l] - x[l] * mu, yu[l] - y[l] * mu);
+        let (cxv, cyv) = (xv[l] - x[l] * mv, yv[l] - y[l] * mv);
+        let (trace, total) = (cxx + cyy, xx[l] + yy[l]);
+        // Below this a difference is rounding: the sums are float32.
+        let spread_out = trace > 1e-5 * total;
+
+        let p = (cxu + cyv) / trace;
+        let q = (cxv - cyu) / trace;
+        let square = p * p + q * q;
+        let similar = fit.similarity & (w[l] >= 1.5) & spread_out;
+        let similar = similar & (square <= fit.area) & (square * fit.area >= 1.0);
+
+        let det = cxx * cyy - cxy * cxy;
+        let inverse = 1.0 / det;
+        let (a, b) = ((cxu * cyy - cyu * cxy) * inverse, (cyu * cxx - cxu * cxy) * inverse);
+        let (d, e) = ((cxv * cyy - cyv * cxy) * inverse, (cyv * cxx - cxv * cxy) * inverse);
+        let magnified = a * e - b * d;
+        let squares = (a * a + b * b) + (d * d + e * e);
+        // A thinner set of points does not determine what happens across it.
+        let affine = fit.affine & (w[l] >= 3.5) & spread_out & (det > 1e-3 * trace * trace);
+        let affine = affine & (magnified <= fit.area) & (magnified * fit.area >= 1.0);
+        let affine = affine & (squares <= fit.spread * magnified);
+
+        let pick = |affine_part: f32, similar_part: f32, neither: f32| {
+            if affine {
+                affine_part
+            } else if similar {
+                similar_part
+            } else {
+                neither
+            }
+        };
+        let (a, b) = (pick(a, p, 1.0), pick(b, -q, 0.0));
+        let (d, e) = (pick(d, q, 0.0), pick(e, p, 1.0));
+        let fitted = [a, b, mu - (a * mx + b * my), d, e, mv - (d * mx + e * my)];
+        let better = fitted.iter().fold(w[l] > 0.0, |all, value| all & value.is_finite());
+        for (map, value) in maps.iter_mut().zip(fitted) {
+            map[l] = if better { value } else { map[l] };
+        }
+    }
+}
+
+/// The weighted sums of `w`, `wx`, `wy`, `wu`, `wv`, `wxx`, `wxy`, `wyy`, `wxu`, `wyu`, `wxv`, `wyv` for each map.
+#[inline(always)]
+fn moments(points: &Points, most: usize, maps: &Maps, squared_radius: f32) -> [Lanes; 12] {
+    let inverse = 1.0 / squared_radius;
+    let mut sums = [[0.0; LANES]; 12];
+    for point in points.first(most) {
+        let w = weights(maps, point, inverse);
+        let [x, y, u, v] = point;
+        for l in 0..LANES {
+            let (wx, wy) = (w[l] * x, w[l] * y);
             sums[0][l] += w[l];
             sums[1][l] += wx;
             sums[2][l] += wy;
-            sums[3][l] += w[l] * u[l];
-            sums[4][l] += w[l] * v[l];
-            sums[5][l] += wx * x[l];
-            sums[6][l] += wx * y[l];
-            sums[7][l] += wy * y[l];
-            sums[8][l] += wx * u[l];
-            sums[9][l] += wy * u[l];
-            sums[10][l] += wx * v[l];
-            sums[11][l] += wy * v[l];
+            sums[3][l] = w[l].mul_add(u, sums[3][l]);
+            sums[4][l] = w[l].mul_add(v, sums[4][l]);
+            sums[5][l] = wx.mul_add(x, sums[5][l]);
+            sums[6][l] = wx.mul_add(y, sums[6][l]);
+            sums[7][l] = wy.mul_add(y, sums[7][l]);
+            sums[8][l] = wx.mul_add(u, sums[8][l]);
+            sums[9][l] = wy.mul_add(u, sums[9][l]);
+            sums[10][l] = wx.mul_add(v, sums[10][l]);
+            sums[11][l] = wy.mul_add(v, sums[11][l]);
         }
     }
-    let mut totals = [0.0_f64; 12];
-    for (total, sum) in totals.iter_mut().zip(&sums) {
-        *total = f64::from(fold(sum));
+    sums
+}
+
+/// See [`super::Consensus::pairs`].
+#[inline(always)]
+pub fn pairs(points: &Points, start: usize, offset: usize, area: f32) -> Maps {
+    let columns = [&points.x, &points.y, &points.u, &points.v];
+    let [x, y, u, v] = columns.map(|column| lanes(column, start));
+    let [x1, y1, u1, v1] = columns.map(|column| lanes(column, start + offset));
+    let mut maps = [[0.0; LANES]; 6];
+    for l in 0..LANES {
+        let (dx, dy) = (x1[l] - x[l], y1[l] - y[l]);
+        let (du, dv) = (u1[l] - u[l], v1[l] - v[l]);
+        let inverse = 1.0 / dx.mul_add(dx, dy * dy);
+        let p = dx.mul_add(du, dy * dv) * inverse;
+        let q = dx.mul_add(dv, -(dy * du)) * inverse;
+        let det = p.mul_add(p, q * q);
+        let believed = det <= area && det * area >= 1.0;
+        let p = if believed { p } else { f32::NAN };
+        maps[0][l] = p;
+        maps[1][l] = -q;
+        maps[2][l] = u[l] - p.mul_add(x[l], -(q * y[l]));
+        maps[3][l] = q;
+        maps[4][l] = p;
+        maps[5][l] = v[l] - q.mul_add(x[l], p * y[l]);
     }
-    let [w, x, y, u, v, xx, xy, yy, xu, yu, xv, yv] = totals;
-    Moments { w, x, y, u, v, xx, xy, yy, xu, yu, xv, yv }
+    maps
+}
+
+/// See [`super::Consensus::triples`].
+#[inline(always)]
+pub fn triples(points: &Points, start: usize, offsets: [usize; 2], area: f32, spread: f32) -> Maps {
+    let columns = [&points.x, &points.y, &points.u, &points.v];
+    let [x, y, u, v] = columns.map(|column| lanes(column, start));
+    let [x1, y1, u1, v1] = columns.map(|column| lanes(column, start + offsets[0]));
+    let [x2, y2, u2, v2] = columns.map(|column| lanes(column, start + offsets[1]));
+    let mut maps = [[0.0; LANES]; 6];
+    for l in 0..LANES {
+        let (dx1, dy1, du1, dv1) = (x1[l] - x[l], y1[l] - y[l], u1[l] - u[l], v1[l] - v[l]);
+        let (dx2, dy2, du2, dv2) = (x2[l] - x[l], y2[l] - y[l], u2[l] - u[l], v2[l] - v[l]);
+        let inverse = 1.0 / dx1.mul_add(dy2, -(dx2 * dy1));
+        let a = du1.mul_add(dy2, -(du2 * dy1)) * inverse;
+        let b = du2.mul_add(dx1, -(du1 * dx2)) * inverse;
+        let d = dv1.mul_add(dy2, -(dv2 * dy1)) * inverse;
+        let e = dv2.mul_add(dx1, -(dv1 * dx2)) * inverse;
+        let det = a.mul_add(e, -(b * d));
+        let squares = a.mul_add(a, b * b) + d.mul_add(d, e * e);
+        let believed = det <= area && det * area >= 1.0 && squares <= spread * det;
+        let a = if believed { a } else { f32::NAN };
+        maps[0][l] = a;
+        maps[1][l] = b;
+        maps[2][l] = u[l] - a.mul_add(x[l], b * y[l]);
+        maps[3][l] = d;
+        maps[4][l] = e;
+        maps[5][l] = v[l] - d.mul_add(x[l], e * y[l]);
+    }
+    maps
+}
+
+/// See [`super::Consensus::keypoints`].
+#[inline(always)]
+pub fn keypoints(points: &Points, start: usize) -> Maps {
+    let columns = [&points.x, &points.y, &points.u, &points.v, &points.p, &points.q];
+    let [x, y, u, v, p, q] = columns.map(|column| lanes(column, start));
+    let mut maps = [[0.0; LANES]; 6];
+    for l in 0..LANES {
+        maps[0][l] = p[l];
+        maps[1][l] = -q[l];
+        maps[2][l] = u[l] - p[l].mul_add(x[l], -(q[l] * y[l]));
+        maps[3][l] = q[l];
+        maps[4][l] = p[l];
+        maps[5][l] = v[l] - q[l].mul_add(x[l], p[l] * y[l]);
+    }
+    maps
 }
 
 /// See [`super::Consensus::near`].
 #[inline(always)]
 pub fn near(points: &Points, u0: f32, v0: f32, squared_radius: f32) -> u32 {
-    let mut counts = [0_u32; LANES];
-    for (_, _, u, v) in steps(points) {
-        for l in 0..LANES {
-            let (p, q) = (u[l] - u0, v[l] - v0);
-            counts[l] += u32::from(p * p + q * q <= squared_radius);
-        }
+    let mut count = 0;
+    for (&u, &v) in points.u[..points.len].iter().zip(&points.v[..points.len]) {
+        let (p, q) = (u - u0, v - v0);
+        count += u32::from(p.mul_add(p, q * q) <= squared_radius);
     }
-    counts.iter().sum()
+    count
 }

@@ -3,15 +3,20 @@
 //! Plane `p` holds nibble `p` of 32 queries. For a database nibble `v` the table `T_v[x] = popcount(x ^ v)` is one
 //! of sixteen, and `VPSHUFB(T_v, plane)` is the contribution of that nibble to 32 distances at once. Byte sums
 //! hold 31 bytes (62 nibbles of at most 4); longer codes are widened to 16 bits every 31 bytes.
+//!
+//! For the index, sums become 16-bit keys `distance * 2^bits + j` by interleaving them with `j` (short codes, 256
+//! database codes at a time) or by a shift (long codes, 64 at a time): the minimum of keys is the smallest distance
+//! and, among equals, the lowest index.
 
 #![cfg(target_arch = "x86_64")]
 #![allow(clippy::cast_ptr_alignment, reason = "only unaligned loads and stores use these pointers")]
 
 use core::arch::x86_64::{
-    __m256i, _mm256_add_epi8, _mm256_add_epi16, _mm256_castsi256_si128, _mm256_cmpeq_epi16,
+    __m256i, _mm256_add_epi8, _mm256_add_epi16, _mm256_and_si256, _mm256_castsi256_si128,
     _mm256_cvtepu8_epi16, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_min_epu8, _mm256_min_epu16,
-    _mm256_movemask_epi8, _mm256_packs_epi16, _mm256_permute4x64_epi64, _mm256_set1_epi8,
-    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_storeu_si256,
+    _mm256_or_si256, _mm256_permute2x128_si256, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_setzero_si256,
+    _mm256_shuffle_epi8, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_storeu_si256, _mm256_unpackhi_epi8,
+    _mm256_unpacklo_epi8,
 };
 
 use super::FAR;
@@ -43,12 +48,14 @@ impl Planes {
         let groups = (codes.len() / bytes).div_ceil(LANES);
         let mut planes = Vec::with_capacity(groups * 2 * bytes);
         for group in codes.chunks(LANES * bytes) {
-            for nibble in 0..2 * bytes {
+            for byte in 0..bytes {
                 let mut lane = [0_u8; LANES];
                 for (lane, code) in lane.iter_mut().zip(group.chunks_exact(bytes)) {
-                    *lane = nibble_of(code, nibble);
+                    *lane = code[byte];
                 }
-                planes.push(load(&lane));
+                let (both, nibble) = (load(&lane), _mm256_set1_epi8(15));
+                planes.push(_mm256_and_si256(both, nibble));
+                planes.push(_mm256_and_si256(_mm256_srli_epi16::<4>(both), nibble));
             }
         }
         let mut tables = [_mm256_setzero_si256(); 16];
@@ -96,16 +103,7 @@ impl Planes {
             *group = &block[g * stride..(g + 1) * stride];
         }
         for code in database.chunks_exact(self.bytes) {
-            let mut sum = [_mm256_setzero_si256(); G];
-            for (i, &byte) in code.iter().enumerate() {
-                let low = self.tables[usize::from(byte & 15)];
-                let high = self.tables[usize::from(byte >> 4)];
-                for g in 0..G {
-                    let a = _mm256_shuffle_epi8(low, groups[g][2 * i]);
-                    let b = _mm256_shuffle_epi8(high, groups[g][2 * i + 1]);
-                    sum[g] = _mm256_add_epi8(sum[g], _mm256_add_epi8(a, b));
-                }
-            }
+            let sum = self.sums(&groups, code);
             for g in 0..G {
                 best[g] = _mm256_min_epu8(best[g], sum[g]);
             }
@@ -127,40 +125,100 @@ impl Planes {
         }
     }
 
-    /// The indices of the first `len` queries whose distance is within `limit`.
+    /// The distance and the index of every query code, whole groups of 32; `database` is not empty.
     #[target_feature(enable = "avx2")]
-    pub fn indices(&self, len: usize, database: &[u8], limit: u16, distances: &[u16], out: &mut [u32]) {
-        for (g, group) in self.nibbles.chunks_exact(2 * self.bytes).enumerate() {
-            let first = g * LANES;
-            let distances: &[u16; LANES] =
-                distances[first..].first_chunk().expect("distances are whole groups");
-            let mut pending = 0_u32;
-            for (lane, &distance) in distances.iter().enumerate() {
-                pending |= u32::from(first + lane < len && distance <= limit) << lane;
-            }
-            if pending == 0 {
-                continue;
-            }
-            let wanted = load_wide(distances);
-            for (j, code) in database.chunks_exact(self.bytes).enumerate() {
-                let sum = self.count(group, code);
-                let equal = _mm256_packs_epi16(
-                    _mm256_cmpeq_epi16(sum[0], wanted[0]),
-                    _mm256_cmpeq_epi16(sum[1], wanted[1]),
-                );
-                // Packing works within 128-bit halves; this puts the quarters back in order.
-                let ordered = _mm256_permute4x64_epi64::<0b11_01_10_00>(equal);
-                let mut hits = _mm256_movemask_epi8(ordered).cast_unsigned() & pending;
-                pending &= !hits;
-                while hits != 0 {
-                    out[first + hits.trailing_zeros() as usize] = j as u32;
-                    hits &= hits - 1;
+    pub fn nearest(&self, database: &[u8], distances: &mut Vec<u16>, indices: &mut Vec<u32>) {
+        distances.resize(self.groups * LANES, FAR);
+        indices.resize(self.groups * LANES, 0);
+        let stride = 2 * self.bytes;
+        let narrow = self.bytes <= NARROW;
+        let bits = if narrow { 8 } else { 6 };
+        for (part, codes) in database.chunks(self.bytes << bits).enumerate() {
+            let base = (part << bits) as u32;
+            let outputs = distances.chunks_mut(BLOCK * LANES).zip(indices.chunks_mut(BLOCK * LANES));
+            for (block, (distances, indices)) in self.nibbles.chunks(BLOCK * stride).zip(outputs) {
+                let mut keys = [[0_u16; LANES]; BLOCK];
+                if narrow && block.len() == BLOCK * stride {
+                    keys = self.keys_narrow::<BLOCK>(block, codes);
+                } else {
+                    for (group, keys) in block.chunks_exact(stride).zip(&mut keys) {
+                        if narrow {
+                            [*keys] = self.keys_narrow::<1>(group, codes);
+                        } else {
+                            *keys = self.keys_wide(group, codes);
+                        }
+                    }
                 }
-                if pending == 0 {
-                    break;
+                let found = keys.as_flattened().iter().zip(distances.iter_mut().zip(indices));
+                for (key, (distance, index)) in found {
+                    // Strictly: earlier parts hold the lower indices.
+                    if part == 0 || key >> bits < *distance {
+                        *distance = key >> bits;
+                        *index = base + u32::from(key & ((1 << bits) - 1));
+                    }
                 }
             }
         }
+    }
+
+    /// The smallest `distance * 256 + j` of each query of `G` groups over at most 256 codes.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn keys_narrow<const G: usize>(&self, block: &[__m256i], codes: &[u8]) -> [[u16; LANES]; G] {
+        let stride = 2 * self.bytes;
+        let mut best = [[_mm256_set1_epi8(-1); 2]; G];
+        let mut groups: [&[__m256i]; G] = [&[]; G];
+        for (g, group) in groups.iter_mut().enumerate() {
+            *group = &block[g * stride..(g + 1) * stride];
+        }
+        for (j, code) in codes.chunks_exact(self.bytes).enumerate() {
+            let sum = self.sums(&groups, code);
+            let index = _mm256_set1_epi8(j as i8);
+            for g in 0..G {
+                best[g][0] = _mm256_min_epu16(best[g][0], _mm256_unpacklo_epi8(index, sum[g]));
+                best[g][1] = _mm256_min_epu16(best[g][1], _mm256_unpackhi_epi8(index, sum[g]));
+            }
+        }
+        let mut keys = [[0; LANES]; G];
+        for (best, keys) in best.iter().zip(&mut keys) {
+            // Interleaving works within 128-bit halves; this puts the quarters back in order.
+            let low = _mm256_permute2x128_si256::<0x20>(best[0], best[1]);
+            let high = _mm256_permute2x128_si256::<0x31>(best[0], best[1]);
+            store([low, high], keys);
+        }
+        keys
+    }
+
+    /// The smallest `distance * 64 + j` of each query of one group over at most 64 codes.
+    #[target_feature(enable = "avx2")]
+    fn keys_wide(&self, group: &[__m256i], codes: &[u8]) -> [u16; LANES] {
+        let mut best = [_mm256_set1_epi8(-1); 2];
+        for (j, code) in codes.chunks_exact(self.bytes).enumerate() {
+            let index = _mm256_set1_epi16(j as i16);
+            for (best, sum) in best.iter_mut().zip(self.count(group, code)) {
+                *best = _mm256_min_epu16(*best, _mm256_or_si256(_mm256_slli_epi16::<6>(sum), index));
+            }
+        }
+        let mut keys = [0; LANES];
+        store(best, &mut keys);
+        keys
+    }
+
+    /// The distances of the 32 queries of each of `G` groups to one database code of at most [`NARROW`] bytes.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn sums<const G: usize>(&self, groups: &[&[__m256i]; G], code: &[u8]) -> [__m256i; G] {
+        let mut sum = [_mm256_setzero_si256(); G];
+        for (i, &byte) in code.iter().enumerate() {
+            let low = self.tables[usize::from(byte & 15)];
+            let high = self.tables[usize::from(byte >> 4)];
+            for g in 0..G {
+                let a = _mm256_shuffle_epi8(low, groups[g][2 * i]);
+                let b = _mm256_shuffle_epi8(high, groups[g][2 * i + 1]);
+                sum[g] = _mm256_add_epi8(sum[g], _mm256_add_epi8(a, b));
+            }
+        }
+        sum
     }
 
     /// The distances of one group's 32 queries to one database code.
@@ -182,10 +240,6 @@ impl Planes {
     }
 }
 
-fn nibble_of(code: &[u8], nibble: usize) -> u8 {
-    (code[nibble / 2] >> (4 * (nibble % 2))) & 15
-}
-
 #[inline]
 #[target_feature(enable = "avx2")]
 fn widen(bytes: __m256i) -> Wide {
@@ -200,16 +254,6 @@ fn widen(bytes: __m256i) -> Wide {
 fn load(lanes: &[u8; LANES]) -> __m256i {
     // SAFETY: the array has the register's 32 bytes; the load needs no alignment.
     unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) }
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn load_wide(distances: &[u16; LANES]) -> Wide {
-    // SAFETY: the array has 64 bytes, two registers; the loads need no alignment.
-    unsafe {
-        let first = distances.as_ptr().cast::<__m256i>();
-        [_mm256_loadu_si256(first), _mm256_loadu_si256(first.add(1))]
-    }
 }
 
 #[inline]

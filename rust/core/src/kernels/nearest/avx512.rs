@@ -1,22 +1,36 @@
-//! AVX-512 with VPOPCNTDQ: eight queries in the 64-bit lanes of a register, a database word broadcast to all.
+//! AVX-512 with VPOPCNTDQ: sixteen queries in the 64-bit lanes of two registers, a database word broadcast to all.
 //!
 //! A pair of 128-bit codes costs 1/8 of two XORs, two population counts, one addition and one minimum. Several
-//! registers of queries share each broadcast. The minimum is taken on 16-bit lanes (one instruction, where the
+//! groups of queries share each broadcast. The minimum is taken on 16-bit lanes (one instruction, where the
 //! 64-bit minimum is two on some CPUs): counts are below 2^16, so the other three are zero.
+//!
+//! The index comes almost free: the sums of a group's two registers are packed into the sixteen 32-bit lanes of
+//! one (which saves a minimum), and one multiply-accumulate makes `distance * 2^14 + j` of each, whose minimum is
+//! the smallest distance and, among equals, the lowest index.
 
 #![cfg(target_arch = "x86_64")]
 #![allow(clippy::cast_ptr_alignment, reason = "only unaligned loads and stores use these pointers")]
 
 use core::arch::x86_64::{
-    __m512i, _mm_storeu_si128, _mm512_add_epi64, _mm512_cmpeq_epi64_mask, _mm512_cvtepi64_epi16,
-    _mm512_min_epu16, _mm512_popcnt_epi64, _mm512_set_epi64, _mm512_set1_epi64, _mm512_setzero_si512,
+    __m512i, _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_epi64, _mm512_cvtepi32_epi16,
+    _mm512_dpwssd_epi32, _mm512_loadu_si512, _mm512_min_epu16, _mm512_min_epu32, _mm512_packus_epi32,
+    _mm512_popcnt_epi64, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_storeu_si512,
     _mm512_xor_si512,
 };
 
-/// Queries a register.
-const LANES: usize = 8;
+use super::FAR;
+
+/// Queries a group: two registers of eight.
+const GROUP: usize = 16;
 /// Bytes a word.
 const WORD: usize = 8;
+/// Bits of a key below the distance: database codes searched at a time are 2 to this power.
+const INDEX_BITS: u32 = 14;
+
+/// A word of sixteen queries, in the order of [`place`].
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+struct Plane([u64; GROUP]);
 
 /// Query codes as word planes.
 #[derive(Debug)]
@@ -24,8 +38,8 @@ pub struct Lanes {
     bytes: usize,
     words: usize,
     groups: usize,
-    /// Word `w` of the eight queries of group `g` is element `g * words + w`; missing queries are zero.
-    planes: Vec<__m512i>,
+    /// Word `w` of the queries of group `g` is element `g * words + w`; missing queries are zero.
+    planes: Vec<Plane>,
 }
 
 /// Calls `$self.$method::<words, groups a block>(...)` for the code length at hand. Blocks are as many groups
@@ -33,38 +47,43 @@ pub struct Lanes {
 macro_rules! for_words {
     ($self:ident . $method:ident ( $($argument:expr),* )) => {
         match $self.words {
-            1 => $self.$method::<1, 8>($($argument),*),
-            2 => $self.$method::<2, 6>($($argument),*),
-            3 => $self.$method::<3, 4>($($argument),*),
-            4 => $self.$method::<4, 4>($($argument),*),
-            5 => $self.$method::<5, 2>($($argument),*),
-            6 => $self.$method::<6, 2>($($argument),*),
-            7 => $self.$method::<7, 2>($($argument),*),
-            8 => $self.$method::<8, 2>($($argument),*),
+            1 => $self.$method::<1, 6>($($argument),*),
+            2 => $self.$method::<2, 3>($($argument),*),
+            3 => $self.$method::<3, 2>($($argument),*),
+            4 => $self.$method::<4, 2>($($argument),*),
+            5 => $self.$method::<5, 1>($($argument),*),
+            6 => $self.$method::<6, 1>($($argument),*),
+            7 => $self.$method::<7, 1>($($argument),*),
+            8 => $self.$method::<8, 1>($($argument),*),
             words => unreachable!("{words} words; the length was checked"),
         }
     };
 }
 
+/// The lane of a plane that holds query `r` of its group: the one whose sum packing puts at place `r`.
+///
+/// `VPACKUSDW` works within 128-bit lanes: of each, two queries of the first register and two of the second.
+const fn place(r: usize) -> usize {
+    (r / 2 % 2) * 8 + r / 4 * 2 + r % 2
+}
+
 impl Lanes {
     /// Lays the codes out.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
     pub fn new(codes: &[u8], bytes: usize) -> Self {
         let words = bytes.div_ceil(WORD);
-        let len = codes.len() / bytes;
-        let groups = len.div_ceil(LANES);
-        let mut planes = Vec::with_capacity(groups * words);
-        for group in codes.chunks(LANES * bytes) {
-            for word in 0..words {
-                let mut lane = [0_i64; LANES];
-                for (lane, code) in lane.iter_mut().zip(group.chunks_exact(bytes)) {
-                    let part = &code[word * WORD..bytes.min((word + 1) * WORD)];
-                    let mut padded = [0; WORD];
-                    padded[..part.len()].copy_from_slice(part);
-                    *lane = i64::from_le_bytes(padded);
+        let groups = (codes.len() / bytes).div_ceil(GROUP);
+        let mut planes = vec![Plane([0; GROUP]); groups * words];
+        for (group, planes) in codes.chunks(GROUP * bytes).zip(planes.chunks_exact_mut(words)) {
+            for (r, code) in group.chunks_exact(bytes).enumerate() {
+                let (whole, rest) = code.as_chunks::<WORD>();
+                for (plane, word) in planes.iter_mut().zip(whole) {
+                    plane.0[place(r)] = u64::from_le_bytes(*word);
                 }
-                let [a, b, c, d, e, f, g, h] = lane;
-                planes.push(_mm512_set_epi64(h, g, f, e, d, c, b, a));
+                if !rest.is_empty() {
+                    let mut padded = [0; WORD];
+                    padded[..rest.len()].copy_from_slice(rest);
+                    planes[words - 1].0[place(r)] = u64::from_le_bytes(padded);
+                }
             }
         }
         Self { bytes, words, groups, planes }
@@ -84,75 +103,95 @@ impl Lanes {
         buffer
     }
 
-    /// The distance of every query code, whole groups of eight.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
+    /// The distance of every query code, whole groups of sixteen.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq")]
     pub fn distances(&self, database: &[u8], out: &mut Vec<u16>) {
-        out.resize(self.groups * LANES, 0);
-        for_words!(self.distances_of(database, out));
+        out.resize(self.groups * GROUP, FAR);
+        if database.is_empty() {
+            out.fill(FAR);
+        } else {
+            for_words!(self.distances_of(database, out));
+        }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq")]
     fn distances_of<const W: usize, const G: usize>(&self, database: &[u8], out: &mut [u16]) {
         let (codes, _) = database.as_chunks::<WORD>().0.as_chunks::<W>();
         let (groups, _) = self.planes.as_chunks::<W>();
         let (blocks, rest) = groups.as_chunks::<G>();
-        let (block_out, rest_out) = out.split_at_mut(blocks.len() * G * LANES);
-        for (block, out) in blocks.iter().zip(block_out.chunks_exact_mut(G * LANES)) {
+        let (block_out, rest_out) = out.split_at_mut(blocks.len() * G * GROUP);
+        for (block, out) in blocks.iter().zip(block_out.chunks_exact_mut(G * GROUP)) {
             minima(block, codes, out);
         }
-        for (group, out) in rest.iter().zip(rest_out.chunks_exact_mut(LANES)) {
+        for (group, out) in rest.iter().zip(rest_out.chunks_exact_mut(GROUP)) {
             minima(&[*group], codes, out);
         }
     }
 
-    /// The indices of the first `len` queries whose distance is within `limit`.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
-    pub fn indices(&self, len: usize, database: &[u8], limit: u16, distances: &[u16], out: &mut [u32]) {
-        for_words!(self.indices_of(len, database, limit, distances, out));
+    /// The distance and the index of every query code, whole groups of sixteen; `database` is not empty.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq")]
+    pub fn nearest(&self, database: &[u8], distances: &mut Vec<u16>, indices: &mut Vec<u32>) {
+        distances.resize(self.groups * GROUP, FAR);
+        indices.resize(self.groups * GROUP, 0);
+        for_words!(self.nearest_of(database, distances, indices));
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
-    fn indices_of<const W: usize, const G: usize>(
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq")]
+    fn nearest_of<const W: usize, const G: usize>(
         &self,
-        len: usize,
         database: &[u8],
-        limit: u16,
-        distances: &[u16],
-        out: &mut [u32],
+        distances: &mut [u16],
+        indices: &mut [u32],
     ) {
         let (codes, _) = database.as_chunks::<WORD>().0.as_chunks::<W>();
         let (groups, _) = self.planes.as_chunks::<W>();
-        for (g, group) in groups.iter().enumerate() {
-            let first = g * LANES;
-            let distances = &distances[first..first + LANES];
-            let mut pending = 0_u8;
-            for (lane, &distance) in distances.iter().enumerate() {
-                pending |= u8::from(first + lane < len && distance <= limit) << lane;
-            }
-            if pending == 0 {
-                continue;
-            }
-            let [a, b, c, d, e, f, g, h]: [i64; LANES] =
-                std::array::from_fn(|lane| i64::from(distances[lane]));
-            let wanted = _mm512_set_epi64(h, g, f, e, d, c, b, a);
-            for (j, code) in codes.iter().enumerate() {
-                let mut hits = _mm512_cmpeq_epi64_mask(count(group, &broadcast(code)), wanted) & pending;
-                pending &= !hits;
-                while hits != 0 {
-                    out[first + hits.trailing_zeros() as usize] = j as u32;
-                    hits &= hits - 1;
+        for (part, codes) in codes.chunks(1 << INDEX_BITS).enumerate() {
+            let base = (part << INDEX_BITS) as u32;
+            let mut keep = |group: usize, keys: [u32; GROUP]| {
+                let distances = &mut distances[group * GROUP..][..GROUP];
+                let indices = &mut indices[group * GROUP..][..GROUP];
+                for (key, (distance, index)) in keys.iter().zip(distances.iter_mut().zip(indices)) {
+                    let found = (key >> INDEX_BITS) as u16;
+                    // Strictly: earlier parts hold the lower indices.
+                    if part == 0 || found < *distance {
+                        *distance = found;
+                        *index = base + (key & ((1 << INDEX_BITS) - 1));
+                    }
                 }
-                if pending == 0 {
-                    break;
+            };
+            let (blocks, rest) = groups.as_chunks::<G>();
+            for (b, block) in blocks.iter().enumerate() {
+                for (g, keys) in keys(block, codes).into_iter().enumerate() {
+                    keep(b * G + g, keys);
                 }
+            }
+            for (g, group) in rest.iter().enumerate() {
+                let [keys] = keys(&[*group], codes);
+                keep(blocks.len() * G + g, keys);
             }
         }
     }
 }
 
+/// The two registers of each word of each group.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq")]
+fn load<const W: usize, const G: usize>(block: &[[Plane; W]; G]) -> [[[__m512i; W]; 2]; G] {
+    let mut registers = [[[_mm512_setzero_si512(); W]; 2]; G];
+    for g in 0..G {
+        for w in 0..W {
+            for (half, register) in registers[g].iter_mut().enumerate() {
+                // SAFETY: a plane has sixteen words, the size of two registers.
+                register[w] = unsafe { _mm512_loadu_si512(block[g][w].0.as_ptr().add(8 * half).cast()) };
+            }
+        }
+    }
+    registers
+}
+
 /// A database code's words, each in all lanes.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq")]
 fn broadcast<const W: usize>(code: &[[u8; WORD]; W]) -> [__m512i; W] {
     let mut words = [_mm512_setzero_si512(); W];
     for w in 0..W {
@@ -163,7 +202,7 @@ fn broadcast<const W: usize>(code: &[[u8; WORD]; W]) -> [__m512i; W] {
 
 /// The distances of eight queries to one database code, in 64-bit lanes.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq")]
 fn count<const W: usize>(group: &[__m512i; W], words: &[__m512i; W]) -> __m512i {
     let mut sum = _mm512_popcnt_epi64(_mm512_xor_si512(group[0], words[0]));
     for w in 1..W {
@@ -172,24 +211,55 @@ fn count<const W: usize>(group: &[__m512i; W], words: &[__m512i; W]) -> __m512i 
     sum
 }
 
-/// The smallest distance of each of `G * 8` queries over all database codes.
+/// The smallest distance of each of `G * 16` queries over all database codes.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq")]
 fn minima<const W: usize, const G: usize>(
-    block: &[[__m512i; W]; G],
+    block: &[[Plane; W]; G],
     codes: &[[[u8; WORD]; W]],
     out: &mut [u16],
 ) {
-    let block = *block;
-    let mut best = [_mm512_set1_epi64(-1); G];
+    let block = load(block);
+    let mut best = [[_mm512_set1_epi64(-1); 2]; G];
     for code in codes {
         let words = broadcast(code);
         for g in 0..G {
-            best[g] = _mm512_min_epu16(best[g], count(&block[g], &words));
+            for half in 0..2 {
+                best[g][half] = _mm512_min_epu16(best[g][half], count(&block[g][half], &words));
+            }
         }
     }
-    for (best, out) in best.iter().zip(out.chunks_exact_mut(LANES)) {
-        // SAFETY: `out` holds eight 16-bit values, the size of the register; the store needs no alignment.
-        unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), _mm512_cvtepi64_epi16(*best)) };
+    for (best, out) in best.iter().zip(out.chunks_exact_mut(GROUP)) {
+        let ordered = _mm512_cvtepi32_epi16(_mm512_packus_epi32(best[0], best[1]));
+        // SAFETY: `out` holds sixteen 16-bit values, the size of the register; the store needs no alignment.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), ordered) };
     }
+}
+
+/// The smallest `distance * 2^INDEX_BITS + j` of each of `G * 16` queries over at most `2^INDEX_BITS` codes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq")]
+fn keys<const W: usize, const G: usize>(
+    block: &[[Plane; W]; G],
+    codes: &[[[u8; WORD]; W]],
+) -> [[u32; GROUP]; G] {
+    let block = load(block);
+    let unit = _mm512_set1_epi32(1 << INDEX_BITS);
+    let one = _mm512_set1_epi32(1);
+    let mut index = _mm512_setzero_si512();
+    let mut best = [_mm512_set1_epi32(-1); G];
+    for code in codes {
+        let words = broadcast(code);
+        for g in 0..G {
+            let sums = _mm512_packus_epi32(count(&block[g][0], &words), count(&block[g][1], &words));
+            best[g] = _mm512_min_epu32(best[g], _mm512_dpwssd_epi32(index, sums, unit));
+        }
+        index = _mm512_add_epi32(index, one);
+    }
+    let mut out = [[0; GROUP]; G];
+    for (best, out) in best.iter().zip(&mut out) {
+        // SAFETY: `out` has sixteen 32-bit values, the size of the register; the store needs no alignment.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), *best) };
+    }
+    out
 }

@@ -7,10 +7,8 @@
 //! index(i)    = the smallest j that attains it
 //! ```
 //!
-//! The two uses are Chamfer similarity (distances only) and tentative correspondences (distance and index, but
-//! only where the distance is small). Distances are what every pair costs; the index is searched for afterwards
-//! in the few query groups that hold a distance within the limit, by a second pass that stops when the group's
-//! last index is found.
+//! The two uses are Chamfer similarity (distances only) and tentative correspondences (distance and index); both
+//! are one pass over the pairs. The index rides in the low bits of the value whose minimum is taken.
 //!
 //! All levels work on integers and agree bit for bit. Codes have 1 to 64 bytes, so a distance is at most 512 and
 //! fits `u16`; [`FAR`] stands for "no database code".
@@ -31,7 +29,7 @@ use crate::level::{self, Level};
 /// The distance of a query code when there is no database code.
 pub const FAR: u16 = u16::MAX;
 
-/// The index of a query code whose nearest database code is not wanted or does not exist.
+/// The index of a query code's nearest database code when there is no database code.
 pub const NONE: u32 = u32::MAX;
 
 /// The longest code, in bytes.
@@ -70,7 +68,7 @@ impl Scratch {
         &self.distances[..self.len]
     }
 
-    /// The index of every query code's nearest database code, [`NONE`] where it was beyond the limit.
+    /// The index of every query code's nearest database code, [`NONE`] if there is none.
     ///
     /// Only meaningful after [`QueryBlock::nearest`].
     pub fn indices(&self) -> &[u32] {
@@ -87,9 +85,8 @@ impl QueryBlock {
             // SAFETY: the active level is one this machine can run.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => Layout::Avx2(Box::new(unsafe { avx2::Planes::new(codes, bytes) })),
-            // SAFETY: the active level is one this machine can run.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => Layout::Avx512(unsafe { avx512::Lanes::new(codes, bytes) }),
+            Level::Avx512 => Layout::Avx512(avx512::Lanes::new(codes, bytes)),
             #[cfg(not(target_arch = "x86_64"))]
             Level::Avx2 | Level::Avx512 => unreachable!("not available on this architecture"),
         };
@@ -128,29 +125,27 @@ impl QueryBlock {
         Ok(())
     }
 
-    /// Finds the nearest code of `database` for every query code, its index only if it is within
-    /// `max_distance` bits.
-    pub fn nearest(&self, database: &[u8], max_distance: u16, scratch: &mut Scratch) -> Result<()> {
-        self.distances(database, scratch)?;
+    /// Finds the nearest code of `database` for every query code, the lowest index among equals.
+    pub fn nearest(&self, database: &[u8], scratch: &mut Scratch) -> Result<()> {
+        check("database codes", database, self.bytes)?;
+        scratch.len = self.len;
         let Scratch { distances, indices, padded, .. } = scratch;
-        indices.clear();
-        indices.resize(distances.len(), NONE);
         if database.is_empty() {
+            distances.clear();
+            distances.resize(self.len, FAR);
+            indices.clear();
+            indices.resize(self.len, NONE);
             return Ok(());
         }
         match &self.layout {
-            Layout::Scalar(codes) => {
-                scalar::indices(codes, self.bytes, database, max_distance, distances, indices);
-            }
+            Layout::Scalar(codes) => scalar::nearest(codes, self.bytes, database, distances, indices),
             // SAFETY: the layout was made at this level, so this machine can run it.
             #[cfg(target_arch = "x86_64")]
-            Layout::Avx2(planes) => unsafe {
-                planes.indices(self.len, database, max_distance, distances, indices);
-            },
+            Layout::Avx2(planes) => unsafe { planes.nearest(database, distances, indices) },
             // SAFETY: the layout was made at this level, so this machine can run it.
             #[cfg(target_arch = "x86_64")]
             Layout::Avx512(lanes) => unsafe {
-                lanes.indices(self.len, lanes.pad(database, padded), max_distance, distances, indices);
+                lanes.nearest(lanes.pad(database, padded), distances, indices);
             },
         }
         Ok(())
@@ -199,7 +194,7 @@ mod tests {
             .collect()
     }
 
-    fn naive(query: &[u8], database: &[u8], bytes: usize, limit: u16) -> Vec<(u16, u32)> {
+    fn naive(query: &[u8], database: &[u8], bytes: usize) -> Vec<(u16, u32)> {
         query
             .chunks(bytes)
             .map(|q| {
@@ -210,7 +205,7 @@ mod tests {
                         best = (distance, j as u32);
                     }
                 }
-                if best.0 > limit { (best.0, NONE) } else { best }
+                best
             })
             .collect()
     }
@@ -224,8 +219,7 @@ mod tests {
                     Level::Scalar => Layout::Scalar(codes.to_vec()),
                     // SAFETY: the level is available.
                     Level::Avx2 => Layout::Avx2(Box::new(unsafe { avx2::Planes::new(codes, bytes) })),
-                    // SAFETY: the level is available.
-                    Level::Avx512 => Layout::Avx512(unsafe { avx512::Lanes::new(codes, bytes) }),
+                    Level::Avx512 => Layout::Avx512(avx512::Lanes::new(codes, bytes)),
                 };
                 QueryBlock { bytes, len: codes.len() / bytes, layout }
             })
@@ -239,19 +233,34 @@ mod tests {
             for (m, n) in [(0, 3), (1, 1), (7, 2), (9, 40), (33, 0), (70, 17), (130, 5)] {
                 let query = random_bytes((bytes * 1000 + m) as u64, m * bytes);
                 let database = random_bytes((bytes * 77 + n) as u64, n * bytes);
-                for limit in [0, (bytes * 4) as u16, (bytes * 8) as u16] {
-                    let expected = naive(&query, &database, bytes, limit);
-                    for block in blocks(&query, bytes) {
-                        block.nearest(&database, limit, &mut scratch).unwrap();
-                        let found: Vec<_> = scratch
-                            .distances()
-                            .iter()
-                            .copied()
-                            .zip(scratch.indices().iter().copied())
-                            .collect();
-                        assert_eq!(found, expected, "{bytes} bytes, {m} x {n}, limit {limit}");
-                    }
+                let expected = naive(&query, &database, bytes);
+                for block in blocks(&query, bytes) {
+                    block.nearest(&database, &mut scratch).unwrap();
+                    let indices = scratch.indices().iter().copied();
+                    let found: Vec<_> = scratch.distances().iter().copied().zip(indices).collect();
+                    assert_eq!(found, expected, "{bytes} bytes, {m} x {n}");
+                    block.distances(&database, &mut scratch).unwrap();
+                    assert!(scratch.distances().iter().eq(expected.iter().map(|(distance, _)| distance)));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn images_longer_than_the_index_bits_of_a_key() {
+        let mut scratch = Scratch::default();
+        for (bytes, n) in [(1, 40_000), (16, 33_000), (40, 200)] {
+            let query = random_bytes(5, 3 * bytes);
+            let mut database = random_bytes(6, n * bytes);
+            for (q, j) in [(0, n - 1), (1, n / 2), (1, n - 2)] {
+                database[j * bytes..(j + 1) * bytes].copy_from_slice(&query[q * bytes..(q + 1) * bytes]);
+            }
+            let expected = naive(&query, &database, bytes);
+            for block in blocks(&query, bytes) {
+                block.nearest(&database, &mut scratch).unwrap();
+                let indices = scratch.indices().iter().copied();
+                let found: Vec<_> = scratch.distances().iter().copied().zip(indices).collect();
+                assert_eq!(found, expected, "{bytes} bytes");
             }
         }
     }
@@ -262,7 +271,7 @@ mod tests {
         for bytes in [1, 16, 31, 32, 33, 64] {
             let (zeros, ones) = (vec![0; 40 * bytes], vec![255; 3 * bytes]);
             for block in blocks(&zeros, bytes) {
-                block.nearest(&ones, u16::MAX - 1, &mut scratch).unwrap();
+                block.nearest(&ones, &mut scratch).unwrap();
                 assert!(scratch.distances().iter().all(|&d| usize::from(d) == 8 * bytes));
                 assert!(scratch.indices().iter().all(|&j| j == 0), "ties go to the lowest index");
             }

@@ -1,6 +1,6 @@
 //! The reference: one pair of codes after the other.
 
-use super::FAR;
+use super::{FAR, NONE};
 
 /// The Hamming distance of two codes of equal length.
 pub fn hamming(a: &[u8], b: &[u8]) -> u16 {
@@ -21,12 +21,25 @@ pub fn distances(query: &[u8], bytes: usize, database: &[u8], out: &mut Vec<u16>
     );
 }
 
-/// The first database code at the distance found, for query codes within `limit`.
-pub fn indices(query: &[u8], bytes: usize, database: &[u8], limit: u16, distances: &[u16], out: &mut [u32]) {
-    for ((q, &distance), index) in query.chunks_exact(bytes).zip(distances).zip(out) {
-        if distance <= limit {
-            let first = database.chunks_exact(bytes).position(|x| hamming(q, x) == distance);
-            *index = first.map_or(super::NONE, |j| j as u32);
+/// The distance and the index of every query code's nearest database code, the lowest among equals.
+pub fn nearest(
+    query: &[u8],
+    bytes: usize,
+    database: &[u8],
+    distances: &mut Vec<u16>,
+    indices: &mut Vec<u32>,
+) {
+    distances.clear();
+    indices.clear();
+    for q in query.chunks_exact(bytes) {
+        let (mut distance, mut index) = (FAR, NONE);
+        for (j, x) in database.chunks_exact(bytes).enumerate() {
+            let found = hamming(q, x);
+            if found < distance {
+                (distance, index) = (found, j as u32);
+            }
         }
+        distances.push(distance);
+        indices.push(index);
     }
 }

@@ -20,18 +20,33 @@
 //! The score is `max(0, -ln NFA)`: zero for what chance explains, then roughly `ln(1 / p)` for each inlier more.
 //! Correspondences that share a position in either image are one observation: `t` and `n` count distinct positions.
 
-/// `max(0, -ln NFA)` for `inliers` of `tentative` correspondences when one agrees by chance with probability `p`.
+/// Correspondences a model of six parameters agrees with for free.
+pub const FREE: usize = 3;
+
+/// `ln NFA` for `inliers` of `tentative` correspondences when one agrees by chance with probability `p`.
 ///
-/// Complexity: O(tentative - inliers).
-pub fn score(tentative: usize, inliers: usize, p: f64) -> f64 {
-    const FREE: usize = 3;
-    if inliers <= FREE || tentative < inliers || p >= 1.0 {
-        return 0.0;
-    }
+/// Without a correspondence beyond the free ones it is the logarithm of the number of ways to choose them.
+/// Complexity: O(tentative).
+pub fn ln_expected(tentative: usize, inliers: usize, p: f64) -> f64 {
     let t = tentative as f64;
-    let tests = (t * (t - 1.0) * (t - 2.0) / 6.0).ln();
-    let p = p.max(f64::MIN_POSITIVE);
-    (-(tests + ln_binomial_tail(tentative - FREE, inliers - FREE, p))).max(0.0)
+    let tests = (t * (t - 1.0) * (t - 2.0) / 6.0).max(1.0).ln();
+    if inliers <= FREE || tentative < inliers || p >= 1.0 {
+        return tests;
+    }
+    tests + ln_binomial_tail(tentative - FREE, inliers - FREE, p.max(f64::MIN_POSITIVE))
+}
+
+/// Whether `ln NFA` is at most `limit`; cheap where it is far below.
+pub fn expects_at_most(limit: f64, tentative: usize, inliers: usize, p: f64) -> bool {
+    let (k, mean) = (inliers as f64 - FREE as f64, p * tentative as f64);
+    // Chernoff's bound on the tail, and t^3 / 6 on the number of tests.
+    let bound = 3.0 * (tentative as f64).ln() + k - mean - k * (k / mean).ln();
+    (k > mean && bound <= limit) || ln_expected(tentative, inliers, p) <= limit
+}
+
+/// `max(0, -ln NFA)`, see [`ln_expected`].
+pub fn score(tentative: usize, inliers: usize, p: f64) -> f64 {
+    (-ln_expected(tentative, inliers, p)).max(0.0)
 }
 
 /// `ln P[Binomial(n, p) >= k]` for `0 < p < 1`, `1 <= k <= n`, accurate in the far tail.
@@ -69,6 +84,17 @@ mod tests {
                         .sum();
                     let found = ln_binomial_tail(n, k, p);
                     assert!((found - sum.ln()).abs() < 1e-9, "n {n}, k {k}, p {p}: {found} and {}", sum.ln());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_short_cut_agrees() {
+        for (t, n) in [(1, 1), (4, 4), (50, 5), (100, 7), (300, 9), (300, 40), (5000, 3000)] {
+            for p in [1e-6, 1e-3, 0.05, 0.5, 1.0] {
+                for limit in [-5.0, 0.0, 4.6] {
+                    assert_eq!(expects_at_most(limit, t, n, p), ln_expected(t, n, p) <= limit, "{t} {n} {p}");
                 }
             }
         }

@@ -1,113 +1,158 @@
-//! What the loop needs to know of a problem: three methods, as in `PoseLib`.
+//! What the loop needs to know of a problem: propose, score, refine, as in `PoseLib`, sixteen models at a time.
 
-use super::models::{Affine, Limits, affine, similarity, translation};
-use crate::kernels::consensus::{Consensus, LANES, Moments, Points};
+use super::models::{Family, Limits};
+use super::ransac::FINAL_RADIUS;
+use crate::kernels::consensus::{Consensus, Fit, LANES, Lanes, Maps, Points};
+
+/// Sixteen models.
+pub trait Batch: Copy {
+    /// One model.
+    type Model: Copy;
+
+    /// Sixteen models nothing agrees with.
+    fn nothing() -> Self;
+
+    /// The model in a lane.
+    fn get(&self, lane: usize) -> Self::Model;
+
+    /// Puts a model into a lane.
+    fn set(&mut self, lane: usize, model: Self::Model);
+}
 
 /// A robust estimation problem.
 pub trait Estimator {
-    /// What is estimated.
-    type Model: Copy;
+    /// What is estimated, sixteen at a time.
+    type Models: Batch;
 
-    /// Number of hypotheses; they are tried in order.
-    fn hypotheses(&self) -> usize;
+    /// Number of batches of hypotheses; they are tried in order.
+    fn batches(&self) -> usize;
 
-    /// Hypothesis `index`, or None if its sample is degenerate or its model not believable.
-    fn hypothesis(&self, index: usize) -> Option<Self::Model>;
+    /// Hypotheses in the first `n` lanes of the result, and `n`. One whose sample is degenerate or whose model
+    /// is not believable is a model nothing agrees with.
+    fn propose(&self, batch: usize) -> (Self::Models, usize);
+
+    /// The probability that a hypothesis is a good one when `support` of the data agree with the best model.
+    fn chance_of_good(&self, support: f64) -> f64;
 
     /// How much of the data agrees with each model within `radius`: larger is better, 0 is nothing.
-    fn score(&self, models: &[Self::Model], radius: f64, scores: &mut [f64]);
+    fn score(&self, models: &Self::Models, radius: f64) -> Lanes;
 
-    /// A model that fits the data near `model` (within `radius`) better, or None if there is too little of it.
-    fn refine(&self, model: &Self::Model, radius: f64) -> Option<Self::Model>;
+    /// How much of the data agrees with each model as a result.
+    fn support(&self, models: &Self::Models) -> Lanes;
+
+    /// Replaces models by ones that fit the data near them (within `radius`) better, where there is enough of it.
+    fn refine(&self, models: &mut Self::Models, radius: f64);
 }
 
+impl Batch for Maps {
+    type Model = [f32; 6];
+
+    fn nothing() -> Self {
+        [[f32::NAN; LANES]; 6]
+    }
+
+    fn get(&self, lane: usize) -> [f32; 6] {
+        std::array::from_fn(|i| self[i][lane])
+    }
+
+    fn set(&mut self, lane: usize, model: [f32; 6]) {
+        for (values, value) in self.iter_mut().zip(model) {
+            values[lane] = value;
+        }
+    }
+}
+
+/// Correspondences hypotheses are scored with at most; they are in random order. Results are judged by all.
+const SCORED: usize = 128;
+
 /// Where hypotheses come from.
-#[derive(Debug)]
-pub enum Proposals<'a> {
-    /// One correspondence each: a translation.
-    Translation,
-    /// One correspondence each, with the ratio of scales and the difference of angles of its two keypoints.
-    Keypoints(&'a [[f64; 2]]),
-    /// Two correspondences each: a similarity.
-    Pairs(&'a [[u32; 2]]),
-    /// Three correspondences each: an affine map.
-    Triples(&'a [[u32; 3]]),
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proposals {
+    /// One correspondence each: the similarity its keypoints suggest ([`Points::fill_keypoints`]).
+    Keypoints,
+    /// Two correspondences each: a similarity; at most so many batches of sixteen.
+    Pairs(usize),
+    /// Three correspondences each: an affine map; at most so many batches of sixteen.
+    Triples(usize),
 }
 
 /// The estimation of a planar map from correspondences whose coordinates are in units of the inlier threshold.
 #[derive(Debug)]
 pub struct Correspondences<'a> {
-    /// The correspondences.
+    /// The correspondences, in random order.
     pub points: &'a Points,
     /// The kernels.
     pub consensus: Consensus,
     /// The source of hypotheses.
-    pub proposals: Proposals<'a>,
+    pub proposals: Proposals,
+    /// Of triples: how far the second and the third correspondence lie from the first ([`super::sampling`]).
+    pub samples: &'a [[u32; 2]],
     /// Which models are believed.
     pub limits: Limits,
+    /// The richest family of models that is fitted.
+    pub family: Family,
 }
 
 impl Correspondences<'_> {
-    fn point(&self, index: usize) -> [f64; 4] {
-        self.points.get(index).map(f64::from)
+    /// Batches a round: each correspondence is in one hypothesis as the first.
+    fn per_round(&self) -> usize {
+        self.points.len().div_ceil(LANES)
     }
 }
 
 impl Estimator for Correspondences<'_> {
-    type Model = Affine;
+    type Models = Maps;
 
-    fn hypotheses(&self) -> usize {
+    fn batches(&self) -> usize {
         match self.proposals {
-            Proposals::Translation => self.points.len(),
-            Proposals::Keypoints(geometry) => geometry.len(),
-            Proposals::Pairs(pairs) => pairs.len(),
-            Proposals::Triples(triples) => triples.len(),
+            Proposals::Keypoints => self.per_round(),
+            // Offsets up to half the number pair every two correspondences once.
+            Proposals::Pairs(most) => (self.points.len() / 2 * self.per_round()).min(most),
+            Proposals::Triples(most) => (self.samples.len() * self.per_round()).min(most),
         }
     }
 
-    fn hypothesis(&self, index: usize) -> Option<Affine> {
-        let model = match self.proposals {
-            Proposals::Translation => translation::from_correspondence(self.point(index)),
-            Proposals::Keypoints(geometry) => {
-                let [scale, angle] = geometry[index];
-                similarity::from_keypoints(self.point(index), scale, angle)
-            }
-            Proposals::Pairs(pairs) => {
-                let [first, second] = pairs[index].map(|j| self.point(j as usize));
-                similarity::from_two(first, second)?
-            }
-            Proposals::Triples(triples) => {
-                affine::from_three(triples[index].map(|j| self.point(j as usize)))?
+    fn propose(&self, batch: usize) -> (Maps, usize) {
+        let (round, part) = (batch / self.per_round(), batch % self.per_round());
+        let start = part * LANES;
+        let maps = match self.proposals {
+            Proposals::Keypoints => self.consensus.keypoints(self.points, start),
+            Proposals::Pairs(_) => self.consensus.pairs(self.points, start, round + 1, self.limits.area()),
+            Proposals::Triples(_) => {
+                let offsets = self.samples[round].map(|offset| offset as usize);
+                let (area, spread) = (self.limits.area(), self.limits.spread());
+                self.consensus.triples(self.points, start, offsets, area, spread)
             }
         };
-        self.limits.allow(&model).then_some(model)
+        (maps, LANES.min(self.points.len() - start))
     }
 
-    fn score(&self, models: &[Affine], radius: f64, scores: &mut [f64]) {
-        for (models, scores) in models.chunks(LANES).zip(scores.chunks_mut(LANES)) {
-            let mut maps = [[0.0; 6]; LANES];
-            for (map, model) in maps.iter_mut().zip(models) {
-                *map = model.to_map();
-            }
-            let gains = self.consensus.gains(self.points, &maps[..models.len()], (radius * radius) as f32);
-            for (score, gain) in scores.iter_mut().zip(gains) {
-                *score = f64::from(gain);
-            }
+    fn chance_of_good(&self, support: f64) -> f64 {
+        let share = support / self.points.len() as f64;
+        match self.proposals {
+            Proposals::Keypoints => share,
+            Proposals::Pairs(_) => share * share,
+            Proposals::Triples(_) => share * share * share,
         }
     }
 
-    fn refine(&self, model: &Affine, radius: f64) -> Option<Affine> {
-        let moments = self.consensus.moments(self.points, &model.to_map(), (radius * radius) as f32);
-        best_fit(&moments, &self.limits)
+    fn score(&self, models: &Maps, radius: f64) -> Lanes {
+        self.consensus.gains(self.points, SCORED, models, (radius * radius) as f32)
     }
-}
 
-/// The richest believable model the weight supports: affine from a weight of 3.5 (four or more correspondences
-/// near the model), similarity from 1.5, else translation.
-fn best_fit(moments: &Moments, limits: &Limits) -> Option<Affine> {
-    let believed = |model: &Affine| limits.allow(model);
-    let affine = || (moments.w >= 3.5).then(|| affine::least_squares(moments)).flatten().filter(believed);
-    let similarity =
-        || (moments.w >= 1.5).then(|| similarity::least_squares(moments)).flatten().filter(believed);
-    affine().or_else(similarity).or_else(|| translation::least_squares(moments).filter(believed))
+    fn support(&self, models: &Maps) -> Lanes {
+        self.consensus.supports(self.points, models)
+    }
+
+    fn refine(&self, models: &mut Maps, radius: f64) {
+        let fit = Fit {
+            similarity: self.family >= Family::Similarity,
+            affine: self.family >= Family::Affine,
+            area: self.limits.area(),
+            spread: self.limits.spread(),
+        };
+        // Steps on the way need no more than a sample.
+        let most = if radius > FINAL_RADIUS { SCORED } else { usize::MAX };
+        self.consensus.refine(self.points, most, models, (radius * radius) as f32, &fit);
+    }
 }

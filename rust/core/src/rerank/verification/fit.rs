@@ -1,26 +1,17 @@
 //! The final fit: float64, on the coordinates as given.
 
-use super::models::{Affine, Limits, affine, similarity};
-use crate::kernels::consensus::Moments;
+use super::models::{Affine, Family, Limits, Moments, affine, similarity};
+
+/// Correspondences a step.
+const LANES: usize = 8;
 
 /// Fits translation, similarity and affine maps to the inliers in float64, and keeps what explains most.
 ///
 /// More inliers win; among equals the smaller truncated loss, unless a simpler family loses almost nothing.
-pub fn finish(start: Affine, correspondences: &[[f32; 4]], threshold: f64) -> Affine {
+pub fn finish(start: Affine, correspondences: &[[f32; 4]], threshold: f64, family: Family) -> Affine {
     let inverse = 1.0 / (threshold * threshold);
-    let quality = |model: &Affine| {
-        let (mut count, mut gain) = (0_usize, 0.0);
-        for point in correspondences {
-            let share = 1.0 - model.squared_residual(point.map(f64::from)) * inverse;
-            if share >= 0.0 {
-                count += 1;
-                gain += share;
-            }
-        }
-        (count, gain)
-    };
     let mut best = start;
-    let mut reached = quality(&start);
+    let mut reached = quality(&start, correspondences, inverse);
     for _ in 0..3 {
         let (moments, [x, y, u, v], shift) = inlier_moments(&best, correspondences, threshold);
         let recentred = |fit: Affine| {
@@ -30,14 +21,17 @@ pub fn finish(start: Affine, correspondences: &[[f32; 4]], threshold: f64) -> Af
         // Simplest first: a richer family must beat it by more than rounding, and so must what we have.
         let fits = [
             Some(Affine([1.0, 0.0, shift[0], 0.0, 1.0, shift[1]])),
-            similarity::least_squares(&moments).map(recentred),
-            affine::least_squares(&moments).map(recentred),
+            (family >= Family::Similarity)
+                .then(|| similarity::least_squares(&moments))
+                .flatten()
+                .map(recentred),
+            (family >= Family::Affine).then(|| affine::least_squares(&moments)).flatten().map(recentred),
             Some(best),
         ];
         let before = reached.0;
         reached = (0, 0.0);
         for fit in fits.into_iter().flatten().filter(|fit| Limits::DEFAULT.allow(fit)) {
-            let (count, gain) = quality(&fit);
+            let (count, gain) = quality(&fit, correspondences, inverse);
             if count > reached.0 || (count == reached.0 && gain > reached.1 * (1.0 + 1e-9)) {
                 (best, reached) = (fit, (count, gain));
             }
@@ -49,57 +43,60 @@ pub fn finish(start: Affine, correspondences: &[[f32; 4]], threshold: f64) -> Af
     best
 }
 
+/// The number of inliers and their gain.
+fn quality(model: &Affine, correspondences: &[[f32; 4]], inverse: f64) -> (usize, f64) {
+    let (mut counts, mut gains) = ([0_u64; LANES], [0.0; LANES]);
+    let mut add = |l: usize, point: &[f32; 4]| {
+        let share = 1.0 - model.squared_residual(point.map(f64::from)) * inverse;
+        counts[l] += u64::from(share >= 0.0);
+        gains[l] += if share >= 0.0 { share } else { 0.0 };
+    };
+    let (steps, rest) = correspondences.as_chunks::<LANES>();
+    for step in steps {
+        for (l, point) in step.iter().enumerate() {
+            add(l, point);
+        }
+    }
+    for (l, point) in rest.iter().enumerate() {
+        add(l, point);
+    }
+    (counts.iter().sum::<u64>() as usize, gains.iter().sum())
+}
+
 /// Sums over the inliers of `model`, of coordinates relative to the inliers' mean; that mean; the mean shift.
 fn inlier_moments(
     model: &Affine,
     correspondences: &[[f32; 4]],
     threshold: f64,
 ) -> (Moments, [f64; 4], [f64; 2]) {
+    let square = threshold * threshold;
     let inliers = || {
-        correspondences
-            .iter()
-            .map(|p| p.map(f64::from))
-            .filter(|&p| model.squared_residual(p) <= threshold * threshold)
+        let points = correspondences.iter().map(|point| point.map(f64::from));
+        points.filter(|&point| model.squared_residual(point) <= square)
     };
-    let (mut mean, mut shift) = ([0.0; 4], [0.0; 2]);
-    let mut count = 0.0;
+    let Some(origin) = inliers().next() else { return ([0.0; 12], [0.0; 4], [0.0; 2]) };
+    let first = [origin[2] - origin[0], origin[3] - origin[1]];
+    let (mut sum, mut shift, mut count) = ([0.0; 4], [0.0; 2], 0.0);
     for point in inliers() {
         count += 1.0;
-        // Of the differences, not the difference of means: a pure translation comes out exactly.
-        for (i, shift) in shift.iter_mut().enumerate() {
-            *shift += ((point[i + 2] - point[i]) - *shift) / count;
+        for i in 0..4 {
+            sum[i] += point[i] - origin[i];
         }
-        for (mean, value) in mean.iter_mut().zip(point) {
-            *mean += (value - *mean) / count;
+        for i in 0..2 {
+            // Of the differences, not the difference of means: a pure translation comes out exactly.
+            shift[i] += (point[i + 2] - point[i]) - first[i];
         }
     }
-    let mut m = Moments {
-        w: count,
-        x: 0.0,
-        y: 0.0,
-        u: 0.0,
-        v: 0.0,
-        xx: 0.0,
-        xy: 0.0,
-        yy: 0.0,
-        xu: 0.0,
-        yu: 0.0,
-        xv: 0.0,
-        yv: 0.0,
-    };
+    let mean: [f64; 4] = std::array::from_fn(|i| origin[i] + sum[i] / count);
+    let shift = std::array::from_fn(|i| first[i] + shift[i] / count);
+    let mut m = [0.0; 12];
+    m[0] = count;
     for point in inliers() {
         let [x, y, u, v] = std::array::from_fn(|i| point[i] - mean[i]);
-        m.x += x;
-        m.y += y;
-        m.u += u;
-        m.v += v;
-        m.xx += x * x;
-        m.xy += x * y;
-        m.yy += y * y;
-        m.xu += x * u;
-        m.yu += y * u;
-        m.xv += x * v;
-        m.yv += y * v;
+        let terms = [x, y, u, v, x * x, x * y, y * y, x * u, y * u, x * v, y * v];
+        for (sum, term) in m[1..].iter_mut().zip(terms) {
+            *sum += term;
+        }
     }
     (m, mean, shift)
 }

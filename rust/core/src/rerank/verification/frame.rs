@@ -7,6 +7,7 @@ use super::models::Affine;
 pub struct Frame {
     centre: [f64; 4],
     unit: f64,
+    inverse: f64,
 }
 
 impl Frame {
@@ -15,17 +16,21 @@ impl Frame {
         let mut centre = [0.0; 4];
         for point in correspondences {
             for (sum, &value) in centre.iter_mut().zip(point) {
-                *sum += f64::from(value) / correspondences.len() as f64;
+                *sum += f64::from(value);
             }
         }
-        Self { centre, unit: threshold }
+        Self {
+            centre: centre.map(|sum| sum / correspondences.len() as f64),
+            unit: threshold,
+            inverse: (1.0 / threshold).min(f64::MAX),
+        }
     }
 
     /// A correspondence in normalised coordinates.
     pub fn normalise(&self, point: [f32; 4]) -> [f32; 4] {
         // Clamped so that squares stay finite; anything that far away is an outlier of every map.
         std::array::from_fn(|i| {
-            ((f64::from(point[i]) - self.centre[i]) / self.unit).clamp(-1e12, 1e12) as f32
+            ((f64::from(point[i]) - self.centre[i]) * self.inverse).clamp(-1e12, 1e12) as f32
         })
     }
 
@@ -41,6 +46,6 @@ impl Frame {
         let [a, b, _, d, e, _] = map.0;
         let [x, y, u, v] = self.centre;
         let (p, q) = map.apply(x, y);
-        Affine([a, b, (p - u) / self.unit, d, e, (q - v) / self.unit])
+        Affine([a, b, (p - u) * self.inverse, d, e, (q - v) * self.inverse])
     }
 }

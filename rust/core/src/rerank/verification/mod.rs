@@ -5,44 +5,105 @@
 //! | [`estimator`] | what a problem is: propose, score, refine |
 //! | [`ransac`] | the loop over hypotheses and the local optimisation |
 //! | [`models`] | translation, similarity, affine: minimal and least squares solutions, limits |
-//! | `frame`, `sampling`, `fit` | coordinates, choice of samples, the final fit |
-//! | [`chance`] | a score that is zero for what random correspondences reach |
+//! | `frame`, `sampling`, `fit` | coordinates, order of samples, the final fit |
+//! | [`instances`] | several instances in one image |
+//! | [`chance`] | what random correspondences reach, and a score that is zero for it |
 //!
-//! Hypotheses: with keypoint scale and angle, a similarity from each correspondence. Without, a translation from
-//! each (with a wide basin), a similarity from each pair and an affine map from each triple, all of them up to a
-//! budget and a seeded sample beyond it: pairs find few inliers among many outliers, triples strong foreshortening. The best are refined by weighted least squares, similarity first and affine once enough agrees,
-//! while the radius shrinks to the threshold. The hypotheses and their refinement run in float32 on centred
-//! coordinates in units of the threshold; the final fit, the mask and the count are float64 on the coordinates as
-//! given.
+//! Hypotheses: with keypoint scale and angle, a similarity from each correspondence; without, a similarity from
+//! each pair and an affine map from each triple, all of them up to a budget and a seeded sample beyond it: pairs find
+//! few inliers among many outliers, triples strong foreshortening. The loop ends early when enough good
+//! hypotheses are expected among those tried. The best are refined by weighted least squares, similarity first and
+//! affine once enough agrees, while the radius shrinks to the threshold. Hypotheses and refinement run in float32 on
+//! centred coordinates in units of the threshold; the final fit, the mask and the count are float64 on the
+//! coordinates as given.
+//!
+//! A model that random correspondences would have matched as well many times over ([`TOLERATED`]) is not believed:
+//! the best translation, the paper's hypothesis, stands in for it.
 
 pub mod chance;
 pub mod estimator;
 mod fit;
 mod frame;
+pub mod instances;
 pub mod models;
 pub mod ransac;
 mod sampling;
 
-use estimator::{Correspondences, Estimator, Proposals};
+use estimator::{Correspondences, Proposals};
 use fit::finish;
 use frame::Frame;
-use models::{Affine, Limits, translation};
+use models::{Affine, Family, Limits, translation};
 use ransac::{Candidate, Plan, estimate};
-use sampling::choose;
 
 use crate::error::{Error, Result};
 use crate::kernels::consensus::{Consensus, Points};
 
-/// Pairs of correspondences tried at most; more are sampled.
-pub const PAIR_BUDGET: usize = 2000;
-/// Triples of correspondences tried at most; more are sampled.
-pub const TRIPLE_BUDGET: usize = 1000;
+/// Batches of sixteen pairs of correspondences tried at most.
+const PAIR_BATCHES: usize = 128;
+/// Batches of sixteen triples times correspondences: what scoring them costs.
+const TRIPLE_WORK: usize = 50_000;
 
-const TRANSLATION: Plan<'_> =
-    Plan { keep: 4, hypothesis_radius: 5.0, schedule: &[5.0, 4.0, 3.0, 2.0, 1.5, 1.2, 1.2] };
-const PAIRS: Plan<'_> = Plan { keep: 16, hypothesis_radius: 2.5, schedule: &[3.0, 2.5, 2.0, 1.5, 1.2, 1.2] };
-const TRIPLES: Plan<'_> = Plan { keep: 4, hypothesis_radius: 2.0, schedule: &[2.0, 1.5, 1.2, 1.2] };
-const KEYPOINTS: Plan<'_> = Plan { keep: 8, hypothesis_radius: 3.0, schedule: &[3.0, 2.5, 2.0, 1.5, 1.2] };
+/// The support, and the share of all correspondences, that make a model of pairs final without a look at triples.
+const CERTAIN: f32 = 12.0;
+const CERTAIN_SHARE: f64 = 0.2;
+/// Below this support a model may well be a part of the true one, so more triples are tried.
+const PART: f32 = 8.0;
+
+/// How many models as good may be expected among random correspondences before a model found is given up for a
+/// translation.
+///
+/// Generous: correspondences that are few and all right often look like chance. Chosen with `bench/rerank.py`.
+pub const TOLERATED: f64 = 100.0;
+
+/// Rows of the table of all pairs that are looked at to decide that.
+const LOOKED_AT: usize = 32;
+
+const PAIRS: Plan<'_> =
+    Plan { keep: 16, hypothesis_radius: 2.5, schedule: &[3.0, 2.5, 2.0, 1.5, 1.2, 1.2], enough: 10.0 };
+const TRIPLES: Plan<'_> =
+    Plan { keep: 16, hypothesis_radius: 2.0, schedule: &[2.0, 1.5, 1.2, 1.2], enough: 3.0 };
+const TRIPLES_OF_PART: Plan<'_> = Plan { enough: 6.0, ..TRIPLES };
+const KEYPOINTS: Plan<'_> =
+    Plan { keep: 8, hypothesis_radius: 3.0, schedule: &[3.0, 2.5, 2.0, 1.5, 1.2], enough: f64::INFINITY };
+const TRANSLATIONS: Plan<'_> = Plan {
+    keep: 4,
+    hypothesis_radius: 5.0,
+    schedule: &[5.0, 4.0, 3.0, 2.0, 1.5, 1.2, 1.2],
+    enough: f64::INFINITY,
+};
+const TRANSLATION_ONLY: Plan<'_> =
+    Plan { keep: 4, hypothesis_radius: 1.0, schedule: &[1.2], enough: f64::INFINITY };
+
+/// Which hypotheses are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hypotheses {
+    /// What finds most for its time: similarities, from keypoints where there is geometry, else from pairs.
+    #[default]
+    Similarity,
+    /// The paper's: the translation of each correspondence.
+    Translation,
+}
+
+/// Options of one verification.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    /// Largest distance of an inlier, in the units of the database coordinates.
+    pub threshold: f64,
+    /// Which hypotheses are tried.
+    pub hypotheses: Hypotheses,
+    /// The richest family of maps that is fitted.
+    pub family: Family,
+    /// How many models as good may be expected among random correspondences, without scale and angle; models of
+    /// which more are expected are not searched for to the end, and given up for a translation.
+    pub tolerated: f64,
+}
+
+impl Options {
+    /// Affine maps within `threshold`, from the default hypotheses.
+    pub const fn within(threshold: f64) -> Self {
+        Self { threshold, hypotheses: Hypotheses::Similarity, family: Family::Affine, tolerated: TOLERATED }
+    }
+}
 
 /// What spatial verification finds.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,8 +112,6 @@ pub struct Verification {
     pub model: Option<Affine>,
     /// Number of inliers: the true entries of [`Workspace::mask`].
     pub inliers: usize,
-    /// Inliers with distinct positions, in whichever image has fewer: several descriptors at one spot count once.
-    pub distinct: usize,
     /// Hypotheses tried.
     pub hypotheses: usize,
 }
@@ -69,110 +128,178 @@ pub struct Geometry<'a> {
 #[derive(Debug, Default)]
 pub struct Workspace {
     points: Points,
-    pairs: Vec<[u32; 2]>,
-    triples: Vec<[u32; 3]>,
+    order: Vec<u32>,
+    triples: Vec<[u32; 2]>,
     positions: Vec<[u32; 2]>,
     /// Which correspondences are inliers of the model found last.
     pub mask: Vec<bool>,
 }
 
-/// Finds the map that explains most of the correspondences `[x, y, u, v]` within `threshold`.
+/// Finds the map that explains most of the correspondences `[x, y, u, v]`.
 ///
 /// The mask is exactly `|A q_j + t - d_j| <= threshold` in float64 for the model returned. The answer is
 /// deterministic and the same at every CPU level.
+///
+/// Complexity: O(min(t^2, budget) * t).
 pub fn verify(
     correspondences: &[[f32; 4]],
     geometry: Option<Geometry<'_>>,
-    threshold: f64,
+    options: &Options,
     workspace: &mut Workspace,
 ) -> Result<Verification> {
+    let Options { threshold, family, tolerated, .. } = *options;
     check(correspondences, threshold)?;
-    let Workspace { points, pairs, triples, positions, mask } = workspace;
+    let Workspace { points, order, triples, mask, .. } = workspace;
     mask.clear();
     mask.resize(correspondences.len(), false);
     if correspondences.is_empty() {
-        return Ok(Verification { model: None, inliers: 0, distinct: 0, hypotheses: 0 });
+        return Ok(Verification { model: None, inliers: 0, hypotheses: 0 });
     }
     let frame = Frame::around(correspondences, threshold);
-    points.fill(correspondences.iter().map(|&point| frame.normalise(point)));
+    sampling::shuffle(correspondences.len(), order);
+    points.fill(order.iter().map(|&j| frame.normalise(correspondences[j as usize])));
     let consensus = Consensus::new()?;
-    let problem = |proposals| Correspondences { points, consensus, proposals, limits: Limits::DEFAULT };
-    let (best, hypotheses) = if let Some(geometry) = geometry {
-        let best = estimate(&problem(Proposals::Keypoints(geometry.ratios)), &KEYPOINTS);
-        (best, geometry.ratios.len())
-    } else {
-        choose(points.len(), PAIR_BUDGET, pairs);
-        choose(points.len(), TRIPLE_BUDGET, triples);
-        let sources = [
-            (Proposals::Translation, &TRANSLATION),
-            (Proposals::Pairs(pairs), &PAIRS),
-            (Proposals::Triples(triples), &TRIPLES),
-        ];
-        let mut best: Option<Candidate<Affine>> = None;
-        let mut tried = 0;
-        for (proposals, plan) in sources {
-            let source = problem(proposals);
-            tried += source.hypotheses();
-            // The earlier, simpler source wins a tie.
-            let found = estimate(&source, plan);
-            best = found.filter(|found| best.is_none_or(|best| found.score > best.score)).or(best);
-            // What explains more than half can only be beaten by a map that shares correspondences with it, and
-            // its refinement has been there.
-            if best.is_some_and(|best| 2.0 * best.score > points.len() as f64) {
-                break;
-            }
-        }
-        (best, tried)
+    let run = |points: &Points, samples: &[[u32; 2]], proposals, family, plan: &Plan<'_>, known, least| {
+        let limits = Limits::DEFAULT;
+        let problem = Correspondences { points, consensus, proposals, samples, limits, family };
+        estimate(&problem, plan, known, least)
     };
-    let start = best.map_or_else(
-        || translation::from_correspondence(correspondences[0].map(f64::from)),
-        |best| frame.denormalise(&best.model),
-    );
-    let model = finish(start, correspondences, threshold);
+    let translations = |points: &mut Points| points.fill_keypoints(order.iter().map(|_| [1.0, 0.0]));
+    let finish = |best: Option<Candidate<[f32; 6]>>, family| {
+        let first = || translation::from_correspondence(correspondences[0].map(f64::from));
+        let start = best.map_or_else(first, |best| frame.denormalise(&Affine::from_map(best.model)));
+        finish(start, correspondences, threshold, family)
+    };
+    let mut model;
+    let mut hypotheses;
+    if options.hypotheses == Hypotheses::Translation || geometry.is_some() {
+        let mut plan = &TRANSLATIONS;
+        match geometry.filter(|_| options.hypotheses == Hypotheses::Similarity) {
+            Some(geometry) => {
+                points.fill_keypoints(order.iter().map(|&j| linear_part(geometry.ratios[j as usize])));
+                plan = &KEYPOINTS;
+            }
+            None => translations(points),
+        }
+        let outcome = run(points, &[], Proposals::Keypoints, family, plan, 0.0, 0.0);
+        (model, hypotheses) = (finish(outcome.best, family), outcome.hypotheses);
+    } else {
+        let least = least_support(points, tolerated);
+        let pairs = run(points, &[], Proposals::Pairs(PAIR_BATCHES), family, &PAIRS, 0.0, least);
+        hypotheses = pairs.hypotheses;
+        let mut best = pairs.best;
+        let known = best.map_or(0.0, |best| best.score);
+        let certain = known >= CERTAIN && f64::from(known) >= CERTAIN_SHARE * points.len() as f64;
+        if family == Family::Affine && !certain {
+            let batches = TRIPLE_WORK / points.len().min(128);
+            sampling::triples(points.len(), batches, triples);
+            let plan = if known < PART { &TRIPLES_OF_PART } else { &TRIPLES };
+            let outcome = run(points, triples, Proposals::Triples(batches), family, plan, known, least);
+            hypotheses += outcome.hypotheses;
+            best = outcome.best.or(best);
+        }
+        model = finish(best, family);
+        let inliers = count(&model, correspondences, threshold);
+        let rate = agreement_rate(&model, &frame, points, inliers, LOOKED_AT, consensus);
+        if !chance::expects_at_most(tolerated.ln(), correspondences.len(), inliers, rate) {
+            translations(points);
+            let family = Family::Translation;
+            let outcome = run(points, &[], Proposals::Keypoints, family, &TRANSLATION_ONLY, 0.0, 0.0);
+            model = finish(outcome.best, family);
+            hypotheses += outcome.hypotheses;
+        }
+    }
     let mut inliers = 0;
     for (inside, &point) in mask.iter_mut().zip(correspondences) {
         *inside = model.residual(point.map(f64::from)) <= threshold;
         inliers += usize::from(*inside);
     }
-    let found =
-        || correspondences.iter().zip(mask.iter()).filter_map(|(point, &inside)| inside.then_some(point));
-    let distinct = distinct(found, positions);
-    Ok(Verification { model: (inliers > 0).then_some(model), inliers, distinct, hypotheses })
+    Ok(Verification { model: (inliers > 0).then_some(model), inliers, hypotheses })
 }
 
-/// The chance-corrected score of a verification (see [`chance`]); 0 without a model.
+/// The linear part `[p -q; q p]` of the similarity of a ratio of scales and a difference of angles; not a number
+/// unless believable.
+fn linear_part([scale, angle]: [f64; 2]) -> [f32; 2] {
+    let (p, q) = (scale * angle.cos(), scale * angle.sin());
+    if Limits::DEFAULT.allow(&Affine([p, -q, 0.0, q, p, 0.0])) { [p as f32, q as f32] } else { [f32::NAN; 2] }
+}
+
+/// The support below which `tolerated` or more models are expected by chance: what lies below is not searched for.
+///
+/// One of the correspondences agrees by chance with the share of the database points' area that the radius covers.
+fn least_support(points: &Points, tolerated: f64) -> f32 {
+    let [width, height] = points.extent().map(|extent| f64::from(extent).max(1.0));
+    let rate = (std::f64::consts::PI / (width * height)).min(1.0);
+    let (t, limit) = (points.len(), tolerated.ln());
+    (chance::FREE + 1..t).find(|&n| chance::expects_at_most(limit, t, n, rate)).unwrap_or(t) as f32
+}
+
+fn count(model: &Affine, correspondences: &[[f32; 4]], threshold: f64) -> usize {
+    let square = threshold * threshold;
+    correspondences.iter().filter(|point| model.squared_residual(point.map(f64::from)) <= square).count()
+}
+
+/// The share of pairs `i != j` with `|M(q_i) - d_j| <= threshold`, from about `rows` query points.
+fn agreement_rate(
+    model: &Affine,
+    frame: &Frame,
+    points: &Points,
+    inliers: usize,
+    rows: usize,
+    consensus: Consensus,
+) -> f64 {
+    let map = frame.apply(model);
+    let step = points.len().div_ceil(rows.max(1));
+    let (mut agreeing, mut looked_at) = (0_u64, 0_usize);
+    for j in (0..points.len()).step_by(step) {
+        let [x, y, _, _] = points.get(j).map(f64::from);
+        let (u, v) = map.apply(x, y);
+        agreeing += u64::from(consensus.near(points, u as f32, v as f32, 1.0));
+        looked_at += 1;
+    }
+    // The inliers themselves are no pairs i != j; a sample has its share of them.
+    let own = inliers as f64 * looked_at as f64 / points.len() as f64;
+    let pairs = (looked_at * (points.len() - 1)) as f64;
+    // One pseudo-observation keeps the rate from being zero for a handful of correspondences.
+    (((agreeing as f64 - own).max(0.0) + 1.0) / (pairs + 1.0)).min(1.0)
+}
+
+/// The number of inliers with distinct positions, in whichever image has fewer: several descriptors at one spot
+/// count once. After [`verify`].
+pub fn distinct_inliers(correspondences: &[[f32; 4]], workspace: &mut Workspace) -> usize {
+    let Workspace { positions, mask, .. } = workspace;
+    let inliers = || correspondences.iter().zip(mask.iter()).filter_map(|(p, &inside)| inside.then_some(p));
+    distinct(inliers, positions)
+}
+
+/// The chance-corrected score of a verification (see [`chance`]) with `distinct` inliers; 0 without a model.
+/// After [`verify`] of the same correspondences.
 pub fn significance(
     found: &Verification,
+    distinct_inliers: usize,
     correspondences: &[[f32; 4]],
     threshold: f64,
     workspace: &mut Workspace,
 ) -> Result<f64> {
     let Some(model) = found.model else { return Ok(0.0) };
-    let t = correspondences.len();
-    if found.distinct <= 3 {
+    if distinct_inliers <= chance::FREE {
         return Ok(0.0);
     }
     let frame = Frame::around(correspondences, threshold);
-    workspace.points.fill(correspondences.iter().map(|&point| frame.normalise(point)));
-    let consensus = Consensus::new()?;
-    let normalised = frame.apply(&model).to_map();
-    let mut agreeing = 0_u64;
-    for (j, inside) in workspace.mask.iter().enumerate() {
-        let [x, y, _, _] = workspace.points.get(j);
-        let u = normalised[0] * x + normalised[1] * y + normalised[2];
-        let v = normalised[3] * x + normalised[4] * y + normalised[5];
-        let near = consensus.near(&workspace.points, u, v, 1.0);
-        agreeing += u64::from(near).saturating_sub(u64::from(*inside));
-    }
-    // One pseudo-observation keeps the rate from being zero for a handful of correspondences.
-    let rate = (agreeing as f64 + 1.0) / ((t * (t - 1)) as f64 + 1.0);
-    let tentative = distinct(|| correspondences.iter(), &mut workspace.positions);
-    Ok(chance::score(tentative, found.distinct, rate))
+    let Workspace { points, positions, .. } = workspace;
+    points.fill(correspondences.iter().map(|&point| frame.normalise(point)));
+    let rate = agreement_rate(&model, &frame, points, found.inliers, points.len(), Consensus::new()?);
+    let tentative = distinct(|| correspondences.iter(), positions);
+    Ok(chance::score(tentative, distinct_inliers, rate))
 }
 
 fn check(correspondences: &[[f32; 4]], threshold: f64) -> Result<()> {
     if !(threshold.is_finite() && threshold > 0.0) {
         return Err(Error::parameter("threshold", "a positive finite number", threshold));
+    }
+    // The common case in one pass the compiler turns into vectors.
+    if correspondences.as_flattened().iter().fold(true, |all, value| all & value.is_finite()) {
+        return Ok(());
     }
     for (row, point) in correspondences.iter().enumerate() {
         if let Some(column) = point.iter().position(|value| !value.is_finite()) {

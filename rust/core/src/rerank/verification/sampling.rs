@@ -1,29 +1,31 @@
-//! Which pairs and triples of correspondences become hypotheses.
+//! Which correspondences meet, in which order: a seeded shuffle, then distances along the circle it makes.
 
-/// All samples `i < j` (`< k`) if they fit the budget, else that many drawn with a seed of their own.
-pub fn choose<const N: usize>(count: usize, budget: usize, samples: &mut Vec<[u32; N]>) {
-    samples.clear();
-    let all = (0..N).fold(1, |product: usize, i| product.saturating_mul(count.saturating_sub(i)) / (i + 1));
-    if all <= budget {
-        let mut sample: [u32; N] = std::array::from_fn(|i| i as u32);
-        for _ in 0..all {
-            samples.push(sample);
-            // The next combination in lexicographic order.
-            let room = |i: usize| (count - N + i) as u32;
-            if let Some(i) = (0..N).rev().find(|&i| sample[i] < room(i)) {
-                sample[i] += 1;
-                for j in i + 1..N {
-                    sample[j] = sample[j - 1] + 1;
+/// A permutation of `0..count`, the same for the same count everywhere.
+pub fn shuffle(count: usize, order: &mut Vec<u32>) {
+    order.clear();
+    order.extend(0..count as u32);
+    let mut random = SplitMix(0x1F83_D9AB_FB41_BD6B ^ count as u64);
+    for i in (1..count).rev() {
+        order.swap(i, random.below(i as u64 + 1) as usize);
+    }
+}
+
+/// Distances `a < b` such that the triples `(i, i + a, i + b)` modulo `count`, for all `i`, are all triples of
+/// correspondences, each once (or thrice, if the three lie evenly on the circle); at most `rounds` of them.
+///
+/// Of a triple's three gaps the first is the smallest; of two equal ones it is followed by the other.
+pub fn triples(count: usize, rounds: usize, distances: &mut Vec<[u32; 2]>) {
+    distances.clear();
+    for first in 1..=count / 3 {
+        // The last gap is at least the first, and longer if it would come before the first on the circle.
+        for second in first..=count.saturating_sub(2 * first) {
+            let last = count - first - second;
+            if last > first || second == first {
+                distances.push([first as u32, (first + second) as u32]);
+                if distances.len() == rounds {
+                    return;
                 }
             }
-        }
-        return;
-    }
-    let mut random = SplitMix(0x1F83_D9AB_FB41_BD6B ^ count as u64);
-    while samples.len() < budget {
-        let sample: [u32; N] = std::array::from_fn(|_| random.below(count as u64));
-        if (1..N).all(|i| !sample[..i].contains(&sample[i])) {
-            samples.push(sample);
         }
     }
 }
@@ -32,13 +34,13 @@ pub fn choose<const N: usize>(count: usize, budget: usize, samples: &mut Vec<[u3
 struct SplitMix(u64);
 
 impl SplitMix {
-    fn below(&mut self, bound: u64) -> u32 {
+    fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^= z >> 31;
-        ((u128::from(z) * u128::from(bound)) >> 64) as u32
+        ((u128::from(z) * u128::from(bound)) >> 64) as u64
     }
 }
 
@@ -47,23 +49,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_samples_within_the_budget_each_once() {
-        for (count, expected) in [(0, 0), (1, 0), (2, 0), (3, 1), (4, 4), (9, 84)] {
-            let mut triples = Vec::new();
-            choose::<3>(count, 84, &mut triples);
-            assert_eq!(triples.len(), expected, "{count}");
-            assert!(triples.windows(2).all(|pair| pair[0] < pair[1]), "in order, no repeats");
-            assert!(triples.iter().all(|[i, j, k]| i < j && j < k && (*k as usize) < count));
+    fn every_triple_is_reached() {
+        for count in 0..14_u32 {
+            let mut distances = Vec::new();
+            triples(count as usize, usize::MAX, &mut distances);
+            let mut found: Vec<[u32; 3]> = (0..count)
+                .flat_map(|i| distances.iter().map(move |[a, b]| [i, (i + a) % count, (i + b) % count]))
+                .map(|mut triple| {
+                    triple.sort_unstable();
+                    triple
+                })
+                .collect();
+            let tried = found.len();
+            found.sort_unstable();
+            found.dedup();
+            let all =
+                count as usize * (count as usize).saturating_sub(1) * (count as usize).saturating_sub(2) / 6;
+            assert_eq!(found.len(), all, "{count}");
+            assert!(tried <= all + 2 * count as usize / 3, "{count}: {tried} of {all}");
         }
+        let mut distances = Vec::new();
+        triples(1000, 7, &mut distances);
+        assert_eq!(distances.len(), 7);
     }
 
     #[test]
-    fn beyond_the_budget_a_repeatable_sample_without_repeated_members() {
-        let (mut first, mut second) = (Vec::new(), Vec::new());
-        choose::<2>(300, 500, &mut first);
-        choose::<2>(300, 500, &mut second);
-        assert_eq!(first, second);
-        assert_eq!(first.len(), 500);
-        assert!(first.iter().all(|[i, j]| i != j && i.max(j) < &300));
+    fn a_permutation_repeatable_and_not_the_identity() {
+        for count in [0, 1, 2, 100] {
+            let (mut first, mut second) = (Vec::new(), Vec::new());
+            shuffle(count, &mut first);
+            shuffle(count, &mut second);
+            assert_eq!(first, second);
+            let mut sorted = first.clone();
+            sorted.sort_unstable();
+            assert!(sorted.iter().copied().eq(0..count as u32));
+            assert!(count < 100 || sorted != first);
+        }
     }
 }

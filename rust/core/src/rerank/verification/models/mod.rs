@@ -1,13 +1,26 @@
 //! The maps a correspondence set can be explained by, and their least squares solutions.
 //!
-//! Every model is an [`Affine`]; a file is one family: how many parameters it has, its minimal and its least
-//! squares solution.
+//! Every model is an [`Affine`]; a file is one family: how many parameters it has and its least squares solution.
 
 pub mod affine;
 pub mod similarity;
 pub mod translation;
 
-use crate::kernels::consensus::Map;
+/// Weighted sums over correspondences `(x, y) -> (u, v)`: of `w`, `wx`, `wy`, `wu`, `wv`, `wxx`, `wxy`, `wyy`, `wxu`,
+/// `wyu`, `wxv`, `wyv`.
+pub type Moments = [f64; 12];
+
+/// Families of maps, each within the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Family {
+    /// Two parameters.
+    Translation,
+    /// Four parameters: rotation, scale, translation.
+    Similarity,
+    /// Six parameters.
+    #[default]
+    Affine,
+}
 
 /// The affine map `(x, y) -> (a x + b y + c, d x + e y + f)`, row by row.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,6 +45,16 @@ impl Limits {
     /// Magnification from `1 / scale` to `scale`, singular values of a ratio up to `anisotropy`.
     pub const fn new(scale: f64, anisotropy: f64) -> Self {
         Self { area: scale * scale, spread: anisotropy + 1.0 / anisotropy }
+    }
+
+    /// Square of the largest magnification.
+    pub fn area(&self) -> f32 {
+        self.area as f32
+    }
+
+    /// Largest `s1 / s2 + s2 / s1` for singular values `s1` and `s2`.
+    pub fn spread(&self) -> f32 {
+        self.spread as f32
     }
 
     /// Whether the map is finite and its linear part within the limits.
@@ -67,8 +90,13 @@ impl Affine {
     }
 
     /// Rounded for the kernels.
-    pub fn to_map(self) -> Map {
+    pub fn to_map(self) -> [f32; 6] {
         self.0.map(|value| value as f32)
+    }
+
+    /// What a kernel worked with.
+    pub fn from_map(map: [f32; 6]) -> Self {
+        Self(map.map(f64::from))
     }
 }
 

@@ -1,15 +1,17 @@
-//! Bindings of `ilias_fast_core::rerank`.
+//! Bindings of `ilias_fast_core::rerank`: arrays in `matching` and `verification`, stores here.
 
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands over owned arguments")]
 
-use ilias_fast_core::kernels::nearest::{QueryBlock, Scratch};
+mod matching;
+mod verification;
+
+use ilias_fast_core::kernels::nearest::QueryBlock;
 use ilias_fast_core::rerank::descriptors::Descriptors;
-use ilias_fast_core::rerank::matching::{self, Match};
-use ilias_fast_core::rerank::options::{MatchOptions, SpatialOptions, SpatialScore, Truncation};
+use ilias_fast_core::rerank::options::{SpatialOptions, SpatialScore, Truncation};
 use ilias_fast_core::rerank::shortlist::Shortlists;
-use ilias_fast_core::rerank::{shortlist, spatial, stores, verification};
+use ilias_fast_core::rerank::{shortlist, spatial, stores};
 use ilias_fast_core::{Error, Result};
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 
 use crate::arrays::{matrix, vector};
@@ -17,13 +19,12 @@ use crate::call::call;
 use crate::error::to_python;
 use crate::store::PyStore;
 
-type Columns<'py> = (Bound<'py, PyArray1<i32>>, Bound<'py, PyArray1<i32>>, Bound<'py, PyArray1<i32>>);
-type Model<'py> = Option<Bound<'py, PyArray2<f64>>>;
+use matching::{Columns, columns, match_options};
+use verification::{Model, hypotheses_of, model};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(match_codes, module)?)?;
-    module.add_function(wrap_pyfunction!(chamfer, module)?)?;
-    module.add_function(wrap_pyfunction!(verify_spatial, module)?)?;
+    matching::register(module)?;
+    verification::register(module)?;
     module.add_function(wrap_pyfunction!(verify_pair, module)?)?;
     module.add_function(wrap_pyfunction!(rerank_chamfer, module)?)?;
     module.add_function(wrap_pyfunction!(rerank_spatial, module)?)
@@ -50,105 +51,15 @@ fn same_length(what: &str, query: usize, database: usize) -> Result<()> {
     }
 }
 
-/// A distance limit as the core takes it: no distance exceeds 512 bits, so larger limits mean the same.
-fn distance_limit(max_distance: i64) -> Result<u16> {
-    u64::try_from(max_distance)
-        .map(|limit| limit.min(u64::from(u16::MAX - 1)) as u16)
-        .map_err(|_| Error::parameter("max_distance", "0 or more bits", max_distance))
-}
-
-fn columns<'py>(py: Python<'py>, matches: &[Match]) -> Columns<'py> {
-    let column = |value: fn(&Match) -> i32| matches.iter().map(value).collect::<Vec<_>>().into_pyarray(py);
-    (
-        column(|found| found.query as i32),
-        column(|found| found.database as i32),
-        column(|found| i32::from(found.distance)),
-    )
-}
-
-fn model<'py>(py: Python<'py>, found: &verification::Verification) -> PyResult<Model<'py>> {
-    found.model.map(|map| map.0.to_vec().into_pyarray(py).reshape([2, 3])).transpose()
-}
-
-#[pyfunction]
-fn match_codes<'py>(
-    py: Python<'py>,
-    query_codes: PyReadonlyArray2<'py, u8>,
-    database_codes: PyReadonlyArray2<'py, u8>,
-    max_distance: i64,
-) -> PyResult<Columns<'py>> {
-    let (query, bytes) = matrix("query_codes", &query_codes)?;
-    let (database, found) = matrix("database_codes", &database_codes)?;
-    let matches = call_pair(py, query.len().saturating_mul(database.len()) / bytes.max(1).pow(2), || {
-        same_length("database_codes", bytes, found)?;
-        let options = MatchOptions::within(distance_limit(max_distance)?);
-        let mut matches = Vec::new();
-        let block = QueryBlock::new(query, bytes)?;
-        matching::find(query, &block, database, &options, &mut Scratch::default(), &mut matches)?;
-        Ok(matches)
-    })?;
-    Ok(columns(py, &matches))
-}
-
-#[pyfunction]
-fn chamfer<'py>(
-    py: Python<'py>,
-    query_codes: PyReadonlyArray2<'py, u8>,
-    codes: PyReadonlyArray2<'py, u8>,
-    offsets: PyReadonlyArray1<'py, i64>,
-    threads: Option<usize>,
-) -> PyResult<Bound<'py, PyArray1<f32>>> {
-    let (query, bytes) = matrix("query_codes", &query_codes)?;
-    let (codes, found) = matrix("codes", &codes)?;
-    let offsets = vector("offsets", &offsets)?;
-    let scores = call(py, threads, None, |control| {
-        same_length("codes", bytes, found)?;
-        shortlist::chamfer_arrays(query, bytes, codes, offsets, control)
-    })?;
-    Ok(scores.into_pyarray(py))
-}
-
-#[pyfunction]
-fn verify_spatial<'py>(
-    py: Python<'py>,
-    query_xy: PyReadonlyArray2<'py, f32>,
-    database_xy: PyReadonlyArray2<'py, f32>,
-    threshold: f64,
-) -> PyResult<(usize, Model<'py>, Bound<'py, PyArray1<bool>>)> {
-    let (query, width) = matrix("query_xy", &query_xy)?;
-    let (database, other_width) = matrix("database_xy", &database_xy)?;
-    let (found, mask) = call_pair(py, query.len().saturating_mul(1000), || {
-        for (what, columns) in [("query_xy", width), ("database_xy", other_width)] {
-            if columns != 2 {
-                return Err(Error::shape(what, "[t, 2]", format!("{columns} columns")));
-            }
-        }
-        if query.len() != database.len() {
-            let expected = format!("[{}, 2], one row for each of query_xy", query.len() / 2);
-            return Err(Error::shape("database_xy", expected, format!("[{}, 2]", database.len() / 2)));
-        }
-        let pairs = query.chunks_exact(2).zip(database.chunks_exact(2));
-        let correspondences: Vec<_> = pairs.map(|(q, d)| [q[0], q[1], d[0], d[1]]).collect();
-        let mut workspace = verification::Workspace::default();
-        let found = verification::verify(&correspondences, None, threshold, &mut workspace)?;
-        Ok((found, workspace.mask))
-    })?;
-    Ok((found.inliers, model(py, &found)?, mask.into_pyarray(py)))
-}
-
 /// The core's options from the fields of the Python dataclass, in its order.
 #[derive(FromPyObject)]
-struct SpatialFields(i64, f64, bool, f64, i64, String, bool);
+struct SpatialFields(i64, f64, bool, f64, i64, String, bool, String);
 
 impl SpatialFields {
     fn options(&self, truncation: Truncation) -> Result<SpatialOptions> {
-        let Self(max_distance, ratio, mutual, threshold, min_inliers, score, geometry) = self;
+        let Self(max_distance, ratio, mutual, threshold, min_inliers, score, geometry, hypotheses) = self;
         let options = SpatialOptions {
-            matching: MatchOptions {
-                max_distance: distance_limit(*max_distance)?,
-                ratio: *ratio,
-                mutual: *mutual,
-            },
+            matching: match_options(*max_distance, *ratio, *mutual)?,
             threshold: *threshold,
             min_inliers: usize::try_from(*min_inliers)
                 .map_err(|_| Error::parameter("min_inliers", "0 or more", min_inliers))?,
@@ -164,6 +75,7 @@ impl SpatialFields {
                 }
             },
             geometry: *geometry,
+            hypotheses: hypotheses_of(hypotheses)?,
             truncation,
         };
         options.check()?;

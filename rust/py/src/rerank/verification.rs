@@ -1,0 +1,141 @@
+//! Spatial verification of arrays.
+
+use ilias_fast_core::rerank::verification::instances::{Instance, instances};
+use ilias_fast_core::rerank::verification::models::Family;
+use ilias_fast_core::rerank::verification::{self, Geometry, Hypotheses, Options, Workspace};
+use ilias_fast_core::{Error, Result};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2};
+use pyo3::prelude::*;
+
+use super::call_pair;
+use crate::arrays::matrix;
+
+/// A map as a 2 x 3 matrix.
+pub type Model<'py> = Option<Bound<'py, PyArray2<f64>>>;
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(verify_spatial, module)?)?;
+    module.add_function(wrap_pyfunction!(verify_instances, module)?)
+}
+
+pub fn model<'py>(py: Python<'py>, found: &verification::Verification) -> PyResult<Model<'py>> {
+    found.model.map(|map| map.0.to_vec().into_pyarray(py).reshape([2, 3])).transpose()
+}
+
+/// The hypotheses of that name.
+pub fn hypotheses_of(name: &str) -> Result<Hypotheses> {
+    match name {
+        "similarity" => Ok(Hypotheses::Similarity),
+        "translation" => Ok(Hypotheses::Translation),
+        other => {
+            let expected = "'similarity' or 'translation'";
+            Err(Error::parameter("hypotheses", expected, format!("{other:?}")))
+        }
+    }
+}
+
+/// The threshold, the hypotheses and the family of a verification.
+#[derive(FromPyObject)]
+struct Fields(f64, String, String);
+
+impl Fields {
+    fn options(&self) -> Result<Options> {
+        let family = match self.2.as_str() {
+            "translation" => Family::Translation,
+            "similarity" => Family::Similarity,
+            "affine" => Family::Affine,
+            other => {
+                let expected = "'translation', 'similarity' or 'affine'";
+                return Err(Error::parameter("model", expected, format!("{other:?}")));
+            }
+        };
+        Ok(Options { hypotheses: hypotheses_of(&self.1)?, family, ..Options::within(self.0) })
+    }
+}
+
+/// Correspondences `[x, y, u, v]` of two matrices of two columns.
+fn correspondences(
+    (query, width): (&[f32], usize),
+    (database, other_width): (&[f32], usize),
+) -> Result<Vec<[f32; 4]>> {
+    for (what, columns) in [("query_xy", width), ("database_xy", other_width)] {
+        if columns != 2 {
+            return Err(Error::shape(what, "[t, 2]", format!("{columns} columns")));
+        }
+    }
+    if query.len() != database.len() {
+        let expected = format!("[{}, 2], one row for each of query_xy", query.len() / 2);
+        return Err(Error::shape("database_xy", expected, format!("[{}, 2]", database.len() / 2)));
+    }
+    let pairs = query.chunks_exact(2).zip(database.chunks_exact(2));
+    Ok(pairs.map(|(q, d)| [q[0], q[1], d[0], d[1]]).collect())
+}
+
+/// The ratio of scales and difference of angles of correspondences.
+fn ratios(count: usize, query: &[f32], database: &[f32]) -> Result<Vec<[f64; 2]>> {
+    for (what, values) in [("query_geometry", query), ("database_geometry", database)] {
+        if values.len() != 2 * count {
+            let expected = format!("[{count}, 2], scale and angle of each correspondence");
+            return Err(Error::shape(what, expected, format!("{} values", values.len())));
+        }
+    }
+    let pairs = query.chunks_exact(2).zip(database.chunks_exact(2));
+    Ok(pairs.map(|(q, d)| [f64::from(d[0]) / f64::from(q[0]), f64::from(d[1]) - f64::from(q[1])]).collect())
+}
+
+#[pyfunction]
+fn verify_spatial<'py>(
+    py: Python<'py>,
+    query_xy: PyReadonlyArray2<'py, f32>,
+    database_xy: PyReadonlyArray2<'py, f32>,
+    threshold: f64,
+) -> PyResult<(usize, Model<'py>, Bound<'py, PyArray1<bool>>)> {
+    let query = matrix("query_xy", &query_xy)?;
+    let database = matrix("database_xy", &database_xy)?;
+    let (found, mask) = call_pair(py, query.0.len().saturating_mul(1000), || {
+        let correspondences = correspondences(query, database)?;
+        let mut workspace = Workspace::default();
+        let found =
+            verification::verify(&correspondences, None, &Options::within(threshold), &mut workspace)?;
+        Ok((found, workspace.mask))
+    })?;
+    Ok((found.inliers, model(py, &found)?, mask.into_pyarray(py)))
+}
+
+type Found<'py> = (usize, Model<'py>, Bound<'py, PyArray1<bool>>, f64, usize);
+
+#[pyfunction]
+fn verify_instances<'py>(
+    py: Python<'py>,
+    query_xy: PyReadonlyArray2<'py, f32>,
+    database_xy: PyReadonlyArray2<'py, f32>,
+    geometry: Option<(PyReadonlyArray2<'py, f32>, PyReadonlyArray2<'py, f32>)>,
+    fields: Fields,
+    most: usize,
+) -> PyResult<Vec<Found<'py>>> {
+    let query = matrix("query_xy", &query_xy)?;
+    let database = matrix("database_xy", &database_xy)?;
+    let columns = match &geometry {
+        None => None,
+        Some((query, database)) => {
+            Some((matrix("query_geometry", query)?.0, matrix("database_geometry", database)?.0))
+        }
+    };
+    let found = call_pair(py, query.0.len().saturating_mul(1000), || {
+        let correspondences = correspondences(query, database)?;
+        let ratios = match columns {
+            None => None,
+            Some((query, database)) => Some(ratios(correspondences.len(), query, database)?),
+        };
+        let geometry = ratios.as_deref().map(|ratios| Geometry { ratios });
+        instances(&correspondences, geometry, &fields.options()?, most, &mut Workspace::default())
+    })?;
+    found
+        .into_iter()
+        .map(|instance| {
+            let Instance { verification, mask, score } = instance;
+            let map = model(py, &verification)?;
+            Ok((verification.inliers, map, mask.into_pyarray(py), score, verification.hypotheses))
+        })
+        .collect()
+}
