@@ -99,6 +99,11 @@ class Comparison:
     methods: tuple[MethodSummary, ...]
     pairs: tuple[PairSummary, ...]
 
+    def _repr_html_(self) -> str:
+        from ilias_fast.evaluate.notebook import comparison_card
+
+        return comparison_card(self)
+
     def to_dict(self) -> dict[str, object]:
         """Return it as plain JSON values."""
         return {

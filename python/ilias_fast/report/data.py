@@ -83,6 +83,8 @@ class MethodResult:
         name: Key by which `QueryResult.rankings`, `MatchedPair.method` and `ReportData.baseline` refer to it.
         label: How the page calls it, e.g. "Chamfer (CS)".
         map: mAP@k, percent.
+        interval: Confidence interval of `map`, percent; None when not computed.
+        p: p-value of its difference to the baseline; None when not computed, or for the baseline.
         oracle: mAP if the retrieved positives were ranked first, percent; None when not computed.
         aps: AP of each query, percent. A query left out shows as a dash, sorts last and is counted.
         groups: "scale" and "clutter" (or any other grouping) -> groups in order. Methods share the labels.
@@ -98,6 +100,8 @@ class MethodResult:
     groups: Mapping[str, Sequence[GroupScore]] = field(default_factory=dict)
     categories: Sequence[GroupScore] = ()
     subcategories: Sequence[GroupScore] = ()
+    interval: tuple[float, float] | None = None
+    p: float | None = None
 
 
 @dataclass(frozen=True)

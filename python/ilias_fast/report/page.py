@@ -28,6 +28,8 @@ class MethodRow:
     number: int
     label: str
     map: float
+    interval: tuple[float, float] | None
+    p: float | None
     oracle: float | None
     delta: float | None
     best: bool
@@ -95,6 +97,7 @@ class Page:
     overview: Rows
     queries: list[QueryRow]
     with_categories: bool
+    with_intervals: bool
     with_junk: bool
     scatters: list[tuple[MethodRow, Scatter]]
     breakdowns: list[Breakdown]
@@ -157,6 +160,7 @@ def build_page(data: ReportData, options: ReportOptions, pictures: Pictures) -> 
         ),
         queries=query_rows,
         with_categories=any(query.category for query in data.queries),
+        with_intervals=any(method.interval for method in data.methods),
         with_junk=any(query.junk for query in data.queries),
         scatters=_scatters(data, methods, base, others),
         breakdowns=_breakdowns(data),
@@ -182,6 +186,8 @@ def _method_rows(data: ReportData, base: int) -> list[MethodRow]:
             number=number,
             label=method.label,
             map=method.map,
+            interval=method.interval,
+            p=method.p,
             oracle=method.oracle,
             delta=None if number == base else method.map - data.methods[base].map,
             best=round(method.map, 1) == best,
