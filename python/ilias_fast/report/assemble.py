@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Judged", "matched_pairs", "report_data"]
 
+_SCALE = "Scale of the object (share of the image)"
+_CLUTTER = "Clutter (segments beside the object)"
+
 _SAMPLES = 2000
 """Bootstrap samples behind the confidence intervals: their ends are good to a tenth of their width."""
 
@@ -104,12 +107,8 @@ def _method(dataset: Dataset, method: Judged, comparison: Comparison) -> MethodR
     base = comparison.methods[0].name
     ps = {pair.second: pair.p for pair in comparison.pairs if pair.first == base}
     groups = {
-        "Scale of the object (share of the image)": _groups(
-            dataset, scores, scores.scale, dataset.scale, SCALE_BOUNDS, _percent_interval
-        ),
-        "Clutter (segments beside the object)": _groups(
-            dataset, scores, scores.clutter, dataset.clutter, CLUTTER_BOUNDS, _count_interval
-        ),
+        _SCALE: _groups(dataset, scores, scores.scale, dataset.scale, SCALE_BOUNDS, _percent_interval),
+        _CLUTTER: _groups(dataset, scores, scores.clutter, dataset.clutter, CLUTTER_BOUNDS, _count_interval),
     }
     return MethodResult(
         name=method.name,
@@ -174,6 +173,18 @@ def _categories(
     return [GroupScore(name, value, members.count(name)) for name, value in sorted(means.items())]
 
 
+def _labels(
+    dataset: Dataset,
+    query: str,
+    values: Mapping[str, float],
+    bounds: Sequence[float],
+    label: Callable[[float, float], str],
+) -> list[str]:
+    """Return the groups that a query has a positive in."""
+    own = [values[positive] for positive in dataset.positives_of(query)] if values else []
+    return [label(low, high) for low, high in pairwise(bounds) if any(low <= v < high for v in own)]
+
+
 def _query(dataset: Dataset, query: str, methods: Sequence[Judged]) -> QueryResult:
     coarse, mid, _ = dataset.category_of.get(dataset.instance_of(query), ("", "", ""))
     return QueryResult(
@@ -182,6 +193,10 @@ def _query(dataset: Dataset, query: str, methods: Sequence[Judged]) -> QueryResu
         rankings={method.name: method.run[query] for method in methods if query in method.run},
         category=coarse,
         subcategory=f"{coarse}-{mid}" if coarse else "",
+        groups={
+            _SCALE: _labels(dataset, query, dataset.scale, SCALE_BOUNDS, _percent_interval),
+            _CLUTTER: _labels(dataset, query, dataset.clutter, CLUTTER_BOUNDS, _count_interval),
+        },
     )
 
 

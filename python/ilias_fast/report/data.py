@@ -116,6 +116,8 @@ class QueryResult:
         category: Coarse category, for the filter.
         subcategory: Mid-level category.
         text: The query's words when it is a text query; then no image is asked for.
+        groups: Grouping -> labels of the groups the query has a positive in, for the filters; keys and labels
+            of `MethodResult.groups`.
         junk: Ids that count neither way (grey frame), as in the revisited Oxford and Paris protocols.
     """
 
@@ -126,6 +128,7 @@ class QueryResult:
     subcategory: str = ""
     text: str | None = None
     junk: Sequence[str] = ()
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ilias_fast.report.data import GroupScore, MethodResult, QueryResult, ReportData, ReportOptions
 from ilias_fast.report.plots import Columns, Dot, Rows, Scatter, change_of, columns, dot_strip, rows, scatter
-from ilias_fast.report.strips import Pictures, Strip, build_strip, choose_strips
+from ilias_fast.report.strips import Pictures, Strip, build_strip, choose_strips, groupings_of
 
 __all__ = [
     "Breakdown",
@@ -104,6 +104,7 @@ class Page:
     subcategories: Table | None
     strips: list[Strip]
     categories: list[str]
+    groupings: list[tuple[str, list[str]]]
     counts: dict[str, int]
     provenance: list[tuple[str, list[tuple[str, str]]]]
     results: int
@@ -167,6 +168,7 @@ def build_page(data: ReportData, options: ReportOptions, pictures: Pictures) -> 
         subcategories=subcategories if subcategories.rows else None,
         strips=strips,
         categories=sorted({strip.category for strip in strips if strip.category}),
+        groupings=groupings_of(data),
         counts={
             "all": len(strips),
             "gained": sum(strip.change == "up" for strip in strips),
