@@ -44,7 +44,9 @@ def make_data(
             order = rng.permutation(depth)
             rankings[name] = Ranking([candidates[i] for i in order], np.linspace(1, 0, depth))
             aps[name][id_] = float(rng.uniform(0, 100))
-        results.append(QueryResult(id_, positives, rankings, ["toy", "art"][q % 2], ["car", "mural"][q % 2]))
+        groups = {"scale": ["small"] if q % 3 else ["small", "large"]}
+        kinds = ["toy", "art"][q % 2], ["car", "mural"][q % 2]
+        results.append(QueryResult(id_, positives, rankings, *kinds, groups=groups))
     rows = [
         MethodResult(
             name,

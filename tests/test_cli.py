@@ -281,6 +281,22 @@ def test_report(world: World, tmp_path: Path) -> None:
     assert "bag-q.jpg" in page.read_text("utf-8")
 
 
+def test_compare_and_tables(world: World, tmp_path: Path) -> None:
+    written = tmp_path / "comparison.json"
+    compare = ["compare", world.run, world.reranked, "-d", world.photos, "--samples", 100]
+    printed = done(*compare, "--json", written)
+    assert "2 image queries, mAP@1000" in printed
+    assert "95% interval" in printed
+    assert json.loads(written.read_text())["pairs"][0]["ties"] >= 0
+    assert "confidence: expected" in failing(*compare, "--confidence", 2)
+    report = ["report", world.run, world.reranked, "-d", world.photos, "--format"]
+    assert done(*report, "md").startswith("| method | task | queries | mAP@1k | oracle |")
+    assert "dinov3_vitl16" in done(*report, "csv", "--leaderboard")
+    assert done(*report, "latex", "-o", tmp_path / "table.tex") == ""
+    assert "\\toprule" in (tmp_path / "table.tex").read_text()
+    assert set(json.loads(done(*report, "json"))["methods"]) == {world.run.stem, world.reranked.stem}
+
+
 def test_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
     printed = done("doctor")
     assert __version__ in printed

@@ -89,6 +89,9 @@ def test_browser_sorts_and_filters(browser: str, tmp_path: Path, rng: np.random.
       const category = document.getElementById("category");
       category.value = "art"; category.dispatchEvent(new Event("change")); out.art = shown();
       category.value = ""; category.dispatchEvent(new Event("change"));
+      const grouping = document.querySelector("select.grouping");
+      grouping.value = "1"; grouping.dispatchEvent(new Event("change")); out.large = shown();
+      grouping.value = ""; grouping.dispatchEvent(new Event("change"));
       const search = document.getElementById("search");
       search.value = "OBJECT_003"; search.dispatchEvent(new Event("input")); out.search = shown();
       out.count = document.getElementById("shown").textContent;
@@ -115,6 +118,7 @@ def test_browser_sorts_and_filters(browser: str, tmp_path: Path, rng: np.random.
     assert out["lost"] == [i for i in ids if change.get(i, 0) < 0]
     assert out["all"] == ids
     assert out["art"] == ids[1::2]
+    assert out["large"] == ids[::3]
     assert out["search"] == [ids[3]]
     assert out["count"] == "1 query"
     assert out["theme"] in ("dark", "light")

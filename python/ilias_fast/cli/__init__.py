@@ -10,7 +10,19 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ilias_fast.cli import demo, doctor, evaluate, extract, match, report, rerank, search, store, tune
+from ilias_fast.cli import (
+    compare,
+    demo,
+    doctor,
+    evaluate,
+    extract,
+    match,
+    report,
+    rerank,
+    search,
+    store,
+    tune,
+)
 from ilias_fast.cli._console import errors, printable
 
 __all__ = ["app", "main"]
@@ -36,6 +48,7 @@ app.command("rerank")(rerank.rerank)
 app.command("tune")(tune.tune)
 app.command("match")(match.match)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
 

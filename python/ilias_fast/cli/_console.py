@@ -22,9 +22,18 @@ from rich.progress import (
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from ilias_fast.evaluate import Evaluation
+    from ilias_fast.evaluate import Comparison, Evaluation
 
-__all__ = ["StageProgress", "errors", "out", "plain", "printable", "results_table", "stages"]
+__all__ = [
+    "StageProgress",
+    "comparison_tables",
+    "errors",
+    "out",
+    "plain",
+    "printable",
+    "results_table",
+    "stages",
+]
 
 out = Console(highlight=False, emoji=False)
 _err = Console(stderr=True, highlight=False, emoji=False)
@@ -102,3 +111,37 @@ def results_table(rows: Sequence[tuple[str, Evaluation]]) -> Table:
         task = [name] if len(tasks) > 1 or tasks == {"text"} else []
         table.add_row(plain(label), *task, value, f"{scores.oracle:.2f}", str(len(scores.queries)))
     return table
+
+
+def comparison_tables(found: Comparison) -> list[Table]:
+    """Return the methods with their confidence intervals, and every two of them side by side."""
+    share = f"{found.confidence:.0%}"
+    queries = f"{len(found.queries)} {found.task} queries, mAP@{found.k}"
+    if found.left_out:
+        queries += f"; {found.left_out} that not all answer left out"
+    methods = Table(box=SIMPLE_HEAD, pad_edge=False, title=queries, title_justify="left")
+    methods.add_column("run", overflow="fold")
+    for title in ("mAP", f"{share} interval", "oracle"):
+        methods.add_column(title, justify="right", no_wrap=True)
+    for method in found.methods:
+        low, high = method.interval
+        methods.add_row(
+            plain(method.name), f"{method.map:.2f}", f"{low:.2f} to {high:.2f}", f"{method.oracle:.2f}"
+        )
+    if not found.pairs:
+        return [methods]
+    pairs = Table(box=SIMPLE_HEAD, pad_edge=False)
+    pairs.add_column("pair", overflow="fold")
+    for title in ("difference", f"{share} interval", "p", "wins", "losses", "ties", "r"):
+        pairs.add_column(title, justify="right", no_wrap=True)
+    for pair in found.pairs:
+        low, high = pair.interval
+        pairs.add_row(
+            f"{plain(pair.first)} → {plain(pair.second)}",
+            f"{pair.delta:+.2f}",
+            f"{low:+.2f} to {high:+.2f}",
+            f"{pair.p:.4f}",
+            *map(str, (pair.wins, pair.losses, pair.ties)),
+            "–" if pair.pearson is None else f"{pair.pearson:.2f}",
+        )
+    return [methods, pairs]

@@ -28,8 +28,10 @@ def in_a_folder(path: Path | None) -> Path | None:
 
 
 def _run_output(path: Path) -> Path:
-    if path.suffix not in (".json", ".pkl", ".pickle", ".npz"):
-        raise typer.BadParameter(f"expected a file name ending in .json, .pkl or .npz, found {path.name!r}")
+    if path.suffix not in (".json", ".pkl", ".pickle", ".npz", ".trec", ".run", ".parquet"):
+        raise typer.BadParameter(
+            f"expected a file name ending in .json, .pkl or .npz, or .trec or .parquet, found {path.name!r}"
+        )
     in_a_folder(path)
     return path
 

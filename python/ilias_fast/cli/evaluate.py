@@ -14,7 +14,7 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    runs: Annotated[list[Path], typer.Argument(help="Runs: .json or .pkl (official formats), .npz.")],
+    runs: Annotated[list[Path], typer.Argument(help="Runs: .json, .pkl (official), .npz, .trec, .parquet.")],
     dataset: options.Dataset,
     k: options.Depth = 1000,
     missing: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,19 +20,44 @@ def report(
     ],
     dataset: options.Dataset,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The HTML page.", callback=options.in_a_folder)
-    ] = Path("report.html"),
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The HTML page, report.html if not given; another format is printed then.",
+            callback=options.in_a_folder,
+        ),
+    ] = None,
     k: options.Depth = 1000,
+    form: Annotated[
+        Literal["html", "md", "json", "csv", "latex"],
+        typer.Option("--format", "-f", help="The page, or the results table for papers and programs."),
+    ] = "html",
+    leaderboard: Annotated[
+        bool, typer.Option("--leaderboard", help="With another format: add the published numbers.")
+    ] = False,
     threads: options.Threads = None,
 ) -> None:
-    """Write one HTML page about runs: table, plots, groups, and the pictures that were found."""
+    """Write one HTML page about runs: table, plots, groups, and the pictures; or the table as text."""
+    from ilias_fast._files import written
     from ilias_fast.datasets import load_dataset
-    from ilias_fast.evaluate import evaluate
+    from ilias_fast.evaluate import evaluate, format_results
     from ilias_fast.report import write_report
     from ilias_fast.report.assemble import Judged, report_data
     from ilias_fast.run import Run
 
     truth = load_dataset(dataset)
+    if form != "html":
+        evaluations = {
+            path.stem: evaluate(Run.load(path), truth, k=k, missing="zero", threads=threads) for path in runs
+        }
+        text = format_results(evaluations, form, published=leaderboard)
+        if output is None:
+            typer.echo(text, nl=False)
+        else:
+            with written(output) as file:
+                file.write(text.encode())
+        return
     judged = []
     for path in runs:
         run = Run.load(path)
@@ -46,7 +71,7 @@ def report(
         )
     with stages() as progress:
         page = write_report(
-            output,
+            output or Path("report.html"),
             report_data(truth, judged, provenance={"Runs": {path.stem: str(path) for path in runs}}),
             progress=lambda done, total: progress("pictures", done, total),
         )

@@ -106,7 +106,7 @@ class GroundTruth:
 
 
 def load_gnd(path: StrPath, *, name: str | None = None) -> GroundTruth:
-    """Read `gnd_<dataset>.pkl` of revisitop (ROxford5k, RParis6k, Oxford5k, Paris6k), or a file like it.
+    """Read `gnd_<dataset>.pkl` of revisitop (ROxford5k, RParis6k, Oxford5k, Paris6k) or one like it.
 
     `imlist`, `qimlist`, and `gnd`: for each query the index lists `easy`, `hard`, `junk`, or `ok` and
     `junk` (Oxford5k, Paris6k, INSTRE), and `bbx` = [x1, y1, x2, y2]. JSON of the same layout is read as well.
@@ -247,7 +247,7 @@ def load_sop(path: StrPath) -> GroundTruth:
 def load_ukbench(names: Iterable[str]) -> GroundTruth:
     """Return the ground truth of UKBench.
 
-    `ukbench00000.jpg` to `ukbench10199.jpg`, four of each object in a row.
+    Its images are `ukbench00000.jpg` to `ukbench10199.jpg`, four of each object in a row.
 
     Args:
         names: The image names; the number in each says its object.

@@ -121,6 +121,11 @@ class Evaluation:
     run: Mapping[str, object]
     tasks: Mapping[str, TaskScores]
 
+    def _repr_html_(self) -> str:
+        from ilias_fast.evaluate.notebook import evaluation_card
+
+        return evaluation_card(self)
+
     @property
     def only(self) -> TaskScores:
         """The only task.

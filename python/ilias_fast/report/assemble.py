@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast.errors import InputError
-from ilias_fast.evaluate import CLUTTER_BOUNDS, SCALE_BOUNDS, Evaluation
+from ilias_fast.evaluate import CLUTTER_BOUNDS, SCALE_BOUNDS, Comparison, Evaluation, compare
 from ilias_fast.report.data import GroupScore, MatchedPair, MethodResult, QueryResult, ReportData
 from ilias_fast.rerank import LocalScores, SpatialOptions, correspondences
 from ilias_fast.run import Run
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from ilias_fast.store import LocalStore
 
 __all__ = ["Judged", "matched_pairs", "report_data"]
+
+_SCALE = "Scale of the object (share of the image)"
+_CLUTTER = "Clutter (segments beside the object)"
+
+_SAMPLES = 2000
+"""Bootstrap samples behind the confidence intervals: their ends are good to a tenth of their width."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ def report_data(
     if len(cuts) != 1:
         raise InputError(f"methods: expected evaluations at one k, found {sorted(cuts) or 'none'}")
     queries = methods[0].evaluation.queries
+    comparison = compare({method.name: method.evaluation for method in methods}, samples=_SAMPLES)
     notes = [
         f"{len(skipped)} images could not be read and were left out: {_some([name for name, _ in skipped])}."
     ]
@@ -71,7 +78,7 @@ def report_data(
     notes += [f"{len(missing)} queries have no results and count as zero: {_some(missing)}."]
     return ReportData(
         title=f"Instance retrieval on {dataset.name}",
-        methods=[_method(dataset, method) for method in methods],
+        methods=[_method(dataset, method, comparison) for method in methods],
         queries=[_query(dataset, query, methods) for query in queries],
         distractors=len(dataset.distractors),
         k=cuts.pop(),
@@ -94,15 +101,14 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def _method(dataset: Dataset, method: Judged) -> MethodResult:
+def _method(dataset: Dataset, method: Judged, comparison: Comparison) -> MethodResult:
     scores = method.evaluation
+    intervals = {one.name: one.interval for one in comparison.methods}
+    base = comparison.methods[0].name
+    ps = {pair.second: pair.p for pair in comparison.pairs if pair.first == base}
     groups = {
-        "Scale of the object (share of the image)": _groups(
-            dataset, scores, scores.scale, dataset.scale, SCALE_BOUNDS, _percent_interval
-        ),
-        "Clutter (segments beside the object)": _groups(
-            dataset, scores, scores.clutter, dataset.clutter, CLUTTER_BOUNDS, _count_interval
-        ),
+        _SCALE: _groups(dataset, scores, scores.scale, dataset.scale, SCALE_BOUNDS, _percent_interval),
+        _CLUTTER: _groups(dataset, scores, scores.clutter, dataset.clutter, CLUTTER_BOUNDS, _count_interval),
     }
     return MethodResult(
         name=method.name,
@@ -113,6 +119,8 @@ def _method(dataset: Dataset, method: Judged) -> MethodResult:
         groups={name: values for name, values in groups.items() if values},
         categories=_categories(dataset, scores, scores.categories, depth=1),
         subcategories=_categories(dataset, scores, scores.subcategories, depth=2),
+        interval=intervals[method.name],
+        p=ps.get(method.name),
     )
 
 
@@ -165,6 +173,18 @@ def _categories(
     return [GroupScore(name, value, members.count(name)) for name, value in sorted(means.items())]
 
 
+def _labels(
+    dataset: Dataset,
+    query: str,
+    values: Mapping[str, float],
+    bounds: Sequence[float],
+    label: Callable[[float, float], str],
+) -> list[str]:
+    """Return the groups that a query has a positive in."""
+    own = [values[positive] for positive in dataset.positives_of(query)] if values else []
+    return [label(low, high) for low, high in pairwise(bounds) if any(low <= v < high for v in own)]
+
+
 def _query(dataset: Dataset, query: str, methods: Sequence[Judged]) -> QueryResult:
     coarse, mid, _ = dataset.category_of.get(dataset.instance_of(query), ("", "", ""))
     return QueryResult(
@@ -173,6 +193,10 @@ def _query(dataset: Dataset, query: str, methods: Sequence[Judged]) -> QueryResu
         rankings={method.name: method.run[query] for method in methods if query in method.run},
         category=coarse,
         subcategory=f"{coarse}-{mid}" if coarse else "",
+        groups={
+            _SCALE: _labels(dataset, query, dataset.scale, SCALE_BOUNDS, _percent_interval),
+            _CLUTTER: _labels(dataset, query, dataset.clutter, CLUTTER_BOUNDS, _count_interval),
+        },
     )
 
 

@@ -83,6 +83,8 @@ class MethodResult:
         name: Key by which `QueryResult.rankings`, `MatchedPair.method` and `ReportData.baseline` refer to it.
         label: How the page calls it, e.g. "Chamfer (CS)".
         map: mAP@k, percent.
+        interval: Confidence interval of `map`, percent; None when not computed.
+        p: p-value of its difference to the baseline; None when not computed, or for the baseline.
         oracle: mAP if the retrieved positives were ranked first, percent; None when not computed.
         aps: AP of each query, percent. A query left out shows as a dash, sorts last and is counted.
         groups: "scale" and "clutter" (or any other grouping) -> groups in order. Methods share the labels.
@@ -98,6 +100,8 @@ class MethodResult:
     groups: Mapping[str, Sequence[GroupScore]] = field(default_factory=dict)
     categories: Sequence[GroupScore] = ()
     subcategories: Sequence[GroupScore] = ()
+    interval: tuple[float, float] | None = None
+    p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,8 @@ class QueryResult:
         category: Coarse category, for the filter.
         subcategory: Mid-level category.
         text: The query's words when it is a text query; then no image is asked for.
+        groups: Grouping -> labels of the groups the query has a positive in, for the filters; keys and labels
+            of `MethodResult.groups`.
         junk: Ids that count neither way (grey frame), as in the revisited Oxford and Paris protocols.
     """
 
@@ -122,6 +128,7 @@ class QueryResult:
     subcategory: str = ""
     text: str | None = None
     junk: Sequence[str] = ()
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

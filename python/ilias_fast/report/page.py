@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ilias_fast.report.data import GroupScore, MethodResult, QueryResult, ReportData, ReportOptions
 from ilias_fast.report.plots import Columns, Dot, Rows, Scatter, change_of, columns, dot_strip, rows, scatter
-from ilias_fast.report.strips import Pictures, Strip, build_strip, choose_strips
+from ilias_fast.report.strips import Pictures, Strip, build_strip, choose_strips, groupings_of
 
 __all__ = [
     "Breakdown",
@@ -28,6 +28,8 @@ class MethodRow:
     number: int
     label: str
     map: float
+    interval: tuple[float, float] | None
+    p: float | None
     oracle: float | None
     delta: float | None
     best: bool
@@ -95,12 +97,14 @@ class Page:
     overview: Rows
     queries: list[QueryRow]
     with_categories: bool
+    with_intervals: bool
     with_junk: bool
     scatters: list[tuple[MethodRow, Scatter]]
     breakdowns: list[Breakdown]
     subcategories: Table | None
     strips: list[Strip]
     categories: list[str]
+    groupings: list[tuple[str, list[str]]]
     counts: dict[str, int]
     provenance: list[tuple[str, list[tuple[str, str]]]]
     results: int
@@ -157,12 +161,14 @@ def build_page(data: ReportData, options: ReportOptions, pictures: Pictures) -> 
         ),
         queries=query_rows,
         with_categories=any(query.category for query in data.queries),
+        with_intervals=any(method.interval for method in data.methods),
         with_junk=any(query.junk for query in data.queries),
         scatters=_scatters(data, methods, base, others),
         breakdowns=_breakdowns(data),
         subcategories=subcategories if subcategories.rows else None,
         strips=strips,
         categories=sorted({strip.category for strip in strips if strip.category}),
+        groupings=groupings_of(data),
         counts={
             "all": len(strips),
             "gained": sum(strip.change == "up" for strip in strips),
@@ -182,6 +188,8 @@ def _method_rows(data: ReportData, base: int) -> list[MethodRow]:
             number=number,
             label=method.label,
             map=method.map,
+            interval=method.interval,
+            p=method.p,
             oracle=method.oracle,
             delta=None if number == base else method.map - data.methods[base].map,
             best=round(method.map, 1) == best,

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from ilias_fast.report.data import QueryResult, ReportData, ReportOptions
 from ilias_fast.report.plots import change_of
 
-__all__ = ["Cell", "MethodStrip", "Missed", "Pictures", "Strip", "build_strip", "choose_strips"]
+__all__ = [
+    "Cell",
+    "MethodStrip",
+    "Missed",
+    "Pictures",
+    "Strip",
+    "build_strip",
+    "choose_strips",
+    "groupings_of",
+]
 
 
 class Pictures:
@@ -83,6 +92,7 @@ class Strip:
     methods: list[MethodStrip]
     missed: list[Missed]
     missed_total: int
+    groups: list[str]
 
 
 def choose_strips(queries: Sequence[QueryResult], deltas: Sequence[float | None], limit: int) -> list[int]:
@@ -150,7 +160,23 @@ def build_strip(
         methods=strips,
         missed=shown,
         missed_total=len(missed),
+        groups=[
+            f"{number}:{labels.index(label)}"
+            for number, (name, labels) in enumerate(groupings_of(data))
+            for label in query.groups.get(name, ())
+            if label in labels
+        ],
     )
+
+
+def groupings_of(data: ReportData) -> list[tuple[str, list[str]]]:
+    """Return the groupings that queries can be filtered by, with the labels of their groups in order."""
+    names = dict.fromkeys(name for query in data.queries for name in query.groups)
+    found = []
+    for name in names:
+        scores = next((method.groups[name] for method in data.methods if name in method.groups), ())
+        found.append((name, [score.label for score in scores]))
+    return [(name, labels) for name, labels in found if labels]
 
 
 def _movement(rank: int, before: int | None) -> tuple[str, str]:

@@ -7,7 +7,8 @@
 | `official` | the official similarity JSON and pickle, TREC run files |
 | `unpickle` | the restricted reader behind the pickle |
 | `ames` | the nearest-neighbour pickle of AMES |
-| `compact` | the npz format of this package, Parquet |
+| `compact`, `parquet` | the npz format of this package; tables |
+| `notebook` | HTML tables |
 """
 
 from collections.abc import Sequence
@@ -15,8 +16,17 @@ from collections.abc import Sequence
 from ilias_fast._core import Ids
 from ilias_fast.run.ames import read_ames_list, read_ames_neighbours
 from ilias_fast.run.base import Run, RunResult
+from ilias_fast.run.notebook import table
 from ilias_fast.run.unpickle import unpickle
 
 Sequence.register(Ids)
 
-__all__ = ["Ids", "Run", "RunResult", "read_ames_list", "read_ames_neighbours", "unpickle"]
+__all__ = [
+    "Ids",
+    "Run",
+    "RunResult",
+    "read_ames_list",
+    "read_ames_neighbours",
+    "table",
+    "unpickle",
+]

@@ -244,6 +244,11 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({len(self)} queries, {len(self.indices)} results, {len(self.database_ids)} database ids)"
 
+    def _repr_html_(self) -> str:
+        from ilias_fast.run.notebook import run_card
+
+        return run_card(self)
+
     def __eq__(self, other: object) -> bool:
         """Tell whether both list the same ids with the same scores in the same order for the same queries.
 

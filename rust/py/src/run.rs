@@ -1,11 +1,11 @@
 //! Bindings of `ilias_fast_core::run`: ids that stay one text until somebody looks, and files of results.
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands over owned arguments")]
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use ilias_fast_core::run::{self, Interner, Lists, Search};
 use ilias_fast_core::{Control, Error, Result};
-use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2, ToPyArray};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, ToPyArray};
 use pyo3::exceptions::{PyIndexError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList, PySlice, PyString, PyTuple};
@@ -16,14 +16,29 @@ use crate::error::to_python;
 
 /// An immutable sequence of ids.
 #[pyclass(frozen, sequence, module = "ilias_fast._core")]
-pub struct Ids(run::Ids);
+pub struct Ids {
+    list: run::Ids,
+    /// The first id that is here twice, if any, once somebody has looked.
+    repeated: OnceLock<Option<String>>,
+}
+
+impl From<run::Ids> for Ids {
+    fn from(list: run::Ids) -> Self {
+        Self { list, repeated: OnceLock::new() }
+    }
+}
 
 impl Ids {
+    /// Ids that are known to differ from each other.
+    fn distinct(list: run::Ids) -> Self {
+        Self { list, repeated: OnceLock::from(None) }
+    }
+
     fn text(&self, position: isize) -> PyResult<&str> {
-        let length = self.0.len();
+        let length = self.list.len();
         let wanted = if position < 0 { position + length as isize } else { position };
         match usize::try_from(wanted) {
-            Ok(position) if position < length => Ok(self.0.get(position)),
+            Ok(position) if position < length => Ok(self.list.get(position)),
             _ => Err(PyIndexError::new_err(format!("expected a position below {length}, found {position}"))),
         }
     }
@@ -45,7 +60,7 @@ impl Ids {
                 .ok_or_else(|| PyTypeError::new_err(format!("{position}")))?;
             list.push(text).map_err(|_| PyTypeError::new_err(format!("{position}")))?;
         }
-        Ok(Self(list))
+        Ok(list.into())
     }
 
     /// Ids out of one UTF-8 text and [n + 1] offsets into it.
@@ -65,7 +80,7 @@ impl Ids {
             // A negative offset becomes one beyond any text.
             run::Ids::new(text.to_owned(), ends.iter().map(|&end| end as u64).collect())
         };
-        unpack().map(Self).map_err(to_python)
+        unpack().map(Self::from).map_err(to_python)
     }
 
     /// Ids out of the characters of a fixed-width Unicode array, uint32 [n, width], padded with zeros.
@@ -82,14 +97,14 @@ impl Ids {
             }
             ids.push(&id).map_err(|_| PyTypeError::new_err(format!("{position}")))?;
         }
-        Ok(Self(ids))
+        Ok(ids.into())
     }
 
     /// The UTF-8 text of all ids, and [n + 1] offsets into it.
     fn packed<'py>(&self, py: Python<'py>) -> (Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<i64>>) {
         let offsets: Vec<i64> =
-            std::iter::once(0).chain(self.0.ends().iter().map(|&end| end as i64)).collect();
-        (self.0.text().as_bytes().to_pyarray(py), offsets.to_pyarray(py))
+            std::iter::once(0).chain(self.list.ends().iter().map(|&end| end as i64)).collect();
+        (self.list.text().as_bytes().to_pyarray(py), offsets.to_pyarray(py))
     }
 
     /// The ids at some positions.
@@ -117,7 +132,7 @@ impl Ids {
         wanted: PyRef<'_, Self>,
         threads: Option<usize>,
     ) -> PyResult<Bound<'py, PyArray1<i64>>> {
-        let (here, wanted) = (&self.0, &wanted.0);
+        let (here, wanted) = (&self.list, &wanted.list);
         let found = call(py, threads, None, |control| {
             let mut interner = Interner::default();
             // Position in the interner -> first position here; the two part where an id is repeated.
@@ -140,50 +155,55 @@ impl Ids {
 
     /// The first id that is here twice, or None.
     fn first_repeated(&self, py: Python<'_>) -> PyResult<Option<String>> {
-        py.detach(|| {
-            let mut interner = Interner::default();
-            for (position, id) in self.0.iter().enumerate() {
-                if interner.intern(id)? as usize != position {
-                    return Ok(Some(id.to_owned()));
+        if let Some(known) = self.repeated.get() {
+            return Ok(known.clone());
+        }
+        let found = py
+            .detach(|| {
+                let mut interner = Interner::with_capacity(self.list.len(), self.list.text().len());
+                for (position, id) in self.list.iter().enumerate() {
+                    if interner.intern(id)? as usize != position {
+                        return Ok(Some(id.to_owned()));
+                    }
                 }
-            }
-            Ok(None)
-        })
-        .map_err(to_python)
+                Ok(None)
+            })
+            .map_err(to_python)?;
+        Ok(self.repeated.get_or_init(|| found).clone())
     }
 
     fn __len__(&self) -> usize {
-        self.0.len()
+        self.list.len()
     }
 
     fn __getitem__<'py>(&self, py: Python<'py>, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         if let Ok(slice) = index.cast::<PySlice>() {
-            let range = slice.indices(self.0.len() as isize)?;
+            let range = slice.indices(self.list.len() as isize)?;
             let texts = (0..range.slicelength as isize)
-                .map(|step| self.0.get((range.start + step * range.step) as usize));
+                .map(|step| self.list.get((range.start + step * range.step) as usize));
             return Ok(PyTuple::new(py, texts.collect::<Vec<_>>())?.into_any());
         }
         Ok(PyString::new(py, self.text(index.extract()?)?).into_any())
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
-        PyList::new(py, self.0.iter().collect::<Vec<_>>())?.try_iter()
+        PyList::new(py, self.list.iter().collect::<Vec<_>>())?.try_iter()
     }
 
     fn __contains__(&self, id: &Bound<'_, PyAny>) -> bool {
-        id.extract::<String>().is_ok_and(|id| self.0.iter().any(|other| other == id))
+        id.extract::<String>().is_ok_and(|id| self.list.iter().any(|other| other == id))
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
         if let Ok(other) = other.cast::<Self>() {
-            return self.0 == other.get().0;
+            return self.list == other.get().list;
         }
         // A tuple or list of the same strings is the same sequence; a string is not.
         other.cast::<PyString>().is_err()
-            && other.len().is_ok_and(|length| length == self.0.len())
+            && other.len().is_ok_and(|length| length == self.list.len())
             && other
                 .extract::<Vec<String>>()
-                .is_ok_and(|other| self.0.iter().eq(other.iter().map(String::as_str)))
+                .is_ok_and(|other| self.list.iter().eq(other.iter().map(String::as_str)))
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
@@ -193,11 +213,11 @@ impl Ids {
     }
 
     fn __repr__(&self) -> String {
-        let mut shown: Vec<String> = self.0.iter().take(3).map(|id| format!("{id:?}")).collect();
-        if self.0.len() > shown.len() {
+        let mut shown: Vec<String> = self.list.iter().take(3).map(|id| format!("{id:?}")).collect();
+        if self.list.len() > shown.len() {
             shown.push("...".into());
         }
-        format!("Ids({} ids: {})", self.0.len(), shown.join(", "))
+        format!("Ids({} ids: {})", self.list.len(), shown.join(", "))
     }
 }
 
@@ -215,7 +235,7 @@ impl IdSearch {
 impl IdSearch {
     #[new]
     fn new(wanted: PyRef<'_, Ids>) -> PyResult<Self> {
-        Search::new(&wanted.0).map(|search| Self(Mutex::new(search))).map_err(to_python)
+        Search::new(&wanted.list).map(|search| Self(Mutex::new(search))).map_err(to_python)
     }
 
     /// Reads the next piece of the list of lines.
@@ -225,7 +245,7 @@ impl IdSearch {
 
     /// bool: whether each of `asked` was in the list; ends the list.
     fn found<'py>(&self, py: Python<'py>, asked: PyRef<'_, Ids>) -> Bound<'py, PyArray1<bool>> {
-        self.with(|search| search.found(&asked.0)).to_pyarray(py)
+        self.with(|search| search.found(&asked.list)).to_pyarray(py)
     }
 }
 
@@ -246,10 +266,10 @@ fn read<'py>(
     let lists = call(py, Some(1), None, |control| reader(data, control))?;
     Ok((
         PyList::new(py, lists.queries.iter().collect::<Vec<_>>())?,
-        lists.offsets.to_pyarray(py),
-        Ids(lists.ids),
-        lists.indices.to_pyarray(py),
-        lists.scores.to_pyarray(py),
+        lists.offsets.into_pyarray(py),
+        Ids::distinct(lists.ids),
+        lists.indices.into_pyarray(py),
+        lists.scores.into_pyarray(py),
     ))
 }
 

@@ -81,15 +81,17 @@
   for (const query of queries) if (query.open) open(query);
 
   // Filters
-  const state = { kind: "all", category: "", text: "" };
+  const state = { kind: "all", category: "", text: "", groups: new Map() };
   const counter = document.getElementById("shown");
   const apply = () => {
     let count = 0;
     for (const query of queries) {
       const { id, category, change, failed } = query.dataset;
+      const member = query.dataset.groups.split(" ");
+      const grouped = [...state.groups].every(([grouping, group]) => member.includes(`${grouping}:${group}`));
       const kind = state.kind === "all" || state.kind === change || (state.kind === "failed" && failed === "yes");
       const visible =
-        kind && (!state.category || category === state.category) && id.toLowerCase().includes(state.text);
+        kind && grouped && (!state.category || category === state.category) && id.toLowerCase().includes(state.text);
       query.hidden = !visible;
       count += visible;
     }
@@ -107,6 +109,14 @@
     state.category = category.value;
     apply();
   });
+  const groupings = [...document.querySelectorAll("select.grouping")];
+  for (const select of groupings) {
+    select.addEventListener("change", () => {
+      if (select.value) state.groups.set(select.dataset.grouping, select.value);
+      else state.groups.delete(select.dataset.grouping);
+      apply();
+    });
+  }
   const search = document.getElementById("search");
   search?.addEventListener("input", () => {
     state.text = search.value.trim().toLowerCase();
@@ -119,6 +129,8 @@
     if (!query) return;
     if (query.hidden) {
       state.category = state.text = "";
+      state.groups.clear();
+      for (const select of groupings) select.value = "";
       if (category) category.value = "";
       if (search) search.value = "";
       press("all");

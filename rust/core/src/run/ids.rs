@@ -106,6 +106,13 @@ impl Default for Interner {
 }
 
 impl Interner {
+    /// Room for about `ids` ids of `bytes` bytes together, so that filling it moves nothing.
+    pub fn with_capacity(ids: usize, bytes: usize) -> Self {
+        let slots = vec![(0, 0); (ids + ids / 2).next_power_of_two().max(1024)];
+        let list = Ids { text: String::with_capacity(bytes), ends: Vec::with_capacity(ids) };
+        Self { ids: list, slots, ..Self::default() }
+    }
+
     /// The distinct ids, in the order they first came.
     pub fn into_ids(self) -> Ids {
         self.ids
@@ -124,7 +131,7 @@ impl Interner {
             Err(mut slot) => {
                 let position = u32::try_from(self.ids.len() + 1)
                     .map_err(|_| Error::shape("ids", format!("at most {}", u32::MAX - 1), "more"))?;
-                if self.ids.len() * 2 >= self.slots.len() {
+                if self.ids.len() * 3 >= self.slots.len() * 2 {
                     self.grow();
                     slot = self.probe(hash, id.as_bytes()).err().unwrap_or(slot);
                 }
