@@ -41,6 +41,7 @@ COMMANDS = [
     ("store", "import"),
     ("store", "export"),
     ("store", "augment"),
+    ("store", "planes"),
     ("store", "info"),
     ("store", "verify"),
     ("store", "gc"),

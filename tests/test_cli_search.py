@@ -76,3 +76,11 @@ def test_augment(folder: Path) -> None:
     expected = augment(x, folder / "b", neighbours=3, alpha=2.0)
     rows = np.arange(60)
     np.testing.assert_array_equal(GlobalStore.open(folder / "a").rows(rows), expected.rows(rows))
+
+
+def test_planes_are_made_and_dropped(folder: Path) -> None:
+    (x,) = stores(folder, "x")
+    assert "planes" in done("store", "planes", x.path)
+    assert [one.kind for one in GlobalStore.open(x.path).info().derived] == ["planes"]
+    assert "removed" in done("store", "planes", x.path, "--drop")
+    assert GlobalStore.open(x.path).info().derived == ()

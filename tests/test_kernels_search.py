@@ -403,7 +403,7 @@ def test_non_finite_rows_are_named(rng: np.random.Generator, q: int, bad: float)
 def test_wrong_arguments() -> None:
     queries, database = np.ones((2, 3), np.float32), np.ones((5, 3), np.float16)
     codes = np.ones((5, 3), np.uint8)
-    with pytest.raises(ParameterError, match="screen: expected auto, float32 or int8"):
+    with pytest.raises(ParameterError, match="screen: expected auto, float32, bfloat16 or int8"):
         _core.topk(queries, database, 1, None, None, None, "int4")
     for k in (0, -1, 1.5, 2**70):
         with pytest.raises(ParameterError, match="k: expected"):

@@ -202,7 +202,7 @@ def build_planes(
     Args:
         database: float16 [n, d], finite, d at least 1.
         threads: Number of threads; None for all cores.
-        progress: Called now and then with the number of rows finished so far.
+        progress: Called now and then with the number of database rows finished so far.
 
     Returns:
         Planes to hand to `topk` with the same array; d + 16 bytes a row, d rounded up to a multiple of 64.
