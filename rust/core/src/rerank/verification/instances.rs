@@ -59,12 +59,17 @@ mod tests {
     #[test]
     fn two_instances_are_found_and_chance_is_not() {
         let mut points: Vec<[f32; 4]> = Vec::new();
+        let mut state = 7_u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1 << 24) as f32 * 400.0
+        };
         for i in 0..60_u16 {
-            let (x, y) = (f32::from(i * 37 % 101) * 4.0, f32::from(i * 53 % 97) * 4.0);
+            let (x, y) = (random(), random());
             let (u, v) = match i {
                 0..25 => (0.5 * x + 10.0, 0.5 * y + 20.0),
                 25..45 => (300.0 - y * 0.6, 100.0 + x * 0.6),
-                _ => (f32::from(i * 71 % 89) * 5.0, f32::from(i * 29 % 83) * 5.0),
+                _ => (random(), random()),
             };
             points.push([x, y, u, v]);
         }
