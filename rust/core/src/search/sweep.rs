@@ -53,6 +53,9 @@ const ROWS_PER_SCORE: usize = 12;
 /// How many chunks ahead rows are read from disk: some 32 MB.
 const FORESEEN: usize = 8;
 
+/// How many rows ahead vectors are fetched that are coded on the way.
+const FETCHED: usize = 16;
+
 /// How many survivors ahead the rows are fetched.
 const AHEAD: usize = 6;
 
@@ -385,8 +388,12 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
                 }
                 return;
             }
+            let rest = if codes.is_some() { &[] } else { values };
             for (i, values) in values.chunks_exact(columns).enumerate() {
                 let at = worker.numbers.len();
+                if let Some(soon) = rest.get((i + FETCHED) * columns..(i + FETCHED + 1) * columns) {
+                    prefetch(soon);
+                }
                 if let Some(codes) = codes {
                     self.codec.copy(at, self.codec.slice(codes, i..i + 1), &mut worker.block);
                 } else if self.codec.set(at, values, &mut worker.block, &mut worker.scratch).is_nan() {

@@ -19,7 +19,7 @@ const INT8_QUERIES: usize = 128;
 /// where there is no bfloat16, already from
 const INT8_QUERIES_WITHOUT_BFLOAT16: usize = 24;
 /// and where there is, it is rounded to that from so many on.
-const BFLOAT16_QUERIES: usize = 5;
+const BFLOAT16_QUERIES: usize = 9;
 
 /// How many candidates ahead the rows are fetched.
 const AHEAD: usize = 4;

@@ -302,7 +302,7 @@ pub fn few(rows: Rows<'_>, queries: &[u8], count: usize, limits: &Limits, hits: 
                     let query = _mm512_loadu_si512(query.add(at).cast());
                     for i in 0..16 {
                         if j == 0 {
-                            fetch(codes.wrapping_add(16 * (rows.stride + at) + 64 * i));
+                            fetch(codes.wrapping_add(16 * (4 * rows.stride + at) + 64 * i));
                         }
                         let row = _mm512_loadu_si512(codes.add(i.min(left - 1) * rows.stride + at).cast());
                         products[i] = _mm512_dpbusd_epi32(products[i], query, row);
