@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+# Started in the background of a script, a process ignores Ctrl-C, and so do its children; the tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two test processes on two cores: BLAS threads beyond that only wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

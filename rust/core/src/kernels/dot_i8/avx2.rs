@@ -150,6 +150,8 @@ fn limit(limits: &Limits, lane: usize, residual: __m256, norm: __m256) -> __m256
 /// Which of the 16 queries from `lane` on the rows from `first` on pass, added to `queries`.
 macro_rules! hits {
     ($name:ident, $rows:literal, [$($i:literal)*]) => {
+        // Inlined twice, for both halves of a panel, what they share would go to the stack.
+        #[inline(never)]
         #[target_feature(enable = "avx2,fma")]
         fn $name(
             rows: Rows<'_>,
