@@ -9,9 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Started in the background of a script, a process ignores Ctrl-C, and so do its children; the tests press it.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 # Two test processes on two cores: BLAS threads beyond that only wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -24,6 +21,9 @@ from tests.command_line import World, make_world
 
 if TYPE_CHECKING:
     from ilias_fast.extract import ClassicalExtractor
+
+# Started in the background of a script, a process ignores Ctrl-C, and so do its children; the tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile(
     "default",

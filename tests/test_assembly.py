@@ -30,7 +30,9 @@ def test_no_accumulator_is_spilled() -> None:
         pytest.skip("no objdump here to look at the machine code with")
     command = [objdump, "--disassemble", "--demangle", "--no-show-raw-insn", _core.__file__]
     code = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    bodies = dict(re.findall(r"^[0-9a-f]+ <ilias_fast_core::kernels::(.*)>:\n((?:.+\n)*)", code, re.MULTILINE))
+    bodies = dict(
+        re.findall(r"^[0-9a-f]+ <ilias_fast_core::kernels::(.*)>:\n((?:.+\n)*)", code, re.MULTILINE)
+    )
     if not bodies:
         pytest.skip("the extension has no symbols to find its kernels by")
     stores: Counter[str] = Counter()
