@@ -1,4 +1,4 @@
-"""The matrix kernels keep their accumulators in registers: a spilled one costs a third of the speed, unseen."""
+"""The matrix kernels keep their accumulators in registers: spilled, they cost a third of the speed, unseen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from ilias_fast import _core
 
-# Kernel and the multiply that runs in it; a kernel has at least 8 accumulators, none of which may go to the stack.
+# Kernel and the multiply that runs in it; it has 8 accumulators or more, none of which may go to the stack.
 KERNELS = {
     "dot_i8::avx512::panel": "vpdpbusd",
     "dot_i8::avx512::scores": "vpdpbusd",
@@ -21,7 +21,7 @@ KERNELS = {
 }
 STORE = re.compile(r"vmov\w+\s+%[yz]mm\d+,-?(?:0x[0-9a-f]+)?\(%r[sb]p\)")
 FEWER = 4
-"""Values kept from one row to the next may be stored once, outside the loops; accumulators would be 8 and more."""
+"""Values kept from row to row may be stored once, outside the loops; accumulators would be 8 and more."""
 
 
 def test_no_accumulator_is_spilled() -> None:
