@@ -1,4 +1,4 @@
-"""The matrix kernels keep their accumulators in registers: spilled, they cost a third of the speed, unseen."""
+"""The matrix kernels keep their accumulators in registers; spilled ones cost a third of the speed, unseen."""
 
 from __future__ import annotations
 
