@@ -5,9 +5,9 @@
 use std::ops::Range;
 
 use super::bounds::{Rounded, growth};
+use super::codec::Codec;
 use super::database::{Database, Element};
 use super::screen::Problem;
-use super::sweep::Codec;
 use crate::error::Result;
 use crate::kernels::aligned::Aligned;
 use crate::kernels::dot_bf16::{Kernels, Rows, STEP};

@@ -6,10 +6,10 @@
 use std::ops::Range;
 
 use super::bounds::Quantised;
+use super::codec::Codec;
 use super::database::{Database, Element};
 use super::planes::{OwnedPlanes, Quantiser};
 use super::screen::Problem;
-use super::sweep::Codec;
 use crate::error::Result;
 use crate::kernels::aligned::Aligned;
 use crate::kernels::dot_i8::{FEW, Rows};

@@ -11,18 +11,20 @@
 //! | [`planes`] | rows rotated and quantised to int8, once or on the way |
 //! | [`stored`] | global stores as databases, with planes made once |
 //! | [`sweep`] | a pass with coarse codes, what comes through scored at once |
-//! | [`int8`], [`bfloat16`] | the coarse codes |
+//! | [`codec`] | what a sweep needs to know of coarse codes: [`int8`], [`bfloat16`] |
 //! | [`topk`](mod@topk), [`hamming`] | the two searches |
 //! | [`score`] | canonical scores of given pairs, for screens that are not ours |
 //!
 
 pub mod bfloat16;
 pub mod bounds;
+pub mod codec;
 pub mod database;
 pub mod exact;
 pub mod hamming;
 pub mod int8;
 pub mod planes;
+mod sample;
 pub mod schedule;
 pub mod score;
 pub mod screen;

@@ -14,7 +14,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::database::{Database, Element};
+use super::codec::Codec;
+use super::database::Element;
 use super::screen::Problem;
 use super::select::{Best, Rank, Ranked};
 use crate::control::Control;
@@ -34,15 +35,6 @@ const BLOCK_ROWS: Range<usize> = 24..6144;
 /// Codes of shorter runs of selected rows are copied together.
 const SHORT_RUN: usize = 96;
 
-/// Rows in the sample at least and at most, as far as there are so many.
-const SAMPLE: Range<usize> = 1024..16384;
-/// The same for few queries, for which reading rows is all the work.
-const SMALL_SAMPLE: Range<usize> = 1024..4096;
-/// Queries that are few.
-const FEW: usize = 8;
-/// Rows of the sample that are multiplied at once.
-const SAMPLE_BLOCK: usize = 1024;
-
 /// Fewer rows, or fewer for each of the best k, are not worth a sample.
 const LEAST_ROWS: usize = 1 << 14;
 const LEAST_ROWS_PER_K: usize = 32;
@@ -59,50 +51,6 @@ const FETCHED: usize = 16;
 /// How many survivors ahead the rows are fetched.
 const AHEAD: usize = 6;
 
-/// How rows and queries are coded for a screen, in panels of 32 queries.
-pub trait Codec<T>: Sync {
-    /// Room for coded rows.
-    type Block: Send + Sync;
-    /// Coded rows.
-    type Rows<'r>: Copy;
-
-    /// Bytes of a coded row.
-    fn row_bytes(&self) -> usize;
-    /// Values of scratch space that [`Self::set`] needs.
-    fn scratch(&self) -> usize;
-    /// Room for rows.
-    fn block(&self, rows: usize) -> Self::Block;
-    /// Codes a row; returns a bound of its norm, NaN if it is not finite.
-    fn set(&self, at: usize, values: &[T], block: &mut Self::Block, scratch: &mut [f32]) -> f32;
-    /// Copies coded rows.
-    fn copy(&self, at: usize, rows: Self::Rows<'_>, block: &mut Self::Block);
-    /// The first rows of a block.
-    fn head<'r>(&self, block: &'r Self::Block, count: usize) -> Self::Rows<'r>;
-    /// Some of the rows.
-    fn slice<'r>(&self, rows: Self::Rows<'r>, range: Range<usize>) -> Self::Rows<'r>;
-    /// The codes of a run of rows, if the database has them.
-    fn ready<'r>(&self, database: &Database<'r, T>, first: usize, count: usize) -> Option<Self::Rows<'r>>;
-    /// Whether it uses codes that the database has.
-    fn reads_planes(&self) -> bool;
-    /// Which rows pass the limits of a panel with so many queries; their number.
-    fn hits(
-        &self,
-        panel: usize,
-        queries: usize,
-        rows: Self::Rows<'_>,
-        limits: &Limits,
-        hits: &mut [Hit],
-    ) -> usize;
-    /// The coarse scores of rows with the queries of a panel.
-    fn scores(&self, panel: usize, rows: Self::Rows<'_>, scores: &mut [[f32; PANEL]]);
-    /// Errors of a query per unit of residual norm and per unit of norm.
-    fn slopes(&self, query: usize) -> (f32, f32);
-    /// The threshold of a query's coarse scores that lets every row through whose canonical score could be at least `least`.
-    fn limit(&self, query: usize, least: f32) -> f32;
-    /// The estimate of a canonical score from a coarse one; a guess, nothing is promised.
-    fn estimate(&self, query: usize, score: f32) -> f32;
-}
-
 /// Whether a sweep is worth its preparations.
 pub fn pays<T: Element>(problem: &Problem<'_, T>) -> bool {
     let rows = problem.database.searched();
@@ -112,8 +60,8 @@ pub fn pays<T: Element>(problem: &Problem<'_, T>) -> bool {
 /// A database, its queries, and how they are coded.
 #[derive(Debug)]
 pub struct Sweep<'a, T, C> {
-    problem: &'a Problem<'a, T>,
-    codec: &'a C,
+    pub(super) problem: &'a Problem<'a, T>,
+    pub(super) codec: &'a C,
     may_give_up: bool,
 }
 
@@ -174,7 +122,7 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
     }
 
     /// Panels of queries.
-    fn panels(&self) -> impl Iterator<Item = Range<usize>> + use<T, C> {
+    pub(super) fn panels(&self) -> impl Iterator<Item = Range<usize>> + use<T, C> {
         let queries = self.problem.screened.len();
         (0..queries).step_by(PANEL).map(move |first| first..queries.min(first + PANEL))
     }
@@ -188,77 +136,6 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
     /// Rows in a chunk.
     fn chunk_rows(&self) -> usize {
         (CHUNK_BYTES / (self.problem.database.columns() * size_of::<T>()).max(1)).max(BLOCK_ROWS.start)
-    }
-
-    /// Sampled rows, coded.
-    fn sampled(&self, rows: &[usize]) -> Result<C::Block> {
-        let database = self.problem.database;
-        let mut block = self.codec.block(rows.len());
-        let mut scratch = vec![0.0; self.codec.scratch()];
-        for (at, &row) in rows.iter().enumerate() {
-            if let Some(codes) = self.codec.ready(database, row, 1) {
-                self.codec.copy(at, codes, &mut block);
-            } else if self.codec.set(at, database.row(row), &mut block, &mut scratch).is_nan() {
-                return Err(self.problem.non_finite(row));
-            }
-        }
-        Ok(block)
-    }
-
-    /// For each query a threshold that a few more rows than k are likely to reach.
-    fn sample(&self, control: &Control) -> Result<Vec<Rank>> {
-        let (database, k) = (self.problem.database, self.problem.k);
-        let searched = database.searched();
-        let sizes = if self.problem.screened.len() <= FEW { SMALL_SAMPLE } else { SAMPLE };
-        let wanted = (searched / 12).clamp(sizes.start, sizes.end).min(searched);
-        let (stride, mut position, mut sampled) = (searched / wanted.max(1), 0, Vec::new());
-        database.runs(0..database.rows(), |first, count, _| {
-            sampled
-                .extend((first..first + count).skip((stride - position % stride) % stride).step_by(stride));
-            position += count;
-        });
-        // The number of sampled rows among the best k has about the spread of its root.
-        let expected = k as f64 * sampled.len() as f64 / searched as f64;
-        let rank = (expected + 4.0 * expected.sqrt() + 8.0) as usize;
-        if rank > sampled.len() {
-            return Ok(vec![Rank::LAST; self.problem.screened.len()]);
-        }
-        let blocks = sampled
-            .par_chunks(SAMPLE_BLOCK)
-            .map(|rows| control.advance(0).and_then(|()| self.sampled(rows)))
-            .collect::<Result<Vec<_>>>()?;
-        let panels: Vec<Range<usize>> = self.panels().collect();
-        let starts = panels.into_par_iter().enumerate().with_max_len(1).map(|(number, queries)| {
-            let lanes = queries.len();
-            let mut block_scores = vec![[0.0; PANEL]; SAMPLE_BLOCK];
-            let mut scores = vec![Vec::new(); lanes];
-            // The best of a part are not better than the best of all.
-            let mut least = [f32::NEG_INFINITY; PANEL];
-            for (part, (block, rows)) in blocks.iter().zip(sampled.chunks(SAMPLE_BLOCK)).enumerate() {
-                control.advance(0)?;
-                self.codec.scores(number, self.codec.head(block, rows.len()), &mut block_scores);
-                for row in &block_scores[..rows.len()] {
-                    for (lane, (&score, &least)) in row.iter().zip(&least).take(lanes).enumerate() {
-                        if score >= least {
-                            scores[lane].push(score);
-                        }
-                    }
-                }
-                if part == blocks.len() / 8 || part + 1 == blocks.len() {
-                    for (scores, least) in scores.iter_mut().zip(&mut least) {
-                        if scores.len() >= rank {
-                            *least = *scores.select_nth_unstable_by(rank - 1, |a, b| b.total_cmp(a)).1;
-                            scores.truncate(rank);
-                        }
-                    }
-                }
-            }
-            let estimates = queries.zip(least);
-            Ok(estimates
-                .map(|(query, least)| Rank::of(self.codec.estimate(query, least)))
-                .collect::<Vec<_>>())
-        });
-        Ok(starts.collect::<Result<Vec<_>>>()?.concat())
     }
 
     /// A pass over the database; None for queries that were given up, fewer than k rows where the start was refuted.

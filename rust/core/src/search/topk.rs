@@ -3,12 +3,13 @@
 use rayon::prelude::*;
 
 use super::bfloat16::Bfloat16;
+use super::codec::Codec;
 use super::database::{Chunks, Database, Element, Matrix};
 use super::int8::Int8;
 use super::schedule::{Scan, run};
 use super::screen::{Lane, Panels, Problem, Rows};
 use super::select::{Candidate, Candidates, Rank, Ranked};
-use super::sweep::{self, Codec, Sweep};
+use super::sweep::{self, Sweep};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernels::prefetch::prefetch;

@@ -1,0 +1,50 @@
+//! What a sweep needs to know of coarse codes.
+
+use std::ops::Range;
+
+use super::database::Database;
+use crate::kernels::tiles::{Hit, Limits, PANEL};
+
+/// How rows and queries are coded for a screen, in panels of 32 queries.
+pub trait Codec<T>: Sync {
+    /// Room for coded rows.
+    type Block: Send + Sync;
+    /// Coded rows.
+    type Rows<'r>: Copy;
+
+    /// Bytes of a coded row.
+    fn row_bytes(&self) -> usize;
+    /// Values of scratch space that [`Self::set`] needs.
+    fn scratch(&self) -> usize;
+    /// Room for rows.
+    fn block(&self, rows: usize) -> Self::Block;
+    /// Codes a row; returns a bound of its norm, NaN if it is not finite.
+    fn set(&self, at: usize, values: &[T], block: &mut Self::Block, scratch: &mut [f32]) -> f32;
+    /// Copies coded rows.
+    fn copy(&self, at: usize, rows: Self::Rows<'_>, block: &mut Self::Block);
+    /// The first rows of a block.
+    fn head<'r>(&self, block: &'r Self::Block, count: usize) -> Self::Rows<'r>;
+    /// Some of the rows.
+    fn slice<'r>(&self, rows: Self::Rows<'r>, range: Range<usize>) -> Self::Rows<'r>;
+    /// The codes of a run of rows, if the database has them.
+    fn ready<'r>(&self, database: &Database<'r, T>, first: usize, count: usize) -> Option<Self::Rows<'r>>;
+    /// Whether it uses codes that the database has.
+    fn reads_planes(&self) -> bool;
+    /// Which rows pass the limits of a panel with so many queries; their number.
+    fn hits(
+        &self,
+        panel: usize,
+        queries: usize,
+        rows: Self::Rows<'_>,
+        limits: &Limits,
+        hits: &mut [Hit],
+    ) -> usize;
+    /// The coarse scores of rows with the queries of a panel.
+    fn scores(&self, panel: usize, rows: Self::Rows<'_>, scores: &mut [[f32; PANEL]]);
+    /// Errors of a query per unit of residual norm and per unit of norm.
+    fn slopes(&self, query: usize) -> (f32, f32);
+    /// The threshold of a query's coarse scores that lets every row through whose canonical score could be at least `least`.
+    fn limit(&self, query: usize, least: f32) -> f32;
+    /// The estimate of a canonical score from a coarse one; a guess, nothing is promised.
+    fn estimate(&self, query: usize, score: f32) -> f32;
+}
