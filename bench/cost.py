@@ -4,8 +4,8 @@
 
 A store of `--rows` clustered rows with int8 planes is searched; time is taken as proportional to the rows,
 and memory as independent of them. The store then grows to the sizes of `--check`, and what was predicted
-stands beside what is measured. The last lines predict 100 million rows: in memory, and from the disk at the rate at
-which it is read here. Stores are made in `--folder` (1.6 KB a row) and removed.
+stands beside what is measured. The last lines predict 100 million rows: in memory, and from the disk at the
+rate at which it is read here. Stores are made in `--folder` (1.6 KB a row) and removed.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ def main() -> None:
                 spread = f"[{min(found['seconds']):.3f}, {max(found['seconds']):.3f}]"
                 print(
                     f"{rows:11,} rows, {count:5} queries: {median:8.3f} s {spread}, "
-                    f"predicted {predicted:8.3f} s, ratio {median / predicted:.2f}, memory {found['memory_mb']:.0f} MB",
+                    f"predicted {predicted:8.3f} s, ratio {median / predicted:.2f}, "
+                    f"memory {found['memory_mb']:.0f} MB",
                     flush=True,
                 )
         # Of rows on disk, few queries read the planes, many the vectors.
