@@ -2,11 +2,11 @@
 
     python bench/cost.py [--rows 2000000 5000000] [--check 10000000] [--queries 1 32 1232] [--out FILE]
 
-A store of clustered rows with int8 planes is searched at the two sizes of `--rows`. Time is modelled as a fixed
-part (queries, selection, rows looked closer at) and a part proportional to the rows, memory as independent of
-them. The store then grows to the sizes of `--check`, and what was predicted stands beside what is measured. The
-last lines predict 100 million rows: in memory, and from the disk at the rate at which it is read here. Stores
-are made in `--folder` (1.6 KB a row) and removed.
+A store of clustered rows with int8 planes is searched at the two sizes of `--rows`. Time is modelled as
+a fixed part (queries, selection, rows looked closer at) and a part proportional to the rows, memory as
+independent of them. The store then grows to the sizes of `--check`, and what was predicted stands
+beside what is measured. The last lines predict 100 million rows: in memory, and from the disk at the
+rate at which it is read here. Stores are made in `--folder` (1.6 KB a row) and removed.
 """
 
 from __future__ import annotations
