@@ -89,7 +89,7 @@ def case(number: int) -> None:
     expected = topk_of_many(queries, database, k, selected)
     search = _core.topk if narrow else _core.topk_float32
     for level in cpu.available_levels():
-        for screen in ("auto", "float32", "int8"):
+        for screen in ("auto", "float32", "bfloat16", "int8"):
             with cpu.pinned(level):
                 threads = int(rng.integers(1, 4))
                 scores, indices = search(queries, database, k, selected, threads, None, screen)
