@@ -252,7 +252,7 @@ def scene(
         (20, 0.3, False, 12, 0.95),
         (20, 0.3, True, 4, 0.95),
         (20, 0.6, True, 12, 0.95),
-        (50, 0.1, False, 12, 0.5),  # five inliers: chance reaches as many
+        (50, 0.1, False, 12, 0.6),  # five inliers: chance reaches as many, and then they are not believed
         (50, 0.3, True, 12, 0.95),
         (100, 0.1, False, 12, 0.95),
         (100, 0.1, True, 12, 0.75),
