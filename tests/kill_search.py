@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from ilias_fast.search import resuming, search
+from ilias_fast.search import resuming, search, sequence
 from ilias_fast.search.backends import Cpu
 from ilias_fast.store import GlobalStore
 
@@ -23,6 +23,7 @@ class Slow(Cpu):
 
 if __name__ == "__main__":
     resuming._SECONDS = 0.0
+    sequence._SAVED_BYTES = 1
     store, queries, folder = sys.argv[1:]
     vectors = np.load(queries)
     ids = [f"q{row}" for row in range(len(vectors))]

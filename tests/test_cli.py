@@ -521,6 +521,12 @@ def test_ctrl_c_during_a_search(tmp_path: Path, rng: np.random.Generator) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["q.npy", "s"]
 
 
+def cpu_seconds(process: int) -> float:
+    """What a process has computed so far, however busy the machine is."""
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_extraction_goes_on(world: World, tmp_path: Path, stop: signal.Signals) -> None:
     photos = tmp_path / "photos"

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ilias_fast.errors import IncompatibleStoreError, NonFiniteError, ParameterError, ShapeError
 from ilias_fast.kernels import TopK, topk
 from ilias_fast.run import Run
-from ilias_fast.search import Part, augment, fusion, resuming, search, search_fused
+from ilias_fast.search import Part, augment, fusion, resuming, search, search_fused, sequence
 from ilias_fast.search.backends import Cpu
 from ilias_fast.store import GlobalStore
 from tests.oracles import search as oracle
@@ -206,8 +206,13 @@ class Counting(Cpu):
 
 @pytest.mark.parametrize("kill_at", [1, 4, 9, 14])
 def test_a_killed_search_goes_on(
-    rng: np.random.Generator, vectors: NDArray[np.float16], tmp_path: Path, kill_at: int
+    rng: np.random.Generator,
+    vectors: NDArray[np.float16],
+    tmp_path: Path,
+    kill_at: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(sequence, "_SAVED_BYTES", 1)
     database = store(tmp_path / "store", names(400), vectors, shard_bytes=1200)
     shards = len(list(database.shards()))
     assert shards >= 8
@@ -247,8 +252,12 @@ def test_a_killed_search_goes_on(
 
 
 def test_states_of_other_searches_and_damaged_ones_are_not_used(
-    rng: np.random.Generator, vectors: NDArray[np.float16], tmp_path: Path
+    rng: np.random.Generator,
+    vectors: NDArray[np.float16],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(sequence, "_SAVED_BYTES", 1)
     database = store(tmp_path / "store", names(400), vectors, shard_bytes=3000)
     queries = (["q"], rng.standard_normal((1, 12)))
     folder = tmp_path / "state"

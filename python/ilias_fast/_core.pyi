@@ -14,6 +14,7 @@ __all__ = [
     "IdSearch",
     "Ids",
     "Planes",
+    "RunningSearch",
     "Store",
     "StoreWriter",
     "__version__",
@@ -274,6 +275,42 @@ def topk_store(
     threads: int | None,
     progress: Callable[[int], object] | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
+
+@final
+class RunningSearch:
+    """The best rows of each query among the parts added so far, numbered on from the first part."""
+
+    def __new__(
+        cls,
+        queries: NDArray[np.float32],
+        k: int,
+        state: tuple[int, NDArray[np.float32], NDArray[np.int64]] | None = None,
+    ) -> RunningSearch: ...
+    def add(
+        self,
+        database: NDArray[np.float16],
+        selected: NDArray[np.bool_] | None,
+        threads: int | None,
+        progress: Callable[[int], object] | None,
+    ) -> None: ...
+    def add_float32(
+        self,
+        database: NDArray[np.float32],
+        selected: NDArray[np.bool_] | None,
+        threads: int | None,
+        progress: Callable[[int], object] | None,
+    ) -> None: ...
+    def add_stores(
+        self,
+        parts: Sequence[tuple[Store, int, int]],
+        selected: NDArray[np.bool_] | None,
+        threads: int | None,
+        progress: Callable[[int], object] | None,
+    ) -> None: ...
+    @property
+    def rows(self) -> int: ...
+    def found(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
+
 def score_rows(
     queries: NDArray[np.float32],
     database: NDArray[np.float16],

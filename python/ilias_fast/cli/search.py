@@ -13,7 +13,7 @@ from ilias_fast.cli import _options as options
 from ilias_fast.cli._console import out, plain, stages
 
 if TYPE_CHECKING:
-    from ilias_fast.store import GlobalStore
+    pass
 
 __all__ = ["search"]
 
@@ -105,11 +105,16 @@ def search(
         "threads": threads,
     }
     with stages() as progress, ExitStack() as opened:
+        once = not (fused or query_expansion or exclude or resume) and backend == "cpu"
 
-        def open_database(paths: list[str]) -> list[GlobalStore]:
+        def open_database(paths: list[str]) -> Any:
             return opened.enter_context(
                 open_features(
-                    paths, near=output, progress=lambda done, total: progress("import", done, total)
+                    paths,
+                    near=output,
+                    once=once,
+                    threads=threads,
+                    progress=lambda done, total: progress("import", done, total),
                 )
             )
 

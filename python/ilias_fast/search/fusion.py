@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from ilias_fast import _arrays
 from ilias_fast.errors import IncompatibleStoreError, NonFiniteError, ParameterError, ShapeError
 from ilias_fast.run import Run
+from ilias_fast.search.accumulating import accumulator
 from ilias_fast.search.backends import Backend, BackendName, backend_of
-from ilias_fast.search.ranking import Wanted, empty, merge
+from ilias_fast.search.ranking import Wanted
 from ilias_fast.search.searching import (
     Depth,
     Progress,
@@ -215,17 +216,14 @@ def search_fused(
     selected = checked_selection(selected_ids)
     engine = backend_of(backend)
     first = StoreSequence(databases[0], masks_of(databases[0], selected), None, engine, threads)
-    mask = None if selected is None else np.concatenate([mask for mask in first.masks if mask is not None])
     wanted = Wanted(read_depth(k, ids), excluded_rows(exclude, ids, first.rows_of))
 
-    best, start = empty(len(ids)), 0
+    scan, start = accumulator(engine, long_queries, wanted.depth, threads), 0
     for block in _blocks(databases, max(1, _BLOCK_BYTES // (2 * max(1, long_queries.shape[1])))):
-        part = None if mask is None else mask[start : start + len(block)]
-        report = None if progress is None else _within(progress, start, len(first))
-        found = engine.topk(long_queries, block, wanted.depth, part, threads, report)
-        best = merge(best, found._replace(indices=found.indices + start), wanted.depth)
+        part = None if first.mask is None else first.mask[start : start + len(block)]
+        scan.add(block, part, None if progress is None else _within(progress, start, len(first)))
         start += len(block)
-    found = wanted.select(best)
+    found = wanted.select(scan.found())
     provenance = {
         "method": "search_fused",
         "k": int(wanted.k.max(initial=1)),

@@ -15,10 +15,17 @@ from ilias_fast.kernels import TopK
 from ilias_fast.run import Run
 from ilias_fast.search.backends import Backend, BackendName, backend_of
 from ilias_fast.search.expansion import Mode, expanded
+from ilias_fast.search.files import FileSequence
 from ilias_fast.search.ranking import Wanted
 from ilias_fast.search.resuming import Checkpoint
-from ilias_fast.search.sequence import DescriptorAdapter, StoreSequence, checked_stores, masks_of
-from ilias_fast.store import GlobalStore, check_compatible
+from ilias_fast.search.sequence import (
+    DescriptorAdapter,
+    StoreSequence,
+    adapted,
+    checked_stores,
+    masks_of,
+)
+from ilias_fast.store import FeatureFiles, GlobalStore, check_compatible
 
 __all__ = ["Depth", "Progress", "Queries", "excluded_rows", "read_depth", "read_queries", "search"]
 
@@ -80,7 +87,7 @@ def excluded_rows(
 
 def search(
     queries: Queries,
-    database: GlobalStore | Sequence[GlobalStore],
+    database: GlobalStore | FeatureFiles | Sequence[GlobalStore | FeatureFiles],
     k: Depth = 1000,
     *,
     query_expansion: int = 0,
@@ -113,8 +120,10 @@ def search(
 
     Args:
         queries: A store, or (ids, float32 [Q, d]).
-        database: A store, or several that are searched as one sequence; of one dimension and, unless `force`,
-            of compatible provenance.
+        database: A store, or several that are searched as one sequence in one pass; of one dimension and,
+            unless `force`, of compatible provenance. Feature files (`ilias_fast.store.FeatureFiles`) are
+            searched while they are read; what needs them twice (query expansion, exclusions, another
+            backend, `resume`) needs a store (`import_store`).
         k: How many results per query, at least 1: one number, or one for each query id.
         query_expansion: Number of neighbours n; 0 for none.
         alpha: Exponent of the weights, at least 0 and finite; 1 in the ILIAS paper.
@@ -154,16 +163,40 @@ def search(
     if not 0 <= alpha < np.inf or (mode == "official" and alpha != 1):
         expected = "1 in official mode" if mode == "official" else "a finite number, at least 0"
         raise ParameterError(f"alpha: expected {expected}, found {alpha}")
-    stores = checked_stores(database, force)
-    if isinstance(queries, GlobalStore):
+    parts = list(database) if isinstance(database, Sequence) else [database]
+    stores = [part for part in parts if not isinstance(part, FeatureFiles)]
+    streamed = len(stores) < len(parts)
+    if stores or not parts:
+        stores = checked_stores(stores, force)
+    if streamed and (neighbours or exclude or resume is not None or backend != "cpu"):
+        raise ParameterError(
+            "database: expected stores for query expansion, exclusions, resume or another backend, found "
+            f"{next(part for part in parts if isinstance(part, FeatureFiles))!r} (import it first)"
+        )
+    if stores and isinstance(queries, GlobalStore):
         check_compatible(queries, stores[0], force=force)
     ids, vectors = read_queries(queries)
     depths = read_depth(k, ids)
-    if vectors.shape[1] != stores[0].dim:
-        raise ShapeError(
-            f"queries: expected {stores[0].dim} columns, as {stores[0]!r}, found {vectors.shape[1]}"
-        )
+    for part in parts:
+        if vectors.shape[1] != part.dim:
+            raise ShapeError(f"queries: expected {part.dim} columns, as {part!r}, found {vectors.shape[1]}")
     selected = checked_selection(selected_ids)
+    provenance = {
+        "method": "search",
+        "k": int(depths.max(initial=1)),
+        "queries": str(queries.path) if isinstance(queries, GlobalStore) else "array",
+        "database": [_told(part) for part in parts],
+        "query_expansion": None if not neighbours else {"n": neighbours, "alpha": float(alpha), "mode": mode},
+        "adapter": None if adapter is None else getattr(adapter, "fingerprint", type(adapter).__name__),
+        "selected_ids": None if selected is None else len(selected),
+    }
+    if streamed:
+        files = FileSequence(parts, selected, adapter, threads)
+        report = None if progress is None else lambda done: progress(done, len(files))
+        embedded = vectors if adapter is None else adapted(adapter, vectors)
+        wanted = Wanted(depths, None)
+        found = wanted.select(files.topk(embedded, wanted.depth, report))
+        return Run.from_topk(ids, found.scores, found.indices, files.id_of, provenance)
     sequence = StoreSequence(stores, masks_of(stores, selected), adapter, backend_of(backend), threads)
     excluded = excluded_rows(exclude, ids, sequence.rows_of)
 
@@ -182,16 +215,13 @@ def search(
         first = one_pass(0, embedded, Wanted(np.full(len(ids), neighbours, np.int64), excluded))
         embedded = expanded(embedded, sequence, first, alpha, mode)
     found = one_pass(passes - 1, embedded, Wanted(depths, excluded))
-    provenance = {
-        "method": "search",
-        "k": int(depths.max(initial=1)),
-        "queries": str(queries.path) if isinstance(queries, GlobalStore) else "array",
-        "database": [{"path": str(store.path), "checksum": store.checksum} for store in stores],
-        "query_expansion": None if not neighbours else {"n": neighbours, "alpha": float(alpha), "mode": mode},
-        "adapter": None if adapter is None else getattr(adapter, "fingerprint", type(adapter).__name__),
-        "selected_ids": None if selected is None else len(selected),
-    }
     return Run.from_topk(ids, found.scores, found.indices, sequence.id_of, provenance)
+
+
+def _told(part: GlobalStore | FeatureFiles) -> dict[str, object]:
+    if isinstance(part, FeatureFiles):
+        return part.provenance()
+    return {"path": str(part.path), "checksum": part.checksum}
 
 
 def checked_selection(selected_ids: Collection[str] | None) -> frozenset[str] | None:

@@ -9,18 +9,28 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ilias_fast import _arrays, _core
+from ilias_fast import _arrays
 from ilias_fast.errors import NonFiniteError, ParameterError
 from ilias_fast.kernels import TopK
+from ilias_fast.search.accumulating import Accumulator, Runs, accumulator
 from ilias_fast.search.backends import Backend
-from ilias_fast.search.ranking import empty, merge
 from ilias_fast.search.resuming import Checkpoint
 from ilias_fast.store import GlobalStore, check_compatible, is_selected
 
-__all__ = ["DescriptorAdapter", "StoreSequence", "checked_stores", "masks_of"]
+__all__ = [
+    "DescriptorAdapter",
+    "StoreSequence",
+    "adapted",
+    "checked_stores",
+    "masks_of",
+    "shifted",
+]
 
 _ADAPTED_BYTES = 64 << 20
 """Size of the float32 blocks in which a database is adapted."""
+
+_SAVED_BYTES = 256 << 20
+"""Size of the parts after which the state of a search is saved."""
 
 
 class DescriptorAdapter(Protocol):
@@ -73,7 +83,13 @@ class StoreSequence:
     ):
         self.stores = stores
         self.starts = np.concatenate([[0], np.cumsum([len(store) for store in stores])]).astype(np.int64)
-        self.masks = masks
+        kept = [mask for mask in masks if mask is not None]
+        self.mask = np.concatenate(kept) if kept else None
+        self._store_runs = [
+            start + np.array([first for first, _ in store.shards()], np.int64)
+            for store, start in zip(stores, self.starts.tolist(), strict=False)
+        ]
+        self._run_starts = np.concatenate([*self._store_runs, self.starts[-1:]])
         self.adapter = adapter
         self.backend = backend
         self.threads = threads
@@ -89,75 +105,82 @@ class StoreSequence:
         resume: Checkpoint | None = None,
     ) -> TopK:
         """Search all rows."""
-        best, done = empty(len(queries)), 0
-        if resume is not None and (state := resume.load()) is not None:
-            done, best = state
-        for end, start, part in self._parts(queries, k, progress, done, resume is not None):
-            best = merge(best, TopK(part.scores, part.indices + start), k)
+        state = None if resume is None else resume.load()
+        done = 0 if state is None else state[0]
+        scan = accumulator(self.backend, queries, k, self.threads, state)
+        for start, end in self._pieces(resume is not None):
+            if end <= done:
+                continue
+            report = None if progress is None else shifted(progress, start)
+            mask = None if self.mask is None else self.mask[start:end]
+            if self.adapter is None:
+                scan.add_runs(self._runs(start, end), mask, report)
+            else:
+                self._add_adapted(scan, self.adapter, start, end, queries.shape[1], report)
             if resume is not None:
-                resume.save(end, best, last=end == len(self))
+                resume.save(end, scan.found(), last=end == len(self))
         if progress is not None:
             progress(len(self))
-        return best
+        return scan.found()
+
+    def _pieces(self, saved: bool) -> list[tuple[int, int]]:
+        """Return the ranges of rows that are searched at once: all, or what a kill may cost."""
+        if not saved:
+            return [(0, len(self))]
+        ends = [end for end in self._run_starts[1:].tolist() if end]
+        most = max(1, _SAVED_BYTES // max(1, 2 * self.stores[0].dim))
+        pieces, start = [], 0
+        for end, following in zip(ends, [*ends[1:], None], strict=True):
+            if following is None or following - start > most:
+                pieces.append((start, end))
+                start = end
+        return pieces
+
+    def _runs(self, start: int, end: int) -> list[Runs]:
+        """Return the runs of rows from `start` to `end`, which lie between runs."""
+        parts = []
+        for store, starts in zip(self.stores, self._store_runs, strict=True):
+            there = np.flatnonzero((starts >= start) & (starts < end))
+            if len(there):
+                parts.append((store, int(there[0]), int(there[-1]) + 1))
+        return parts
+
+    def _add_adapted(
+        self,
+        scan: Accumulator,
+        adapter: DescriptorAdapter,
+        start: int,
+        end: int,
+        columns: int,
+        progress: Callable[[int], object] | None,
+    ) -> None:
+        row = start
+        for store, first, stop in self._runs(start, end):
+            for _, vectors in list(store.shards())[first:stop]:
+                step = max(1, _ADAPTED_BYTES // (4 * max(vectors.shape[1], columns, 1)))
+                for at in range(0, len(vectors), step):
+                    block = vectors[at : at + step]
+                    mask = None if self.mask is None else self.mask[row : row + len(block)]
+                    report = None if progress is None else shifted(progress, row - start)
+                    scan.add(adapted(adapter, block, row), mask, report)
+                    row += len(block)
 
     def fingerprint(self, queries: NDArray[np.float32], k: int) -> str:
         """Return a name for everything the answer depends on."""
         digest = hashlib.sha256(f"1 {k} {queries.shape}".encode())
         digest.update(queries.tobytes())
-        for store, mask in zip(self.stores, self.masks, strict=True):
+        for store in self.stores:
             digest.update(f"{store.checksum} {len(store)}".encode())
-            digest.update(b"all" if mask is None else np.packbits(mask).tobytes())
+        digest.update(b"all" if self.mask is None else np.packbits(self.mask).tobytes())
         if self.adapter is not None:
             probe = np.eye(min(self.stores[0].dim, 64), self.stores[0].dim, dtype=np.float32)
             digest.update(self.adapt(np.concatenate([probe, -probe])).tobytes())
             digest.update(str(getattr(self.adapter, "fingerprint", "")).encode())
         return digest.hexdigest()
 
-    def _parts(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        progress: Callable[[int], object] | None,
-        done: int,
-        by_shard: bool,
-    ) -> Iterator[tuple[int, int, TopK]]:
-        """Yield (row after the last, first row, its best rows) for consecutive parts from row `done` on."""
-        for store, start, mask in zip(self.stores, self.starts.tolist(), self.masks, strict=False):
-            if start + len(store) <= done:
-                continue
-            if self.adapter is None and not by_shard:
-                found = self.backend.topk(queries, store, k, mask, self.threads, _shifted(progress, start))
-                yield start + len(store), start, found
-                continue
-            for first, vectors in store.shards():
-                rows = len(vectors)
-                if self.adapter is not None:
-                    rows = max(1, _ADAPTED_BYTES // (4 * max(vectors.shape[1], queries.shape[1], 1)))
-                for at in range(0, len(vectors), rows):
-                    row, block = start + first + at, vectors[at : at + rows]
-                    if row + len(block) <= done:
-                        continue
-                    part = None if mask is None else mask[first + at : first + at + len(block)]
-                    report = _shifted(progress, row)
-                    if self.adapter is None:
-                        found = self.backend.topk(queries, block, k, part, self.threads, report)
-                    else:
-                        adapted = self.adapt(block, row)
-                        found = TopK(*_core.topk_float32(queries, adapted, k, part, self.threads, report))
-                    yield row + len(block), row, found
-
-    def adapt(self, vectors: NDArray[Any], first: int | None = None) -> NDArray[np.float32]:
+    def adapt(self, vectors: NDArray[Any]) -> NDArray[np.float32]:
         """Return vectors as float32, adapted if there is an adapter."""
-        wide = vectors.astype(np.float32)
-        if self.adapter is None:
-            return wide
-        if first is not None and not np.isfinite(wide).all():
-            row, column = np.argwhere(~np.isfinite(wide))[0].tolist()
-            raise NonFiniteError(
-                f"database: row {first + row}, column {column} is {wide[row, column]}; all values must be "
-                f"finite (drop or repair the row)"
-            )
-        return _arrays.float32_rows("adapted vectors", self.adapter.apply(wide))
+        return vectors.astype(np.float32) if self.adapter is None else adapted(self.adapter, vectors)
 
     def _split(
         self, rows: NDArray[np.int64]
@@ -192,5 +215,20 @@ class StoreSequence:
         return np.concatenate(positions), np.concatenate(rows)
 
 
-def _shifted(progress: Callable[[int], object] | None, start: int) -> Callable[[int], object] | None:
-    return None if progress is None else lambda done: progress(start + done)
+def adapted(
+    adapter: DescriptorAdapter, vectors: NDArray[Any], first: int | None = None
+) -> NDArray[np.float32]:
+    """Return adapted vectors, float32 [m, d']; those of a database, from row `first` on, must be finite."""
+    wide = vectors.astype(np.float32)
+    if first is not None and not np.isfinite(wide).all():
+        row, column = np.argwhere(~np.isfinite(wide))[0].tolist()
+        raise NonFiniteError(
+            f"database: row {first + row}, column {column} is {wide[row, column]}; all values must be "
+            f"finite (drop or repair the row)"
+        )
+    return _arrays.float32_rows("adapted vectors", adapter.apply(wide))
+
+
+def shifted(progress: Callable[[int], object], start: int) -> Callable[[int], object]:
+    """Return a callback for a part that starts at row `start`."""
+    return lambda done: progress(start + done)

@@ -28,7 +28,14 @@ from ilias_fast.store._planes import build_planes, drop_planes
 from ilias_fast.store._provenance import IDENTITY_KEYS, check_compatible
 from ilias_fast.store._selection import is_selected
 from ilias_fast.store._verify import Damage, VerifyReport, gc, verify
-from ilias_fast.store.formats import escape_id, export_store, import_store, read_matrix, unescape_id
+from ilias_fast.store.formats import (
+    FeatureFiles,
+    escape_id,
+    export_store,
+    import_store,
+    read_matrix,
+    unescape_id,
+)
 
 __all__ = [
     "IDENTITY_KEYS",
@@ -37,6 +44,7 @@ __all__ = [
     "Compaction",
     "Damage",
     "DerivedInfo",
+    "FeatureFiles",
     "GlobalStore",
     "GlobalWriter",
     "Ids",

@@ -14,7 +14,7 @@ from ilias_fast._files import StrPath, storage_error
 from ilias_fast.errors import IncompatibleStoreError, ParameterError
 from ilias_fast.store._global import GlobalStore
 from ilias_fast.store._open import exists, open_store
-from ilias_fast.store.formats import import_store, is_features, read_matrix
+from ilias_fast.store.formats import FeatureFiles, import_store, is_features, read_matrix
 
 __all__ = ["open_features", "read_queries"]
 
@@ -44,18 +44,20 @@ def open_features(
     sources: Sequence[StrPath],
     *,
     near: StrPath,
+    once: bool = False,
     threads: int | None = None,
     progress: Callable[[int, int], object] | None = None,
-) -> Iterator[list[GlobalStore]]:
-    """Open database descriptors as global stores, in the order given, for the length of a `with` block.
+) -> Iterator[list[GlobalStore | FeatureFiles]]:
+    """Open database descriptors, in the order given, for the length of a `with` block.
 
-    Files are imported into temporary stores first, so that nothing is held in memory: a database is searched
-    in bounded memory whatever it lies in. Import features that are searched often with `import_store` once.
+    Nothing is held in memory, whatever a database lies in: files are read as they are if that is done `once`,
+    and otherwise imported into temporary stores. Import features that are searched often with `import_store`.
 
     Args:
         sources: Stores, files of a format that `import_store` knows, or `{idx}` templates of such (ids as in
             `read_queries`). float32 features are rounded to float16.
         near: A file beside which the temporary stores are made.
+        once: The rows are read once, front to back.
         threads: Number of threads that decode; None for all.
         progress: Called with (rows done, rows in all) of each import.
 
@@ -65,12 +67,15 @@ def open_features(
             cannot be read.
     """
     with ExitStack() as stack:
-        stores = []
+        stores: list[GlobalStore | FeatureFiles] = []
         for number, source in enumerate(map(Path, sources)):
             if exists(source):
                 stores.append(_global(source))
                 continue
             _check_known(source)
+            if once:
+                stores.append(FeatureFiles(source, number_rows=True, threads=threads))
+                continue
             place = Path(stack.enter_context(_temporary(Path(near).parent))) / str(number)
             several = "{idx}" in str(source)
             imported = import_store(

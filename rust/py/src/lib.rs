@@ -13,6 +13,7 @@ mod error;
 mod evaluate;
 mod rerank;
 mod run;
+mod running;
 mod score;
 mod search;
 mod store;
@@ -25,6 +26,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     chunks::register(module)?;
     store::register(module)?;
     search::register(module)?;
+    running::register(module)?;
     score::register(module)?;
     rerank::register(module)?;
     run::register(module)?;

@@ -17,10 +17,10 @@ use crate::call::call;
 use crate::error::to_python;
 use crate::store::PyStore;
 
-type Found<'py, T> = (Bound<'py, PyArray2<T>>, Bound<'py, PyArray2<i64>>);
+pub type Found<'py, T> = (Bound<'py, PyArray2<T>>, Bound<'py, PyArray2<i64>>);
 
 /// The matrix an array holds.
-fn rows<'a, T: NumpyElement>(what: &str, array: &'a PyReadonlyArray2<'_, T>) -> PyResult<Matrix<'a, T>> {
+pub fn rows<'a, T: NumpyElement>(what: &str, array: &'a PyReadonlyArray2<'_, T>) -> PyResult<Matrix<'a, T>> {
     let (values, columns) = matrix(what, array)?;
     Matrix::new(what, array.shape()[0], columns, values).map_err(to_python)
 }
@@ -38,7 +38,7 @@ fn shards<T>(columns: usize, slices: Result<Vec<&[T]>>) -> PyResult<Vec<Matrix<'
 }
 
 /// Two result matrices of `queries` rows and `k` columns.
-fn results<T: NumpyElement>(
+pub fn results<T: NumpyElement>(
     py: Python<'_>,
     queries: usize,
     k: usize,
@@ -83,7 +83,7 @@ impl PyPlanes {
 }
 
 /// One array as a database.
-fn one<'a, T: NumpyElement>(
+pub fn one<'a, T: NumpyElement>(
     array: &'a PyReadonlyArray2<'_, T>,
     selected: Option<&'a PyReadonlyArray1<'_, bool>>,
 ) -> PyResult<Database<'a, T>> {

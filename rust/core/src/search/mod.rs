@@ -13,6 +13,7 @@
 //! | [`sweep`] | a pass with coarse codes, what comes through scored at once |
 //! | [`codec`] | what a sweep needs to know of coarse codes: [`int8`], [`bfloat16`] |
 //! | [`topk`](mod@topk), [`hamming`] | the two searches |
+//! | [`running`] | a search over parts of a database, one after the other |
 //! | [`score`] | canonical scores of given pairs, for screens that are not ours |
 //!
 
@@ -24,6 +25,7 @@ pub mod exact;
 pub mod hamming;
 pub mod int8;
 pub mod planes;
+pub mod running;
 mod sample;
 pub mod schedule;
 pub mod score;
@@ -36,5 +38,6 @@ pub mod topk;
 pub use database::{Database, Matrix};
 pub use hamming::{HammingTopK, hamming_topk};
 pub use planes::{OwnedPlanes, Planes, Quantiser};
+pub use running::Running;
 pub use score::score_rows;
 pub use topk::{Screen, TopK, topk, topk_with};

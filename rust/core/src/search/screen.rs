@@ -6,7 +6,7 @@ use super::bounds::{Screened, growth};
 use super::database::{Database, Element, Matrix, norm};
 use super::exact;
 use super::schedule::Scan;
-use super::select::{Candidate, Candidates};
+use super::select::{Candidate, Candidates, Rank};
 use crate::error::{Error, Result};
 use crate::kernels::aligned::Aligned;
 use crate::kernels::dot_f16::{FEW, Kernels, Limits, PANEL, TILE, Tile};
@@ -26,6 +26,8 @@ pub struct Problem<'a, T> {
     pub(super) kernels: &'static Kernels,
     pub(super) database: &'a Database<'a, T>,
     pub(super) k: usize,
+    /// What each query has already found k rows of; rows behind it need not be found.
+    floors: Vec<Rank>,
     scaled: Vec<f32>,
     exact: Vec<f64>,
     norms: Vec<f64>,
@@ -51,12 +53,30 @@ impl<'a, T: Element> Problem<'a, T> {
             kernels: Kernels::active()?,
             database,
             k,
+            floors: vec![Rank::LAST; screened.len()],
             scaled,
             exact,
             norms,
             cold: database.is_cold(),
             screened,
         })
+    }
+
+    /// The same problem, in which rows behind `floors`, one a query, need not be found.
+    #[must_use]
+    pub fn above(self, floors: Vec<Rank>) -> Self {
+        assert_eq!(floors.len(), self.screened.len(), "one floor a query");
+        Self { floors, ..self }
+    }
+
+    /// Rows of a query behind this need not be found.
+    pub(super) fn floor(&self, query: usize) -> Rank {
+        self.floors[query]
+    }
+
+    /// Whether every query has a floor.
+    pub(super) fn has_floors(&self) -> bool {
+        !self.floors.contains(&Rank::LAST)
     }
 
     /// The same problem for some of the queries.
@@ -68,6 +88,7 @@ impl<'a, T: Element> Problem<'a, T> {
             database: self.database,
             k: self.k,
             cold: self.cold,
+            floors: queries.iter().map(|&query| self.floors[query]).collect(),
             scaled: queries.iter().flat_map(|&query| self.scaled(query)).copied().collect(),
             exact: queries
                 .iter()
@@ -113,11 +134,14 @@ impl<'a, T: Element> Problem<'a, T> {
     fn lane(&self, queries: Range<usize>) -> Lane {
         let mut limits = Limits { threshold: [f32::INFINITY; PANEL], slope: [0.0; PANEL] };
         for (at, query) in queries.clone().enumerate() {
-            limits.threshold[at] = f32::NEG_INFINITY;
             limits.slope[at] = self.screened[query].slope();
+            limits.threshold[at] = match self.floors[query] {
+                Rank::LAST => f32::NEG_INFINITY,
+                floor => self.screened[query].limit(floor.score()),
+            };
         }
         Lane {
-            candidates: queries.clone().map(|_| Candidates::new(self.k)).collect(),
+            candidates: queries.clone().map(|query| Candidates::new(self.k, self.floors[query])).collect(),
             queries,
             limits,
             tile: Tile::default(),

@@ -42,9 +42,10 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// Room for `k` (at least 1) and as many again.
-    pub fn new(k: usize) -> Self {
-        Self { k, entries: Vec::new(), threshold: f32::NEG_INFINITY }
+    /// Room for `k` (at least 1) and as many again. Rows behind `floor` are not wanted.
+    pub fn new(k: usize, floor: Rank) -> Self {
+        let threshold = if floor == Rank::LAST { f32::NEG_INFINITY } else { floor.score() };
+        Self { k, entries: Vec::new(), threshold }
     }
 
     /// Entries held at most, for `k`.
@@ -234,7 +235,7 @@ mod tests {
             parts in 1_usize..4,
         ) {
             let scores: Vec<f32> = scores.into_iter().map(f32::from).collect();
-            let mut lanes: Vec<Candidates> = (0..parts).map(|_| Candidates::new(k)).collect();
+            let mut lanes: Vec<Candidates> = (0..parts).map(|_| Candidates::new(k, Rank::LAST)).collect();
             for (row, &score) in scores.iter().enumerate() {
                 let width = f32::from(widths[row % widths.len()]);
                 let candidate = Candidate { lower: score - width, upper: score + width, row };

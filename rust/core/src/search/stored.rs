@@ -1,5 +1,6 @@
 //! Int8 planes beside the shards of a store.
 
+use std::ops::Range;
 use std::path::Path;
 
 use half::f16;
@@ -82,10 +83,10 @@ pub fn build_planes(path: &Path, control: &Control) -> Result<usize> {
     Ok(made)
 }
 
-/// The planes of each run of rows of a store, where there are some that can be used.
+/// The planes of some runs of rows of a store, where there are some that can be used.
 ///
 /// Damaged ones are passed over: the answer is the same without them, and `verify` tells.
-pub fn planes(store: &Store) -> Vec<Option<Planes<'_>>> {
+fn planes(store: &Store, runs: Range<usize>) -> Vec<Option<Planes<'_>>> {
     let columns = store.dim();
     let depth = Quantiser::depth(columns);
     let of_run = |run: &Run| {
@@ -106,7 +107,7 @@ pub fn planes(store: &Store) -> Vec<Option<Planes<'_>>> {
         )
         .ok()
     };
-    store.runs().iter().map(of_run).collect()
+    store.runs()[runs].iter().map(of_run).collect()
 }
 
 /// A global store as a database, with its planes.
@@ -114,11 +115,36 @@ pub fn planes(store: &Store) -> Vec<Option<Planes<'_>>> {
 /// # Errors
 /// [`Error::Incompatible`] for another kind of store, [`Error::Shape`] for a selection of another length.
 pub fn database<'a>(store: &'a Store, selected: Option<&'a [bool]>) -> Result<Database<'a, f16>> {
-    let columns = store.dim();
-    let shards = store.vectors()?.into_iter();
-    let shards = shards.map(|values| Matrix::new("shard", values.len() / columns.max(1), columns, values));
-    let mut database = Database::new(columns, shards.collect::<Result<_>>()?, selected)?;
-    for (run, planes) in planes(store).into_iter().enumerate() {
+    sequence(&[(store, 0..store.runs().len())], selected)
+}
+
+/// Runs of rows of several global stores as one database, with their planes.
+///
+/// # Errors
+/// As [`database`]; [`Error::Shape`] also if the stores differ in their columns, [`Error::Parameter`] for runs that a
+/// store has not.
+pub fn sequence<'a>(
+    parts: &[(&'a Store, Range<usize>)],
+    selected: Option<&'a [bool]>,
+) -> Result<Database<'a, f16>> {
+    let (mut shards, mut all_planes) = (Vec::new(), Vec::new());
+    for (store, runs) in parts {
+        if runs.start > runs.end || runs.end > store.runs().len() {
+            return Err(Error::parameter(
+                "runs",
+                format!("some of {}", store.runs().len()),
+                format!("{runs:?}"),
+            ));
+        }
+        for values in &store.vectors()?[runs.clone()] {
+            let columns = store.dim();
+            shards.push(Matrix::new("shard", values.len() / columns.max(1), columns, values)?);
+        }
+        all_planes.extend(planes(store, runs.clone()));
+    }
+    let columns = parts.first().map_or(0, |(store, _)| store.dim());
+    let mut database = Database::new(columns, shards, selected)?;
+    for (run, planes) in all_planes.into_iter().enumerate() {
         if let Some(planes) = planes {
             database.attach(run, planes)?;
         }

@@ -38,6 +38,8 @@ const SHORT_RUN: usize = 96;
 /// Fewer rows, or fewer for each of the best k, are not worth a sample.
 const LEAST_ROWS: usize = 1 << 14;
 const LEAST_ROWS_PER_K: usize = 32;
+/// The same where thresholds are known.
+const LEAST_ROWS_WITH_FLOORS: usize = 1 << 11;
 
 /// A canonical score costs about as much as this many rows in the float32 screen.
 const ROWS_PER_SCORE: usize = 12;
@@ -54,6 +56,9 @@ const AHEAD: usize = 6;
 /// Whether a sweep is worth its preparations.
 pub fn pays<T: Element>(problem: &Problem<'_, T>) -> bool {
     let rows = problem.database.searched();
+    if problem.has_floors() {
+        return rows >= LEAST_ROWS_WITH_FLOORS;
+    }
     rows >= LEAST_ROWS && rows / LEAST_ROWS_PER_K >= problem.k
 }
 
@@ -103,15 +108,22 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
 
     /// The best rows of each query; None for one that was given up. Rows are counted on `control`.
     pub fn search(&self, control: &Control) -> Result<Vec<Option<Ranked>>> {
-        let starts = self.sample(control)?;
+        let floors: Vec<Rank> =
+            (0..self.problem.screened.len()).map(|query| self.problem.floor(query)).collect();
+        // What is known of other rows says more than a sample of these.
+        let mut starts = if self.problem.has_floors() { floors.clone() } else { self.sample(control)? };
+        starts.iter_mut().zip(&floors).for_each(|(start, floor)| *start = *floor.min(start));
         let mut found = self.scan(&starts, &vec![false; starts.len()], true, control)?;
         let refuted: Vec<bool> = found
             .iter()
-            .map(|found| found.as_ref().is_some_and(|found| found.len() < self.problem.k))
+            .zip(starts.iter().zip(&floors))
+            .map(|(found, (start, floor))| {
+                start < floor && found.as_ref().is_some_and(|found| found.len() < self.problem.k)
+            })
             .collect();
         if refuted.contains(&true) {
             let skipped: Vec<bool> = refuted.iter().map(|refuted| !refuted).collect();
-            let again = self.scan(&vec![Rank::LAST; starts.len()], &skipped, false, control)?;
+            let again = self.scan(&floors, &skipped, false, control)?;
             for ((place, again), refuted) in found.iter_mut().zip(again).zip(refuted) {
                 if refuted {
                     *place = again;
@@ -138,7 +150,8 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
         (CHUNK_BYTES / (self.problem.database.columns() * size_of::<T>()).max(1)).max(BLOCK_ROWS.start)
     }
 
-    /// A pass over the database; None for queries that were given up, fewer than k rows where the start was refuted.
+    /// A pass over the database; None for queries that were given up, fewer than k rows where the start was refuted or
+    /// is the floor.
     fn scan(
         &self,
         starts: &[Rank],

@@ -36,6 +36,16 @@ pub struct TopK {
     pub indices: Vec<i64>,
 }
 
+impl TopK {
+    pub(super) fn new(k: usize, best: &[Ranked]) -> Self {
+        Self {
+            k,
+            scores: best.iter().flatten().map(|entry| entry.0.score()).collect(),
+            indices: best.iter().flatten().map(|entry| entry.1 as i64).collect(),
+        }
+    }
+}
+
 /// How rows are told apart before their canonical scores are computed. The answer does not depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Screen {
@@ -111,17 +121,38 @@ pub fn topk_with<T: Element>(
     screen: Screen,
     control: &Control,
 ) -> Result<TopK> {
+    let k = checked(queries, database.columns(), k)?.min(database.searched());
+    let best = ranked(queries, database, k, Vec::new(), screen, control)?;
+    Ok(TopK::new(k, &best))
+}
+
+/// k, if it and the queries fit a database of `columns` columns.
+pub(super) fn checked(queries: Matrix<'_, f32>, columns: usize, k: usize) -> Result<usize> {
     if k == 0 {
         return Err(Error::parameter("k", "at least 1", k));
     }
-    if queries.columns() != database.columns() {
-        let expected = format!("{} columns, as the database has", database.columns());
+    if queries.columns() != columns {
+        let expected = format!("{columns} columns, as the database has");
         return Err(Error::shape("queries", expected, format!("{} columns", queries.columns())));
     }
-    let k = k.min(database.searched());
-    let problem = Problem::new(queries, database, k)?;
+    Ok(k)
+}
+
+/// The best `k` rows of each query; those behind its floor, if there are `floors`, may be left out.
+pub(super) fn ranked<T: Element>(
+    queries: Matrix<'_, f32>,
+    database: &Database<'_, T>,
+    k: usize,
+    floors: Vec<Rank>,
+    screen: Screen,
+    control: &Control,
+) -> Result<Vec<Ranked>> {
+    let mut problem = Problem::new(queries, database, k)?;
+    if !floors.is_empty() {
+        problem = problem.above(floors);
+    }
     if k == 0 || queries.rows() == 0 {
-        return Ok(TopK { k, ..TopK::default() });
+        return Ok(vec![Ranked::new(); queries.rows()]);
     }
     let (found, patient) = (screen.chosen(&problem), screen != Screen::Auto);
     let found = match found {
@@ -132,14 +163,9 @@ pub fn topk_with<T: Element>(
         Screen::Float32 | Screen::Auto => None,
     };
     let found = found.unwrap_or_else(|| in_float32(&problem, true, control));
-    let best = found.map_err(|error| match error {
+    found.map_err(|error| match error {
         Error::NonFinite { .. } => problem.first_non_finite().unwrap_or(error),
         other => other,
-    })?;
-    Ok(TopK {
-        k,
-        scores: best.iter().flatten().map(|entry| entry.0.score()).collect(),
-        indices: best.iter().flatten().map(|entry| entry.1 as i64).collect(),
     })
 }
 
@@ -180,7 +206,8 @@ fn search<T: Element, S: Scan<Lane = Lane>>(
     counted: bool,
     control: &Control,
 ) -> Result<Vec<Candidates>> {
-    let mut merged: Vec<Candidates> = problem.screened.iter().map(|_| Candidates::new(problem.k)).collect();
+    let mut merged: Vec<Candidates> =
+        (0..problem.screened.len()).map(|query| Candidates::new(problem.k, problem.floor(query))).collect();
     for lane in run(scan, chunks, counted, control)?.into_iter().flatten() {
         for (query, candidates) in lane.queries.zip(lane.candidates) {
             merged[query].merge(candidates);
