@@ -49,6 +49,7 @@ __all__ = [
     "verify_pair",
     "verify_spatial",
     "verify_store",
+    "write_run_json",
 ]
 
 __version__: str
@@ -85,6 +86,14 @@ _Lists: TypeAlias = tuple[list[str], NDArray[np.int64], Ids, NDArray[np.int64], 
 
 def read_run_json(data: bytes) -> _Lists: ...
 def read_run_trec(data: bytes) -> _Lists: ...
+def write_run_json(
+    queries: Ids,
+    offsets: NDArray[np.int64],
+    ids: Ids,
+    indices: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    indent: int | None,
+) -> list[bytes]: ...
 
 # --- cpu ---
 

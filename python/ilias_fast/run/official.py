@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import Any
 
@@ -36,27 +35,12 @@ def write_json(run: Run, path: Path, indent: int | None) -> None:
 
     A float32 score is printed as the official writer prints it: all digits of its float64 value.
     """
-    names = [encode_basestring_ascii(name) for name in run.database_ids]
-    entries = [
-        f"{names[row]}: {score!r}"
-        for row, score in zip(run.indices.tolist(), run.scores.tolist(), strict=True)
-    ]
-    queries = (
-        f"{encode_basestring_ascii(query)}: {_json_object(entries[start:stop], indent, 2)}"
-        for query, (start, stop) in zip(run.query_ids, pairwise(run.offsets.tolist()), strict=True)
+    blanks = None if indent is None else max(indent, 0)
+    pieces = _core.write_run_json(
+        _core.Ids(run.query_ids), run.offsets, run.database_ids, run.indices, run.scores, blanks
     )
     with written(path) as file:
-        file.write(_json_object(list(queries), indent, 1).encode())
-
-
-def _json_object(members: list[str], indent: int | None, depth: int) -> str:
-    """Return what `json.dumps` makes of an object, whose own indenting encoder is ten times slower."""
-    if not members:
-        return "{}"
-    if indent is None:
-        return "{" + ", ".join(members) + "}"
-    outer, inner = "\n" + " " * indent * (depth - 1), "\n" + " " * indent * depth
-    return "{" + inner + ("," + inner).join(members) + outer + "}"
+        file.writelines(pieces)
 
 
 def read_json(path: Path, duplicates: Duplicates) -> Run:

@@ -3,12 +3,12 @@
 
 use std::sync::{Mutex, OnceLock};
 
-use ilias_fast_core::run::{self, Interner, Lists, Search};
+use ilias_fast_core::run::{self, Interner, Lists, Ranked, Search};
 use ilias_fast_core::{Control, Error, Result};
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, ToPyArray};
 use pyo3::exceptions::{PyIndexError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyIterator, PyList, PySlice, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyIterator, PyList, PySlice, PyString, PyTuple};
 
 use crate::arrays::{matrix, vector};
 use crate::call::call;
@@ -285,9 +285,32 @@ fn read_run_trec<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Read<'py>> {
     read(py, data, run::read_trec)
 }
 
+/// The pieces of an official similarity JSON.
+#[pyfunction]
+fn write_run_json<'py>(
+    py: Python<'py>,
+    queries: PyRef<'_, Ids>,
+    offsets: PyReadonlyArray1<'_, i64>,
+    ids: PyRef<'_, Ids>,
+    indices: PyReadonlyArray1<'_, i64>,
+    scores: PyReadonlyArray1<'_, f64>,
+    indent: Option<usize>,
+) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    let ranked = Ranked {
+        queries: &queries.list,
+        offsets: vector("offsets", &offsets)?,
+        ids: &ids.list,
+        indices: vector("indices", &indices)?,
+        scores: vector("scores", &scores)?,
+    };
+    let pieces = call(py, None, None, |control| run::write_json(ranked, indent, control))?;
+    Ok(pieces.iter().map(|piece| PyBytes::new(py, piece.as_bytes())).collect())
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Ids>()?;
     module.add_class::<IdSearch>()?;
     module.add_function(wrap_pyfunction!(read_run_json, module)?)?;
-    module.add_function(wrap_pyfunction!(read_run_trec, module)?)
+    module.add_function(wrap_pyfunction!(read_run_trec, module)?)?;
+    module.add_function(wrap_pyfunction!(write_run_json, module)?)
 }

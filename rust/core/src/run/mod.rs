@@ -5,15 +5,17 @@
 //! | [`Ids`] | a list of ids, one text, decoded only where somebody looks |
 //! | [`Interner`] | distinct ids and the position of each |
 //! | [`Search`] | which ids of a set a streamed list holds |
-//! | [`Lists`] | the ranked lists of a file |
+//! | [`Lists`], [`Ranked`] | the ranked lists of a file that was read, and of one to write |
 
 mod ids;
 mod json;
 mod trec;
+mod writing;
 
 pub use ids::{Ids, Interner, Search};
 pub use json::read_json;
 pub use trec::read_trec;
+pub use writing::{Ranked, write_json};
 
 /// What a file of results holds, in its order.
 #[derive(Clone, Debug, Default, PartialEq)]
