@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::bounds::{Rounded, growth};
 use super::codec::Codec;
-use super::database::{Database, Element};
+use super::database::{Database, Element, norm};
 use super::screen::Problem;
 use crate::error::Result;
 use crate::kernels::aligned::Aligned;
@@ -86,9 +86,14 @@ impl<T: Element> Codec<T> for Bfloat16 {
     }
 
     fn set(&self, at: usize, values: &[T], block: &mut Block, scratch: &mut [f32]) -> f32 {
+        let place = &mut block.values.as_mut_slice()[at * self.depth..][..self.depth];
+        if let Some(halves) = T::halves(values).filter(|halves| halves.len() == self.depth) {
+            block.norms[at] = norm(self.kernels.round_halves(halves, place), self.growth);
+            return block.norms[at];
+        }
         // Beyond the row, the scratch space stays zero.
         let norm = T::widen(self.floats, values, self.growth, &mut scratch[..values.len()]);
-        self.kernels.round(scratch, &mut block.values.as_mut_slice()[at * self.depth..][..self.depth]);
+        self.kernels.round(scratch, place);
         block.norms[at] = norm;
         norm
     }
@@ -123,8 +128,16 @@ impl<T: Element> Codec<T> for Bfloat16 {
         false
     }
 
-    fn hits(&self, panel: usize, queries: usize, rows: Rows<'_>, limits: &Limits, hits: &mut [Hit]) -> usize {
-        self.kernels.panel(rows, self.panel(panel), queries <= PANEL / 2, limits, hits)
+    fn hits(
+        &self,
+        panel: usize,
+        queries: usize,
+        rows: Rows<'_>,
+        limits: &Limits,
+        hits: &mut [Hit],
+        ahead: &[T],
+    ) -> usize {
+        self.kernels.panel(rows, self.panel(panel), queries <= PANEL / 2, limits, hits, ahead)
     }
 
     fn scores(&self, panel: usize, rows: Rows<'_>, scores: &mut [[f32; PANEL]]) {

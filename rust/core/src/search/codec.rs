@@ -30,7 +30,7 @@ pub trait Codec<T>: Sync {
     fn ready<'r>(&self, database: &Database<'r, T>, first: usize, count: usize) -> Option<Self::Rows<'r>>;
     /// Whether it uses codes that the database has.
     fn reads_planes(&self) -> bool;
-    /// Which rows pass the limits of a panel with so many queries; their number.
+    /// Which rows pass the limits of a panel with so many queries; their number. The vectors `ahead` are needed next.
     fn hits(
         &self,
         panel: usize,
@@ -38,6 +38,7 @@ pub trait Codec<T>: Sync {
         rows: Self::Rows<'_>,
         limits: &Limits,
         hits: &mut [Hit],
+        ahead: &[T],
     ) -> usize;
     /// The coarse scores of rows with the queries of a panel.
     fn scores(&self, panel: usize, rows: Self::Rows<'_>, scores: &mut [[f32; PANEL]]);

@@ -117,7 +117,15 @@ impl<T: Element> Codec<T> for Int8 {
         self.planes
     }
 
-    fn hits(&self, panel: usize, queries: usize, rows: Rows<'_>, limits: &Limits, hits: &mut [Hit]) -> usize {
+    fn hits(
+        &self,
+        panel: usize,
+        queries: usize,
+        rows: Rows<'_>,
+        limits: &Limits,
+        hits: &mut [Hit],
+        _: &[T],
+    ) -> usize {
         let kernels = self.quantiser.kernels;
         if let Some(few) = &self.few {
             let codes = &few.as_slice()[..queries * self.quantiser.padded()];

@@ -270,7 +270,7 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
                 for start in (0..count).step_by(full) {
                     let codes = self.codec.slice(codes, start..count.min(start + full));
                     let rows = count.min(start + full) - start;
-                    self.multiply(codes, rows, |i| first + start + i, worker);
+                    self.multiply(codes, rows, |i| first + start + i, &[], worker);
                     outcome = control.advance(0);
                     if outcome.is_err() {
                         break;
@@ -292,7 +292,8 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
                 }
                 worker.numbers.push(first + i);
                 if worker.numbers.len() == full {
-                    self.flush(worker);
+                    let ahead = &rest[((i + 1) * columns).min(rest.len())..];
+                    self.flush(&ahead[..ahead.len().min(full * columns)], worker);
                     outcome = control.advance(0);
                     if outcome.is_err() {
                         return;
@@ -300,30 +301,32 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
                 }
             }
         });
-        self.flush(worker);
+        self.flush(&[], worker);
         outcome
     }
 
-    /// Screens the rows that have been gathered.
-    fn flush(&self, worker: &mut Worker<C::Block>) {
+    /// Screens the rows that have been gathered; the vectors `ahead` are gathered next.
+    fn flush(&self, ahead: &[T], worker: &mut Worker<C::Block>) {
         let block = std::mem::replace(&mut worker.block, self.codec.block(0));
         let numbers = std::mem::take(&mut worker.numbers);
-        self.multiply(self.codec.head(&block, numbers.len()), numbers.len(), |i| numbers[i], worker);
+        self.multiply(self.codec.head(&block, numbers.len()), numbers.len(), |i| numbers[i], ahead, worker);
         (worker.block, worker.numbers) = (block, numbers);
         worker.numbers.clear();
     }
 
-    /// Multiplies a block of rows with all queries and notes which come through.
+    /// Multiplies a block of rows with all queries and notes which come through; the vectors `ahead` are needed next.
     fn multiply(
         &self,
         codes: C::Rows<'_>,
         rows: usize,
         number: impl Fn(usize) -> usize,
+        mut ahead: &[T],
         worker: &mut Worker<C::Block>,
     ) {
         for (panel, queries) in self.panels().enumerate() {
             let hits = &mut worker.hits[..rows];
-            let found = self.codec.hits(panel, queries.len(), codes, &worker.limits[panel], hits);
+            let found = self.codec.hits(panel, queries.len(), codes, &worker.limits[panel], hits, ahead);
+            ahead = &[];
             let hits = hits[..found].iter();
             worker.survivors[panel].extend(hits.map(|hit| (number(hit.row as usize), hit.queries)));
         }

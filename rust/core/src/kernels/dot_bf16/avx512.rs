@@ -4,7 +4,9 @@
 
 use core::arch::x86_64::*;
 
-use super::Rows;
+use half::f16;
+
+use super::{Ahead, Rows};
 use crate::kernels::tiles::{Hit, Limits, PANEL, sweep, unrolled};
 
 #[target_feature(enable = "avx512f,avx512bf16")]
@@ -18,15 +20,33 @@ pub fn round(values: &[f32], rounded: &mut [u16]) {
     }
 }
 
-/// The products of the rows from `$first` on, one a listed index, with `$columns` registers of 16 queries.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub fn round_halves(values: &[f16], rounded: &mut [u16]) -> f32 {
+    let mut squares = [_mm512_setzero_ps(); 2];
+    for (values, rounded) in values.chunks_exact(32).zip(rounded.chunks_exact_mut(32)) {
+        // SAFETY: both chunks have 32 elements; a __m512bh is 32 bit patterns.
+        unsafe {
+            let halves = values.as_ptr().cast::<__m256i>();
+            let low = _mm512_cvtph_ps(halves.read_unaligned());
+            let high = _mm512_cvtph_ps(halves.add(1).read_unaligned());
+            squares = [_mm512_fmadd_ps(low, low, squares[0]), _mm512_fmadd_ps(high, high, squares[1])];
+            rounded.as_mut_ptr().cast::<__m512bh>().write_unaligned(_mm512_cvtne2ps_pbh(high, low));
+        }
+    }
+    _mm512_reduce_add_ps(_mm512_add_ps(squares[0], squares[1]))
+}
+
+/// The products of the rows from `$first` on, one a listed index, with `$columns` registers of 16 queries. What `$ahead`
+/// says of a step is done along with it.
 macro_rules! products {
-    ($rows:ident, $first:expr, $panel:expr, $columns:literal, [$($i:literal)*]) => {{
+    ($rows:ident, $first:expr, $panel:expr, $columns:literal, [$($i:literal)*], $ahead:expr) => {{
         let steps = $panel.len() / (2 * PANEL);
         // SAFETY: the caller checked that the rows from `first` on are there.
         let values = unsafe { $rows.values.as_ptr().add($first * $rows.stride) };
         let panel = $panel.as_ptr();
         let mut sums = [[_mm512_setzero_ps(); $columns]; [$($i),*].len()];
         for step in 0..steps {
+            $ahead(step);
             // SAFETY: the panel has 64 patterns at each of the `steps` positions.
             let queries: [__m512bh; $columns] = std::array::from_fn(|c| unsafe {
                 panel.add(step * 2 * PANEL + 32 * c).cast::<__m512bh>().read_unaligned()
@@ -51,6 +71,7 @@ macro_rules! products {
 macro_rules! hits {
     ($name:ident, $columns:literal, [$($i:literal)*]) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+        #[expect(clippy::too_many_arguments, reason = "kept in registers")]
         fn $name(
             rows: Rows<'_>,
             first: usize,
@@ -59,8 +80,14 @@ macro_rules! hits {
             limits: &Limits,
             hits: &mut [Hit],
             mut found: usize,
+            fetched: Steps,
         ) -> usize {
-            let sums = products!(rows, first, panel, $columns, [$($i)*]);
+            let ahead = |step: usize| {
+                let place = fetched.first.wrapping_add(step * fetched.stride);
+                // SAFETY: a prefetch reads nothing, whatever the address, and SSE is part of x86-64.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(place) };
+            };
+            let sums = products!(rows, first, panel, $columns, [$($i)*], ahead);
             unrolled!(I in [$($i)*] {
                 let row = first + I;
                 let norm = _mm512_set1_ps(rows.norms[row]);
@@ -82,22 +109,48 @@ macro_rules! hits {
     };
 }
 
+/// Where the memory lies that is fetched along with the steps of a tile.
+#[derive(Clone, Copy)]
+struct Steps {
+    first: *const i8,
+    stride: usize,
+}
+
+impl Ahead {
+    /// The part of one of so many tiles of `steps` steps.
+    fn part(self, tile: usize, tiles: usize, steps: usize) -> Steps {
+        let stride = (self.bytes / (tiles * steps).max(1)).min(64);
+        Steps { first: self.first.wrapping_add(tile * steps * stride), stride }
+    }
+}
+
 hits!(wide, 2, [0 1 2 3 4 5 6 7 8 9 10 11]);
 hits!(wide_row, 2, [0]);
 hits!(narrow, 1, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23]);
 hits!(narrow_row, 1, [0]);
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub fn panel(rows: Rows<'_>, panel: &[u16], is_narrow: bool, limits: &Limits, hits: &mut [Hit]) -> usize {
+pub fn panel(
+    rows: Rows<'_>,
+    panel: &[u16],
+    is_narrow: bool,
+    limits: &Limits,
+    hits: &mut [Hit],
+    ahead: Ahead,
+) -> usize {
+    let (count, steps) = (rows.count(), panel.len() / (2 * PANEL));
+    let size = if is_narrow { 24 } else { 12 };
+    let size = if count < size { 1 } else { size };
+    let part = |start: usize| ahead.part(start / size, count.div_ceil(size), steps);
     let mut found = 0;
     if is_narrow {
-        sweep!(rows.count(), 24, (first, start) =>
-            found = narrow(rows, first, start, panel, limits, hits, found),
-            found = narrow_row(rows, first, start, panel, limits, hits, found));
+        sweep!(count, 24, (first, start) =>
+            found = narrow(rows, first, start, panel, limits, hits, found, part(start)),
+            found = narrow_row(rows, first, start, panel, limits, hits, found, part(start)));
     } else {
-        sweep!(rows.count(), 12, (first, start) =>
-            found = wide(rows, first, start, panel, limits, hits, found),
-            found = wide_row(rows, first, start, panel, limits, hits, found));
+        sweep!(count, 12, (first, start) =>
+            found = wide(rows, first, start, panel, limits, hits, found, part(start)),
+            found = wide_row(rows, first, start, panel, limits, hits, found, part(start)));
     }
     found
 }
@@ -107,7 +160,7 @@ macro_rules! scores {
     ($name:ident, [$($i:literal)*]) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
         fn $name(rows: Rows<'_>, first: usize, panel: &[u16], scores: &mut [[f32; PANEL]]) {
-            let sums = products!(rows, first, panel, 2, [$($i)*]);
+            let sums = products!(rows, first, panel, 2, [$($i)*], |_| {});
             unrolled!(I in [$($i)*] {
                 for c in 0..2 {
                     // SAFETY: there is room for 32 scores a row.

@@ -1,6 +1,7 @@
 //! Inner products of vectors rounded to bfloat16: twice the products of float32 an instruction, without a rotation.
 //!
-//! * [`Kernels::round`]: float32 to bfloat16, to nearest even; relative error 2^-8, where neither is subnormal.
+//! * [`Kernels::round`], [`Kernels::round_halves`]: float32 or float16 to bfloat16, to nearest even; relative error 2^-8,
+//!   where neither is subnormal.
 //! * [`Kernels::panel`]: which products of rows with many queries pass the limits of `search::bounds`;
 //!   [`Kernels::scores`]: the products themselves, accumulated in float32.
 //!
@@ -9,6 +10,8 @@
 //! **Roundings.** VDPBF16PS multiplies two pairs and adds both products to a float32, with a rounding after each
 //! step, and treats subnormal inputs and results as zeros. A term takes part in at most `2 depth + 16` roundings of
 //! relative size 2^-24, and each step loses at most 2^-126 where it underflows.
+
+use half::f16;
 
 use crate::error::Result;
 use crate::kernels::tiles::{Hit, Limits, PANEL};
@@ -48,21 +51,39 @@ impl Rows<'_> {
     }
 }
 
+/// Memory that is fetched while something else is computed: a hint, of which nothing is read.
+#[derive(Debug, Clone, Copy)]
+struct Ahead {
+    first: *const i8,
+    bytes: usize,
+}
+
 /// The kernels of one level. Having one proves that the machine can run it.
 #[derive(Debug)]
 pub struct Kernels {
     level: Level,
     round: unsafe fn(&[f32], &mut [u16]),
-    panel: unsafe fn(Rows<'_>, &[u16], bool, &Limits, &mut [Hit]) -> usize,
+    round_halves: unsafe fn(&[f16], &mut [u16]) -> f32,
+    panel: unsafe fn(Rows<'_>, &[u16], bool, &Limits, &mut [Hit], Ahead) -> usize,
     scores: unsafe fn(Rows<'_>, &[u16], &mut [[f32; PANEL]]),
 }
 
-static SCALAR: Kernels =
-    Kernels { level: Level::Scalar, round: scalar::round, panel: scalar::panel, scores: scalar::scores };
+static SCALAR: Kernels = Kernels {
+    level: Level::Scalar,
+    round: scalar::round,
+    round_halves: scalar::round_halves,
+    panel: scalar::panel,
+    scores: scalar::scores,
+};
 
 #[cfg(target_arch = "x86_64")]
-static AVX512: Kernels =
-    Kernels { level: Level::Avx512, round: avx512::round, panel: avx512::panel, scores: avx512::scores };
+static AVX512: Kernels = Kernels {
+    level: Level::Avx512,
+    round: avx512::round,
+    round_halves: avx512::round_halves,
+    panel: avx512::panel,
+    scores: avx512::scores,
+};
 
 impl Kernels {
     /// The kernels of the active level.
@@ -96,23 +117,37 @@ impl Kernels {
         unsafe { (self.round)(values, &mut rounded[..values.len()]) }
     }
 
+    /// Rounds float16 values to bfloat16 and returns the sum of their squares, in float32: it is not finite if a value is
+    /// not, and no term takes part in more than `len + 16` roundings.
+    ///
+    /// # Panics
+    /// As [`Self::round`].
+    pub fn round_halves(&self, values: &[f16], rounded: &mut [u16]) -> f32 {
+        assert!(values.len().is_multiple_of(STEP), "whole steps");
+        // SAFETY: as above.
+        unsafe { (self.round_halves)(values, &mut rounded[..values.len()]) }
+    }
+
     /// Writes the rows that pass the limit of some query of a panel of 32 to `hits`, in order, and returns their number.
     /// With `narrow`, the panel has no more than 16 queries, and the upper bits are 0. Limits without residuals are used.
+    /// The values `ahead` are on their way into the second-level cache when it returns.
     ///
     /// # Panics
     /// If the depth, `panel.len() / 32`, is no multiple of 32, or rows or hits are too few.
-    pub fn panel(
+    pub fn panel<T>(
         &self,
         rows: Rows<'_>,
         panel: &[u16],
         narrow: bool,
         limits: &Limits,
         hits: &mut [Hit],
+        ahead: &[T],
     ) -> usize {
+        let ahead = Ahead { first: ahead.as_ptr().cast(), bytes: size_of_val(ahead) };
         rows.check(panel);
         assert!(hits.len() >= rows.count() && u32::try_from(rows.count()).is_ok(), "room for all rows");
         // SAFETY: the instructions are available, and rows, panel and hits are as long as the kernel reads and writes.
-        unsafe { (self.panel)(rows, panel, narrow, limits, hits) }
+        unsafe { (self.panel)(rows, panel, narrow, limits, hits, ahead) }
     }
 
     /// The screened scores of the rows with a panel of 32 queries.

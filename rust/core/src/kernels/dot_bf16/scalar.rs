@@ -1,6 +1,9 @@
 //! The reference.
 
-use super::Rows;
+use half::f16;
+
+use super::{Ahead, Rows};
+use crate::kernels::dot_f16::to_f32;
 use crate::kernels::tiles::{Hit, Limits, PANEL, collect};
 
 pub fn round(values: &[f32], rounded: &mut [u16]) {
@@ -9,6 +12,16 @@ pub fn round(values: &[f32], rounded: &mut [u16]) {
         // To nearest, ties to even: the largest finite values of float32 would become infinite.
         *place = ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16;
     }
+}
+
+pub fn round_halves(values: &[f16], rounded: &mut [u16]) -> f32 {
+    let mut square = 0.0;
+    for (place, &value) in rounded.chunks_exact_mut(1).zip(values) {
+        let value = to_f32(value);
+        round(&[value], place);
+        square += value * value;
+    }
+    square
 }
 
 fn widen(bits: u16) -> f32 {
@@ -27,7 +40,14 @@ fn row_scores(rows: Rows<'_>, row: usize, panel: &[u16]) -> [f32; PANEL] {
     sums
 }
 
-pub fn panel(rows: Rows<'_>, panel: &[u16], narrow: bool, limits: &Limits, hits: &mut [Hit]) -> usize {
+pub fn panel(
+    rows: Rows<'_>,
+    panel: &[u16],
+    narrow: bool,
+    limits: &Limits,
+    hits: &mut [Hit],
+    _: Ahead,
+) -> usize {
     let lanes = if narrow { PANEL / 2 } else { PANEL };
     collect(rows.count(), hits, |row| {
         let scores = row_scores(rows, row, panel);

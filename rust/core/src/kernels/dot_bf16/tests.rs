@@ -32,6 +32,30 @@ proptest! {
     }
 
     #[test]
+    fn halves_are_rounded_as_floats(bits in prop::collection::vec(any::<u16>(), 32), steps in 0_usize..4) {
+        // Values below 2, subnormal ones too.
+        let halves: Vec<half::f16> = bits.iter().map(|bits| half::f16::from_bits(bits & 0xbbff)).collect();
+        let halves = halves.repeat(steps);
+        let floats: Vec<f32> = halves.iter().map(|value| value.to_f32()).collect();
+        let exact: f64 = floats.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
+        let mut expected = vec![0; floats.len()];
+        Kernels::of(Level::Scalar).round(&floats, &mut expected);
+        for level in Level::available() {
+            let mut rounded = vec![1; halves.len()];
+            let square = f64::from(Kernels::of(level).round_halves(&halves, &mut rounded));
+            prop_assert_eq!(&rounded, &expected);
+            prop_assert!((square - exact).abs() <= exact * 1e-4);
+            if let Some(strange) = halves.len().checked_sub(3) {
+                for value in [half::f16::NAN, half::f16::NEG_INFINITY] {
+                    let mut halves = halves.clone();
+                    halves[strange] = value;
+                    prop_assert!(!Kernels::of(level).round_halves(&halves, &mut rounded).is_finite());
+                }
+            }
+        }
+    }
+
+    #[test]
     fn products_and_limits_hold(steps in 0_usize..4, count in 0_usize..40, seed: u64) {
         let depth = steps * STEP;
         let stride = depth + 3;
@@ -69,7 +93,7 @@ proptest! {
             }
             for (which, narrow) in [false, true].into_iter().enumerate() {
                 let mut hits = vec![Hit::default(); count];
-                let found = kernels.panel(rows, &panel, narrow, &limits, &mut hits);
+                let found = kernels.panel(rows, &panel, narrow, &limits, &mut hits, &panel);
                 let listed: Vec<(usize, u32)> =
                     hits[..found].iter().map(|hit| (hit.row as usize, hit.queries)).collect();
                 let all: Vec<(usize, u32)> =
