@@ -1,0 +1,114 @@
+"""Tentative correspondences between binary descriptors."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ilias_fast import _arrays, _core
+
+__all__ = ["ImageMatches", "Matches", "match", "match_images"]
+
+
+class Matches(NamedTuple):
+    """Tentative correspondences, in the order of the query descriptors.
+
+    Attributes:
+        query: int32 [t], query descriptor.
+        database: int32 [t], its nearest database descriptor.
+        distance: int32 [t], Hamming distance in bits.
+    """
+
+    query: NDArray[np.int32]
+    database: NDArray[np.int32]
+    distance: NDArray[np.int32]
+
+
+class ImageMatches(NamedTuple):
+    """Tentative correspondences of one query in many images.
+
+    Attributes:
+        offsets: int64 [N + 1], image i owns correspondences `offsets[i]:offsets[i + 1]`.
+        query: int32 [t], query descriptor.
+        database: int32 [t], its nearest descriptor of the image, counted from the image's first.
+        distance: int32 [t], Hamming distance in bits.
+    """
+
+    offsets: NDArray[np.int64]
+    query: NDArray[np.int32]
+    database: NDArray[np.int32]
+    distance: NDArray[np.int32]
+
+
+def match(
+    query_codes: ArrayLike,
+    database_codes: ArrayLike,
+    *,
+    max_distance: int = 32,
+    ratio: float = 1.0,
+    mutual: bool = False,
+) -> Matches:
+    """Find tentative correspondences: each query descriptor's nearest database descriptor, if near enough.
+
+    Args:
+        query_codes: uint8 [m, b], packed binary descriptors.
+        database_codes: uint8 [n, b].
+        max_distance: Largest Hamming distance, in bits, that is kept (32 of 128 in the ILIAS paper).
+        ratio: Keep a pair only if its distance is at most this share of the distance to the second nearest
+            database descriptor; 1 or more keeps all.
+        mutual: Keep a pair only if the query descriptor is also the database descriptor's nearest.
+
+    Returns:
+        `Matches(query int32 [t], database int32 [t], distance int32 [t])`, in the order of the query
+        descriptors; among equally near database descriptors the lowest index wins. Empty if either side is.
+
+    Raises:
+        ShapeError: The code lengths differ, or an array is not a matrix.
+        DtypeError: Codes are not uint8.
+        ParameterError: max_distance is negative, or ratio is not above 0.
+    """
+    query = _arrays.codes("query_codes", query_codes, "m, bytes")
+    database = _arrays.codes("database_codes", database_codes)
+    max_distance, ratio = _arrays.count("max_distance", max_distance), _arrays.real("ratio", ratio)
+    return Matches(*_core.match_codes(query, database, max_distance, ratio, bool(mutual)))
+
+
+def match_images(
+    query_codes: ArrayLike,
+    codes: ArrayLike,
+    offsets: ArrayLike,
+    *,
+    max_distance: int = 32,
+    ratio: float = 1.0,
+    mutual: bool = False,
+    threads: int | None = None,
+) -> ImageMatches:
+    """Find the tentative correspondences of a query in N images: `match` for each, in one call.
+
+    Args:
+        query_codes: uint8 [m, b], packed binary descriptors of the query.
+        codes: uint8 [sum of n_i, b], descriptors of all images, one image after the other.
+        offsets: int64 [N + 1], image i owns rows `offsets[i]:offsets[i + 1]`.
+        max_distance: See `match`.
+        ratio: See `match`.
+        mutual: See `match`.
+        threads: Number of threads; None for all cores.
+
+    Returns:
+        `ImageMatches(offsets int64 [N + 1], query int32 [t], database int32 [t], distance int32 [t])`: image
+        i owns correspondences `offsets[i]:offsets[i + 1]`, whose `database` counts from its first descriptor.
+
+    Raises:
+        ShapeError: The code lengths differ, or the last offset is not the number of rows.
+        ParameterError: Offsets do not start at 0 or decrease, or an option is out of range.
+        DtypeError: Codes are not uint8 or offsets not integers.
+    """
+    query = _arrays.codes("query_codes", query_codes, "m, bytes")
+    rows = _arrays.codes("codes", codes)
+    starts = _arrays.offsets("offsets", offsets)
+    max_distance, ratio = _arrays.count("max_distance", max_distance), _arrays.real("ratio", ratio)
+    threads = _arrays.threads(threads)
+    ends, columns = _core.match_images(query, rows, starts, max_distance, ratio, bool(mutual), threads)
+    return ImageMatches(ends, *columns)
