@@ -7,7 +7,15 @@ No answer depends on `threads` or on the CPU level.
 
 from ilias_fast.kernels.evaluation import MapCounter, StreamedMap, average_precision, streaming_map
 from ilias_fast.kernels.matching import ImageMatches, Matches, match, match_images
-from ilias_fast.kernels.search import HammingTopK, Planes, TopK, build_planes, hamming_topk, topk
+from ilias_fast.kernels.search import (
+    HammingTopK,
+    Planes,
+    TopK,
+    build_planes,
+    hamming_matrix,
+    hamming_topk,
+    topk,
+)
 from ilias_fast.kernels.similarity import chamfer
 from ilias_fast.kernels.verification import Instance, Verification, verify_instances, verify_spatial
 
@@ -24,6 +32,7 @@ __all__ = [
     "average_precision",
     "build_planes",
     "chamfer",
+    "hamming_matrix",
     "hamming_topk",
     "match",
     "match_images",

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast import _arrays, _core
+from ilias_fast.kernels.progress import Progress
 
 __all__ = ["ImageMatches", "Matches", "match", "match_images"]
 
@@ -84,6 +85,7 @@ def match_images(
     ratio: float = 1.0,
     mutual: bool = False,
     threads: int | None = None,
+    progress: Progress | None = None,
 ) -> ImageMatches:
     """Find the tentative correspondences of a query in N images: `match` for each, in one call.
 
@@ -95,6 +97,7 @@ def match_images(
         ratio: See `match`.
         mutual: See `match`.
         threads: Number of threads; None for all cores.
+        progress: Called now and then with the number of images finished so far.
 
     Returns:
         `ImageMatches(offsets int64 [N + 1], query int32 [t], database int32 [t], distance int32 [t])`: image
@@ -110,5 +113,7 @@ def match_images(
     starts = _arrays.offsets("offsets", offsets)
     max_distance, ratio = _arrays.count("max_distance", max_distance), _arrays.real("ratio", ratio)
     threads = _arrays.threads(threads)
-    ends, columns = _core.match_images(query, rows, starts, max_distance, ratio, bool(mutual), threads)
+    ends, columns = _core.match_images(
+        query, rows, starts, max_distance, ratio, bool(mutual), threads, progress
+    )
     return ImageMatches(ends, *columns)

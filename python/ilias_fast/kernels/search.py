@@ -15,7 +15,15 @@ from ilias_fast.kernels.progress import Progress
 if TYPE_CHECKING:
     from ilias_fast.store import BinaryStore, GlobalStore
 
-__all__ = ["HammingTopK", "Planes", "TopK", "build_planes", "hamming_topk", "topk"]
+__all__ = [
+    "HammingTopK",
+    "Planes",
+    "TopK",
+    "build_planes",
+    "hamming_matrix",
+    "hamming_topk",
+    "topk",
+]
 
 
 @runtime_checkable
@@ -162,3 +170,40 @@ def hamming_topk(
         return HammingTopK(*_core.hamming_topk_store(rows, database._core_store, k, mask, threads, progress))
     codes = _arrays.codes("database", database)
     return HammingTopK(*_core.hamming_topk(rows, codes, k, mask, threads, progress))
+
+
+def hamming_matrix(
+    queries: ArrayLike,
+    database: ArrayLike,
+    *,
+    out: NDArray[np.int32] | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> NDArray[np.int32]:
+    """Count the bits in which every query differs from every code of a database.
+
+    For the nearest codes alone `hamming_topk` is faster and takes no memory for the rest.
+
+    Args:
+        queries: uint8 [Q, b], packed codes.
+        database: uint8 [n, b].
+        out: int32 [Q, n], C-contiguous, to write the distances into (a CPU tensor or a memmap will do); None
+            for a new array. It is never converted.
+        threads: Number of threads; None for all cores.
+        progress: Called now and then with the number of distances counted so far.
+
+    Returns:
+        int32 [Q, n], in bits: `out` as NumPy sees it, if it was given.
+
+    Raises:
+        ShapeError: The code lengths differ, or an array has another shape.
+        DtypeError: Codes are not uint8, or `out` not int32.
+        ParameterError: `out` is not C-contiguous, read-only, or the memory of another argument.
+
+    Complexity: O(Q n b) bits counted, 4 Q n bytes written.
+    """
+    rows = _arrays.codes("queries", queries, "Q, bytes")
+    codes = _arrays.codes("database", database)
+    distances = _arrays.output("out", out, (len(rows), len(codes)), np.int32, (rows, codes))
+    _core.hamming_matrix(rows, codes, distances, _arrays.threads(threads), progress)
+    return distances

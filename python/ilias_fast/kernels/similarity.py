@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast import _arrays, _core
+from ilias_fast.kernels.progress import Progress
 
 __all__ = ["chamfer"]
 
@@ -20,6 +21,7 @@ def chamfer(
     direction: Literal["query", "database", "symmetric"] = "query",
     precision: Literal["float32", "bfloat16"] = "float32",
     threads: int | None = None,
+    progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Score N images against a query by Chamfer similarity of binary or of float descriptors.
 
@@ -42,6 +44,7 @@ def chamfer(
             as fast where the CPU multiplies bfloat16, with a relative error of about 2**-8 in each product.
             Only then may the last bits depend on the CPU level.
         threads: Number of threads; None for all cores.
+        progress: Called now and then with the number of images finished so far.
 
     Returns:
         float32 [N].
@@ -52,11 +55,13 @@ def chamfer(
         DtypeError: Codes are not uint8, float descriptors of images not float16, or offsets not integers.
         NonFiniteError: A float descriptor holds NaN or an infinity.
     """
+    _arrays.choice("direction", direction, ("query", "database", "symmetric"))
+    _arrays.choice("precision", precision, ("float32", "bfloat16"))
     threads = _arrays.threads(threads)
     starts = _arrays.offsets("offsets", offsets)
-    if np.asarray(query_codes).dtype.kind == "f":
+    if _arrays.is_float("query_codes", query_codes):
         queries = _arrays.float32_rows("query_codes", query_codes, "m, d")
         rows = _arrays.float16_rows("codes", codes)
-        return _core.chamfer_float(queries, rows, starts, direction, precision, threads)
+        return _core.chamfer_float(queries, rows, starts, direction, precision, threads, progress)
     query = _arrays.codes("query_codes", query_codes, "m, bytes")
-    return _core.chamfer(query, _arrays.codes("codes", codes), starts, direction, threads)
+    return _core.chamfer(query, _arrays.codes("codes", codes), starts, direction, threads, progress)

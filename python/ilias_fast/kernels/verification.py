@@ -125,6 +125,8 @@ def verify_instances(
         )
     elif query_geometry is not None or database_geometry is not None:
         raise ParameterError("query_geometry, database_geometry: expected both or neither, found one")
+    _arrays.choice("hypotheses", hypotheses, ("similarity", "translation"))
+    _arrays.choice("model", model, ("translation", "similarity", "affine"))
     fields = (_arrays.real("threshold", threshold), hypotheses, model)
     most = _arrays.at_least_one("most", most)
     return [Instance(*found) for found in _core.verify_instances(query, database, geometry, fields, most)]

@@ -148,8 +148,7 @@ def search(
     """
     neighbours = _arrays.at_least("query_expansion", query_expansion, 0)
     threads = _arrays.threads(threads)
-    if mode not in ("paper", "official"):
-        raise ParameterError(f"mode: expected 'paper' or 'official', found {mode!r}")
+    _arrays.choice("mode", mode, ("paper", "official"))
     alpha = _arrays.real("alpha", alpha)
     if not 0 <= alpha < np.inf or (mode == "official" and alpha != 1):
         expected = "1 in official mode" if mode == "official" else "a finite number, at least 0"

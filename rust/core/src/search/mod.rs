@@ -13,6 +13,7 @@
 //! | [`sweep`] | a pass with coarse codes, what comes through scored at once |
 //! | [`codec`] | what a sweep needs to know of coarse codes: [`int8`], [`bfloat16`] |
 //! | [`topk`](mod@topk), [`hamming`] | the two searches |
+//! | [`pairs`] | all distances, without a selection |
 //! | [`score`] | canonical scores of given pairs, for screens that are not ours |
 //!
 
@@ -23,6 +24,7 @@ pub mod database;
 pub mod exact;
 pub mod hamming;
 pub mod int8;
+pub mod pairs;
 pub mod planes;
 mod sample;
 pub mod schedule;
@@ -35,6 +37,7 @@ pub mod topk;
 
 pub use database::{Database, Matrix};
 pub use hamming::{HammingTopK, hamming_topk};
+pub use pairs::hamming_matrix;
 pub use planes::{OwnedPlanes, Planes, Quantiser};
 pub use score::score_rows;
 pub use topk::{Screen, TopK, topk, topk_with};
