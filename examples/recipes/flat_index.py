@@ -12,7 +12,7 @@ K = 100
 
 
 def make_data(size: int, seed: int = 0) -> dict[str, Any]:
-    """Return unit vectors: a database, kept in float16 as ours does, in float32 as faiss wants it, and queries."""
+    """Return unit vectors: a database in float16, the same in float32 as faiss wants it, and queries."""
     rng = np.random.default_rng(seed)
     database = rng.standard_normal((size, 256), dtype=np.float32)
     database = (database / np.linalg.norm(database, axis=1, keepdims=True)).astype(np.float16)

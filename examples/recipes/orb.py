@@ -13,7 +13,7 @@ THRESHOLD = 4.0
 
 
 def make_data(size: int, seed: int = 0) -> dict[str, Any]:
-    """Return OpenCV keypoints and ORB descriptors of a drawn scene, and of `size` views of it, every other one false."""
+    """Return ORB keypoints and descriptors of a drawn scene, and of `size` views, every other one of it."""
     import cv2
 
     rng = np.random.default_rng(seed)
@@ -89,7 +89,7 @@ def run_after(data: dict[str, Any]) -> Any:
 
 
 def check(theirs: Any, ours: Any, data: dict[str, Any]) -> bool:
-    """Say whether true views have many inliers and false ones few, by both, and ours lose none of the true."""
+    """Say whether true views stand out, and we find nearly the inliers that OpenCV finds, or more."""
     del data
     true, false = np.array(ours[::2]), np.array(ours[1::2])
     return bool(true.min() > 2 * false.max(initial=0)) and bool((true >= 0.9 * np.array(theirs[::2])).all())
