@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import SupportsIndex
 
@@ -21,6 +22,8 @@ from ilias_fast.search.sequence import DescriptorAdapter, StoreSequence, checked
 from ilias_fast.store import GlobalStore, check_compatible
 
 __all__ = ["Depth", "Progress", "Queries", "excluded_rows", "read_depth", "read_queries", "search"]
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], object]
 Queries = GlobalStore | tuple[Sequence[str], ArrayLike]
@@ -166,6 +169,7 @@ def search(
     sequence = StoreSequence(stores, masks_of(stores, selected), adapter, backend_of(backend), threads)
     excluded = excluded_rows(exclude, ids, sequence.rows_of)
 
+    _log.debug("search: %d queries, %d rows in %d stores", len(ids), len(sequence), len(stores))
     passes = 2 if neighbours else 1
 
     def one_pass(number: int, embedded: NDArray[np.float32], wanted: Wanted) -> TopK:
