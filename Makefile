@@ -8,10 +8,15 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 
 .DEFAULT_GOAL := help
+# Tests that are cheap enough to be run once more, slowed down by the count of lines.
+COVERED ?= tests/test_kernels_search.py tests/test_kernels_rerank.py tests/test_kernels_inputs.py \
+	tests/test_arguments.py tests/test_run.py tests/test_run_files.py tests/test_store.py tests/test_evaluate.py \
+	tests/test_streaming.py
+
 # How the wheel is linked: with zig against an old glibc, so that it runs on every Linux since 2014.
 WHEEL_FLAGS ?= --zig --compatibility manylinux2014
 
-.PHONY: help demo test test-rust test-python lint format docs bench sdist wheel lock clean
+.PHONY: help demo test test-rust test-python lint format docs licences memory coverage bench sdist wheel lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,6 +39,7 @@ lint: $(VENV)/.installed-test ## rustfmt, clippy, ruff, types, stubs against the
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest ilias_fast._core
+	$(BIN)/zizmor --offline --quiet .github
 
 format: $(VENV)/.installed-test ## Format Rust and Python
 	cargo fmt --all
@@ -42,6 +48,16 @@ format: $(VENV)/.installed-test ## Format Rust and Python
 
 bench: $(VENV)/.installed-bench ## Measure against the peers, side by side
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
+
+licences: $(VENV)/.installed-test ## List the licences of everything built in or installed with it
+	$(BIN)/python packaging/licences.py
+
+memory: ## The kernels of the core under valgrind (scalar and AVX2; it knows no AVX-512)
+	packaging/memory_check
+
+coverage: $(VENV)/.installed-test ## Which lines of Python the tests of kernels, stores, runs and evaluation reach
+	$(BIN)/python -m coverage run -m pytest --quiet $(COVERED)
+	$(BIN)/python -m coverage report --skip-covered --sort cover
 
 docs: $(VENV)/.installed-docs ## Build the documentation site into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -27,16 +27,16 @@ def made() -> tuple[Dataset, dict[str, Run]]:
     distractors = tuple(f"{n:05d}.jpg" for n in range(2000))
     dataset = Dataset("made", Path(), Path(), queries, (), positives)
     truth = rng.standard_normal((objects, dim))
+    ids = [*positives, *distractors]
     runs = {}
     for name, noise in (("small", 1.1), ("large", 0.9)):
         vectors = np.concatenate([np.repeat(truth, 3, axis=0), rng.standard_normal((2000, dim))])
         vectors[: 3 * objects] += noise * rng.standard_normal((3 * objects, dim))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        found = topk(truth.astype(np.float32), vectors.astype(np.float16), 1000)
-        ids = [*positives, *distractors]
-        runs[name] = Run.from_topk(
-            queries, found.scores, found.indices, lambda rows: [ids[row] for row in rows], {}
-        )
+        scores, rows = topk(truth.astype(np.float32), vectors.astype(np.float16), 1000)
+        lists = zip(rows.tolist(), scores.tolist(), strict=True)
+        named = [{ids[row]: score for row, score in zip(*found, strict=True)} for found in lists]
+        runs[name] = Run.from_dict(dict(zip(queries, named, strict=True)))
     return dataset, runs
 
 

@@ -24,6 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--images", type=Path)
     parser.add_argument("--query", type=Path, help="a picture; one of the folder if not given")
+    parser.add_argument("--size", type=int, default=30, help="of the generated folder, in images")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     output = arguments.output or Path(tempfile.mkdtemp())
@@ -32,7 +33,7 @@ def main() -> None:
         from ilias_fast.datasets.generate import generate
 
         images = output / "images"
-        generate(images, images=30)
+        generate(images, images=arguments.size)
 
     source = FolderSource(images)
     learnt = output / "extractor.safetensors"
@@ -58,9 +59,8 @@ def main() -> None:
             local_store=one / "local",
         )
         run = search(GlobalStore.open(one / "global"), database, 20, force=True)
-        found = ensemble(run, rerank(run, LocalStore.open(one / "local"), local, method="spatial"))[
-            query.name
-        ]
+        scores = rerank(run, LocalStore.open(one / "local"), local, method="spatial")
+        found = ensemble(run, scores)[query.name]
     print(f"query: {query.name}")
     for image, score in zip(found.ids[:10], found.scores, strict=False):
         print(f"{score:6.3f}  {image}")

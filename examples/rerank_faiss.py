@@ -27,13 +27,14 @@ def main() -> None:
     """Describe the images, search with faiss, re-rank, evaluate both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--images", type=Path)
+    parser.add_argument("--size", type=int, default=60, help="of the drawn data set, in images")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         images = arguments.images
         if images is None:
             images = work / "images"
-            generate(images, images=60)
+            generate(images, images=arguments.size)
         dataset = load_dataset(images)
         source = dataset.image_source()
         names = {

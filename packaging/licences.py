@@ -63,10 +63,8 @@ def distributions() -> dict[str, str]:
         if name in found:
             continue
         marks = metadata.get_all("Classifier") or []
-        named = [
-            CLASSIFIERS.get(mark.rpartition(" :: ")[2], "") for mark in marks if mark.startswith("License")
-        ]
-        named = [one for one in named if one]
+        last = [mark.rpartition(" :: ")[2] for mark in marks if mark.startswith("License")]
+        named = [CLASSIFIERS[one] for one in last if one in CLASSIFIERS]
         text = (metadata.get("License") or "").strip()
         short = text if 0 < len(text) < 60 else ""
         found[name] = metadata.get("License-Expression") or " OR ".join(named) or short or "none stated"

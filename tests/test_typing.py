@@ -19,15 +19,8 @@ WRONG = "from ilias_fast.kernels import topk\ntopk([[1.0]], [[1.0]], '3').scores
 def checked(tool: str, path: Path, folder: Path) -> tuple[int, str]:
     """Run a type checker on a file, as a user would: without the project's settings."""
     if tool == "mypy":
-        arguments = [
-            "-m",
-            "mypy",
-            "--strict",
-            "--config-file",
-            os.devnull,
-            "--cache-dir",
-            str(folder / "cache"),
-        ]
+        arguments = ["-m", "mypy", "--strict", "--config-file", os.devnull]
+        arguments += ["--cache-dir", str(folder / "cache")]
     else:
         settings = folder / "pyrightconfig.json"
         content = {"typeCheckingMode": "strict", "include": [str(path)], "extraPaths": [str(SOURCES)]}
