@@ -36,6 +36,10 @@ def average_precision(scores: ArrayLike, relevant: ArrayLike, *, positives: int,
         ParameterError: k is below 1, or positives is below the number of relevant results.
 
     Complexity: O(n log n), O(n) if the scores are sorted already.
+
+    Examples:
+        >>> round(average_precision([0.9, 0.8, 0.7], [True, False, True], positives=2, k=10), 4)
+        0.8333
     """
     values = _arrays.vector("scores", scores, "fiu", np.float64)
     flags = _arrays.vector("relevant", relevant, "b", np.bool_)
@@ -76,6 +80,13 @@ def streaming_map(
         ParameterError: k is below 1, or a prefix is larger than N.
 
     Complexity: O(scores x positives of a query) at worst, at memory speed where most scores lie below them.
+
+    Examples:
+        >>> import numpy as np
+        >>> scores = np.array([[0.95, 0.7, 0.1]], np.float32)
+        >>> curve = streaming_map([[0.9, 0.8]], [scores[:, :2], scores[:, 2:]], prefixes=[0, 3])
+        >>> curve.prefix_map.round(3).tolist()
+        [1.0, 0.583]
     """
     counter = MapCounter(positive_scores, prefixes=prefixes, subsets=len(subsets))
     chosen = [_arrays.vector(f"subsets[{s}]", subset, "b", np.bool_, "N") for s, subset in enumerate(subsets)]

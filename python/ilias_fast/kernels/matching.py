@@ -20,6 +20,12 @@ class Matches(NamedTuple):
         query: int32 [t], query descriptor.
         database: int32 [t], its nearest database descriptor.
         distance: int32 [t], Hamming distance in bits.
+
+    Examples:
+        >>> import numpy as np
+        >>> query, database, distance = match(np.zeros((1, 4), np.uint8), np.zeros((2, 4), np.uint8))
+        >>> query.tolist(), database.tolist(), distance.tolist()
+        ([0], [0], [0])
     """
 
     query: NDArray[np.int32]
@@ -35,6 +41,13 @@ class ImageMatches(NamedTuple):
         query: int32 [t], query descriptor.
         database: int32 [t], its nearest descriptor of the image, counted from the image's first.
         distance: int32 [t], Hamming distance in bits.
+
+    Examples:
+        >>> import numpy as np
+        >>> codes = np.zeros((3, 4), np.uint8)
+        >>> found = match_images(codes[:1], codes, [0, 1, 3])
+        >>> found.query[found.offsets[1] : found.offsets[2]].tolist()
+        [0]
     """
 
     offsets: NDArray[np.int64]
@@ -69,6 +82,13 @@ def match(
         ShapeError: The code lengths differ, or an array is not a matrix.
         DtypeError: Codes are not uint8.
         ParameterError: max_distance is negative, or ratio is not above 0.
+
+    Examples:
+        >>> import numpy as np
+        >>> query = np.array([[0b1111_0000], [0b0000_0000]], np.uint8)
+        >>> database = np.array([[0b0000_0001], [0b1111_0001]], np.uint8)
+        >>> match(query, database, max_distance=1).database.tolist()
+        [1, 0]
     """
     query = _arrays.codes("query_codes", query_codes, "m, bytes")
     database = _arrays.codes("database_codes", database_codes)
@@ -107,6 +127,13 @@ def match_images(
         ShapeError: The code lengths differ, or the last offset is not the number of rows.
         ParameterError: Offsets do not start at 0 or decrease, or an option is out of range.
         DtypeError: Codes are not uint8 or offsets not integers.
+
+    Examples:
+        >>> import numpy as np
+        >>> codes = np.array([[1], [2], [1]], np.uint8)
+        >>> found = match_images(codes[:1], codes, [0, 2, 3], max_distance=0)
+        >>> found.offsets.tolist(), found.database.tolist()
+        ([0, 1, 2], [0, 0])
     """
     query = _arrays.codes("query_codes", query_codes, "m, bytes")
     rows = _arrays.codes("codes", codes)

@@ -40,6 +40,12 @@ class TopK(NamedTuple):
     Attributes:
         scores: float32 [Q, k'], inner products.
         indices: int64 [Q, k'], database rows.
+
+    Examples:
+        >>> import numpy as np
+        >>> found = topk([[2.0]], np.ones((3, 1), np.float16), 2)
+        >>> found.scores.dtype, found.indices.shape
+        (dtype('float32'), (1, 2))
     """
 
     scores: NDArray[np.float32]
@@ -52,6 +58,11 @@ class HammingTopK(NamedTuple):
     Attributes:
         distances: int32 [Q, k'], in bits.
         indices: int64 [Q, k'], database rows.
+
+    Examples:
+        >>> import numpy as np
+        >>> hamming_topk(np.zeros((1, 2), np.uint8), np.full((1, 2), 255, np.uint8), 1).distances.item()
+        16
     """
 
     distances: NDArray[np.int32]
@@ -97,6 +108,13 @@ def topk(
 
     Complexity: O(Q n d) multiply-adds; memory O(Q (d + k)), with few queries times the number of threads,
     independent of n.
+
+    Examples:
+        >>> import numpy as np
+        >>> database = np.array([[1, 0], [0, 1], [0.5, 0.5]], np.float16)
+        >>> scores, indices = topk([[1.0, 0.25]], database, 2)
+        >>> scores.tolist(), indices.tolist()
+        ([[1.0, 0.625]], [[0, 2]])
     """
     rows = _arrays.float32_rows("queries", queries)
     mask = None if selected is None else _arrays.vector("selected", selected, "b", np.bool_)
@@ -129,6 +147,13 @@ def build_planes(
         ShapeError, DtypeError: The database is not a float16 matrix.
         NonFiniteError: A row holds NaN or an infinity.
         ParameterError: Rows are empty, or longer than 65,536 values.
+
+    Examples:
+        >>> import numpy as np
+        >>> database = np.eye(3, 8, dtype=np.float16)
+        >>> planes = build_planes(database)
+        >>> topk([[0, 1, 0, 0, 0, 0, 0, 0]], database, 1, planes=planes).indices.tolist()
+        [[1]]
     """
     return Planes.build(_arrays.float16_rows("database", database), _arrays.threads(threads), progress)
 
@@ -161,6 +186,13 @@ def hamming_topk(
         ParameterError: k or threads is below 1.
 
     Complexity: O(Q n b) bits counted; memory O(Q k), independent of n.
+
+    Examples:
+        >>> import numpy as np
+        >>> codes = np.array([[0b1111], [0b0111], [0b0000]], np.uint8)
+        >>> distances, indices = hamming_topk(codes[:1], codes, 2)
+        >>> distances.tolist(), indices.tolist()
+        ([[0, 1]], [[0, 1]])
     """
     rows = _arrays.codes("queries", queries, "Q, bytes")
     mask = None if selected is None else _arrays.vector("selected", selected, "b", np.bool_)
@@ -201,6 +233,12 @@ def hamming_matrix(
         ParameterError: `out` is not C-contiguous, read-only, or the memory of another argument.
 
     Complexity: O(Q n b) bits counted, 4 Q n bytes written.
+
+    Examples:
+        >>> import numpy as np
+        >>> codes = np.array([[0b1111], [0b0111], [0b0000]], np.uint8)
+        >>> hamming_matrix(codes[:2], codes).tolist()
+        [[0, 1, 4], [1, 0, 3]]
     """
     rows = _arrays.codes("queries", queries, "Q, bytes")
     codes = _arrays.codes("database", database)

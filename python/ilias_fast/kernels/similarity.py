@@ -54,6 +54,14 @@ def chamfer(
         ParameterError: Offsets do not start at 0 or decrease; an unknown direction or precision.
         DtypeError: Codes are not uint8, float descriptors of images not float16, or offsets not integers.
         NonFiniteError: A float descriptor holds NaN or an infinity.
+
+    Examples:
+        >>> import numpy as np
+        >>> codes = np.array([[0b1111_0000], [0b1111_1111]], np.uint8)
+        >>> chamfer(codes, codes, [0, 1, 1, 2]).tolist()
+        [1.0, 0.0, 1.0]
+        >>> chamfer(np.eye(2), np.eye(2, dtype=np.float16), [0, 2]).tolist()
+        [2.0]
     """
     _arrays.choice("direction", direction, ("query", "database", "symmetric"))
     _arrays.choice("precision", precision, ("float32", "bfloat16"))

@@ -20,6 +20,12 @@ class Verification(NamedTuple):
         inliers: Number of tentative correspondences the model explains.
         model: float64 [2, 3], the affine map from query to database coordinates, or None without a model.
         mask: bool [t], which correspondences are inliers.
+
+    Examples:
+        >>> import numpy as np
+        >>> found = verify_spatial(np.zeros((0, 2)), np.zeros((0, 2)), threshold=1.0)
+        >>> found.inliers, found.model, found.mask.shape
+        (0, None, (0,))
     """
 
     inliers: int
@@ -36,6 +42,13 @@ class Instance(NamedTuple):
         mask: bool [t], which correspondences are inliers.
         score: -ln of the number of equally good models expected by chance; 0 where chance explains it.
         hypotheses: Hypotheses tried.
+
+    Examples:
+        >>> import numpy as np
+        >>> xy = np.random.default_rng(0).uniform(0, 100, (30, 2))
+        >>> (found,) = verify_instances(xy, xy + 5, threshold=1.0)
+        >>> found.inliers, found.score > 10
+        (30, True)
     """
 
     inliers: int
@@ -73,6 +86,13 @@ def verify_spatial(query_xy: ArrayLike, database_xy: ArrayLike, *, threshold: fl
         ParameterError: The threshold is not positive and finite.
 
     Complexity: O(min(t, 128)) for each of at most 2,048 pairs and 50,000 * 16 / min(t, 128) triples.
+
+    Examples:
+        >>> import numpy as np
+        >>> xy = np.random.default_rng(0).uniform(0, 100, (30, 2))
+        >>> found = verify_spatial(xy, 2 * xy + 5, threshold=1.0)
+        >>> found.inliers, np.abs(found.model.round(2)).tolist()
+        (30, [[2.0, 0.0, 5.0], [0.0, 2.0, 5.0]])
     """
     query = _arrays.float32_rows("query_xy", query_xy, "t, 2")
     database = _arrays.float32_rows("database_xy", database_xy, "t, 2")
@@ -114,6 +134,13 @@ def verify_instances(
         ShapeError: The arrays are not all [t, 2].
         NonFiniteError: A position is NaN or infinite.
         ParameterError: An option is out of range, or only one geometry is given.
+
+    Examples:
+        >>> import numpy as np
+        >>> xy = np.random.default_rng(0).uniform(0, 100, (30, 2))
+        >>> both = np.concatenate([xy + 5, 0.5 * xy + 300])
+        >>> [one.inliers for one in verify_instances(np.tile(xy, (2, 1)), both, threshold=0.5, most=2)]
+        [30, 30]
     """
     query = _arrays.float32_rows("query_xy", query_xy, "t, 2")
     database = _arrays.float32_rows("database_xy", database_xy, "t, 2")
