@@ -236,7 +236,7 @@ def without_extras() -> dict[str, dict[str, str]]:
         ("fit", "cv2", ["classical"]),
         ("generate", "cv2", ["classical"]),
         ("timm_network", "timm", ["torch"]),
-        ("load", "torch", ["torch"]),
+        ("load", "torch", ["torch", "gpu"]),
         ("import_store", "h5py", ["hdf5"]),
         ("read_matrix", "h5py", ["hdf5"]),
         ("export_store", "h5py", ["hdf5"]),
