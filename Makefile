@@ -8,7 +8,14 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python lint format bench wheel lock clean
+# Tests that are cheap enough to be run once more, slowed down by the count of lines.
+COVERED ?= tests/test_arguments.py tests/test_kernels_inputs.py tests/test_run.py tests/test_run_files.py \
+	tests/test_store.py tests/test_streaming.py
+
+# How the wheel is linked: with zig against an old glibc, so that it runs on every Linux since 2014.
+WHEEL_FLAGS ?= --zig --compatibility manylinux2014
+
+.PHONY: help demo test test-rust test-python lint format docs licences memory coverage bench sdist wheel lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,6 +38,7 @@ lint: $(VENV)/.installed-test ## rustfmt, clippy, ruff, types, stubs against the
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest ilias_fast._core
+	$(BIN)/zizmor --offline --quiet .github
 
 format: $(VENV)/.installed-test ## Format Rust and Python
 	cargo fmt --all
@@ -40,14 +48,35 @@ format: $(VENV)/.installed-test ## Format Rust and Python
 bench: $(VENV)/.installed-bench ## Measure against the peers, side by side
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
 
-wheel: $(VENV)/.installed-test ## Build a wheel into dist/
-	$(BIN)/maturin build --release --locked --out dist
+licences: $(VENV)/.installed-test ## List the licences of everything built in or installed with it
+	$(BIN)/python packaging/licences.py
+
+memory: ## The kernels of the core under valgrind (scalar and AVX2; it knows no AVX-512)
+	packaging/memory_check
+
+coverage: $(VENV)/.installed-test ## Which lines of Python the tests of kernels, stores, runs and evaluation reach
+	$(BIN)/python -m coverage run -m pytest --quiet $(COVERED)
+	$(BIN)/python -m coverage report --skip-covered --sort cover
+
+docs: $(VENV)/.installed-docs ## Build the documentation site into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+sdist: $(VENV)/.installed-wheel ## Build an sdist into dist/
+	rm -f dist/*.tar.gz
+	$(BIN)/maturin sdist --out dist
+
+wheel: sdist ## Build a wheel from the sdist into dist/, check it, try it in an empty environment
+	rm -rf dist/*.whl target/from-sdist && mkdir -p target/from-sdist
+	tar -xzf dist/*.tar.gz -C target/from-sdist --strip-components 1
+	cd target/from-sdist && PATH="$(abspath $(BIN)):$$PATH" CARGO_TARGET_DIR=$(abspath target) \
+		maturin build --release --locked $(WHEEL_FLAGS) --out $(abspath dist)
+	$(BIN)/python packaging/check_wheel.py dist/*.whl
 
 lock: $(VENV)/.installed-bench ## Rewrite constraints.txt from what is installed
 	$(BIN)/python -m pip freeze --exclude-editable --exclude ilias-fast > constraints.txt
 
 clean: ## Remove everything that can be made again
-	rm -rf target dist $(VENV) $(DEMO) python/ilias_fast/*.so
+	rm -rf target dist site $(VENV) $(DEMO) python/ilias_fast/*.so
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -60,6 +89,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(RUST) | $(BIN)/python
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP) --editable '.[all]' --group lint --group test
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) --group docs
+	touch $@
+
+$(VENV)/.installed-wheel: constraints.txt | $(BIN)/python
+	$(PIP) --group wheel
 	touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed-test

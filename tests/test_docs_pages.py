@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
+import statistics
 from pathlib import Path
 
 import pytest
 
+import ilias_fast
 from ilias_fast.rerank.methods import METHODS, default_weights
+from tests.test_docstrings import modules
 from tests.test_layering import MAY_IMPORT
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = sorted(DOCS.rglob("*.md"))
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = [
     pytest.param(page, found, id=f"{page.stem}:{page.read_text('utf-8')[: found.start()].count(chr(10)) + 1}")
@@ -34,8 +38,9 @@ def test_there_is_something_to_run() -> None:
 def test_every_block_of_python_runs_on_its_own(
     page: Path, block: re.Match[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if "safetensors" in block[1]:
-        pytest.importorskip("safetensors")
+    for library in ("safetensors", "torch", "PIL"):
+        if library in block[1]:
+            pytest.importorskip(library)
     monkeypatch.chdir(tmp_path)
     # As many lines before it as on the page, so that a traceback names the page's line.
     lines = block.string[: block.start(1)].count("\n")
@@ -46,7 +51,7 @@ def test_every_block_of_python_runs_on_its_own(
 def test_links_lead_to_files_and_nothing_names_a_machine(page: Path) -> None:
     text = page.read_text("utf-8")
     for target in re.findall(r"\]\(([^)#]+)\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
-        assert target.startswith("https://") or (DOCS / target).is_file(), target
+        assert target.startswith("https://") or (page.parent / target).is_file(), target
     assert not re.findall(r"(?<![\w.])/(?:home|root|tmp|work|Users)\b", text)
     for path in re.findall(r"`((?:rust|python|tests|bench|docs)/[\w./]+)`", text):
         assert (DOCS.parent / path).exists(), path
@@ -54,7 +59,59 @@ def test_links_lead_to_files_and_nothing_names_a_machine(page: Path) -> None:
 
 def test_the_index_names_every_page() -> None:
     text = (DOCS / "index.md").read_text("utf-8")
-    assert [page.name for page in PAGES if page.stem != "index" and f"({page.name})" not in text] == []
+    names = [page.relative_to(DOCS).as_posix() for page in PAGES if page.parent.name != "reference"]
+    assert [name for name in names if name != "index.md" and f"({name})" not in text] == []
+
+
+def test_the_site_has_every_page_and_every_public_module() -> None:
+    navigation = (DOCS.parent / "mkdocs.yml").read_text("utf-8")
+    named = set(re.findall(r": ([\w/]+\.md)$", navigation, re.MULTILINE))
+    assert named == {page.relative_to(DOCS).as_posix() for page in PAGES}
+    shown = {
+        name
+        for page in (DOCS / "reference").glob("*.md")
+        for name in re.findall(r"^::: (\S+)$", page.read_text("utf-8"), re.MULTILINE)
+    }
+    assert set(modules()) - {"ilias_fast"} <= shown
+    assert {f"ilias_fast.{name}" for name in ilias_fast.__all__ if name != "__version__"} <= shown
+
+
+def test_included_code_exists() -> None:
+    for page in PAGES:
+        for path, part in re.findall(r'^--8<-- "([\w/.]+):(\w+)"$', page.read_text("utf-8"), re.MULTILINE):
+            source = (DOCS.parent / path).read_text("utf-8")
+            assert f"# --8<-- [start:{part}]" in source, (page, path)
+            assert f"# --8<-- [end:{part}]" in source, (page, path)
+
+
+def test_estimates_are_the_records_times_the_size() -> None:
+    """The times of `reproduce.md` follow from `bench/record`, to the digits given."""
+    record = DOCS.parent / "bench" / "record"
+    table = (DOCS / "reproduce.md").read_text("utf-8")
+    cost = json.loads((record / "cost-epyc-2026-11-25.json").read_text("utf-8"))["results"]
+    largest = {one["queries"]: statistics.median(one["seconds"]) for one in cost if one["rows"] == 10_000_000}
+    imports = json.loads((record / "imports-2026-11-25.json").read_text("utf-8"))["works"]
+    rows = imports["import gzip4.hdf5"]["seconds"]
+    local = (record / "rerank-epyc-2026-11-25.txt").read_text("utf-8")
+    chamfer, verification = map(
+        float,
+        re.search(r"150 queries.*Chamfer ([\d.]+) s, verification ([\d.]+) s", local).groups(),  # type: ignore[union-attr]
+    )
+
+    def stated(row: str) -> list[float]:
+        cells = next(line for line in table.splitlines() if line.startswith(f"| {row}")).split("|")[3:5]
+        units = {"s": 1, "min": 60}
+        return [float(n) * units[unit] for n, unit in (cell.split() for cell in cells)]
+
+    queries = 1232 / 150
+    for row, mini, full in (
+        ("import of official", 5 * statistics.median(rows), 100 * statistics.median(rows)),
+        ("search, 1,232", largest[1232] / 2, 10 * largest[1232]),
+        ("search, 1 query", largest[1] / 2, 10 * largest[1]),
+        ("Chamfer", queries * chamfer, queries * chamfer),
+        ("spatial verification", queries * verification, queries * verification),
+    ):
+        assert stated(row) == pytest.approx([mini, full], rel=0.03), row
 
 
 def test_the_table_of_layers_is_the_one_that_is_tested() -> None:

@@ -5,7 +5,12 @@ The eight stages, each a module of that name: images, extract, adapt, store, sea
 `ilias_fast.pipeline` runs all eight, and so does the command `ilias-fast demo`.
 """
 
+import logging
+
 from ilias_fast._core import __version__
 from ilias_fast._doctor import Doctor, doctor
 
 __all__ = ["Doctor", "__version__", "doctor"]
+
+# Quiet unless the program that imports this asks for messages.
+logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -1,15 +1,19 @@
 """How array arguments are read: one rule for every function.
 
 Anything NumPy can see without copying (arrays, memmaps, torch CPU tensors, `__array__`, the array interface,
-DLPack) is used in place when it is C-contiguous and of the right dtype, and converted otherwise, but only if
-the conversion keeps the values: integers and narrower floats widen, float64 rounds to float32 where a float32
+DLPack) is used in place when it is C-contiguous and of the right dtype. Anything else is converted, at the
+cost of one copy a call (memory of the argument's size, and the time to read and write it), but only if the
+conversion keeps the values: integers and narrower floats widen, float64 rounds to float32 where a float32
 *query* is asked for, and nothing else is rounded silently. Packed codes must already be uint8: bytes that
-were not meant as codes cannot be told from those that were.
+were not meant as codes cannot be told from those that were. What is on another device is refused, and an
+`out` array is never converted.
 """
 
 from __future__ import annotations
 
+import difflib
 import operator
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any, SupportsFloat, SupportsIndex
 
@@ -21,11 +25,14 @@ from ilias_fast.errors import DtypeError, ParameterError, ShapeError
 __all__ = [
     "at_least",
     "at_least_one",
+    "choice",
     "codes",
     "count",
     "float16_rows",
     "float32_rows",
+    "is_float",
     "offsets",
+    "output",
     "real",
     "threads",
     "vector",
@@ -34,12 +41,21 @@ __all__ = [
 
 def _array(name: str, value: ArrayLike, dimensions: str) -> NDArray[Any]:
     try:
-        array = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as cause:
+        array = _seen(value)
+    except (TypeError, ValueError, RuntimeError, BufferError) as cause:
         raise DtypeError(f"{name}: expected an array, found {type(value).__name__} ({cause})") from cause
     if array.ndim != dimensions.count(",") + 1:
         raise ShapeError(f"{name}: expected shape [{dimensions}], found {list(array.shape)}")
     return array
+
+
+def _seen(value: Any) -> NDArray[Any]:
+    """Return what NumPy sees without copying; DLPack only where nothing older is offered."""
+    if hasattr(value, "__dlpack__") and not (
+        hasattr(value, "__array__") or hasattr(value, "__array_interface__")
+    ):
+        return np.from_dlpack(value)
+    return np.asarray(value)
 
 
 def float32_rows(name: str, value: ArrayLike, dimensions: str = "Q, d") -> NDArray[np.float32]:
@@ -84,6 +100,11 @@ def codes(name: str, value: ArrayLike, dimensions: str = "n, bytes") -> NDArray[
     return np.ascontiguousarray(array)
 
 
+def is_float(name: str, value: ArrayLike) -> bool:
+    """Return whether a matrix holds floats."""
+    return _array(name, value, "m, d").dtype.kind == "f"
+
+
 def offsets(name: str, value: ArrayLike) -> NDArray[np.int64]:
     """Return row offsets as a contiguous int64 vector."""
     array = _array(name, value, "N + 1")
@@ -119,6 +140,34 @@ def at_least(name: str, value: SupportsIndex, least: int) -> int:
 def at_least_one(name: str, value: SupportsIndex) -> int:
     """Return a whole number that is at least 1."""
     return at_least(name, value, 1)
+
+
+def choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse what is none of `choices`, with the one that was probably meant."""
+    if isinstance(value, str) and value in choices:
+        return
+    *others, last = map(repr, choices)
+    meant = difflib.get_close_matches(value.lower(), choices, 1) if isinstance(value, str) else []
+    hint = f"; did you mean {meant[0]!r}?" if meant else ""
+    raise ParameterError(f"{name}: expected {', '.join(others)} or {last}, found {value!r}{hint}")
+
+
+def output(
+    name: str, value: Any, shape: tuple[int, ...], dtype: type[np.generic], inputs: Sequence[NDArray[Any]]
+) -> NDArray[Any]:
+    """Return the array a result is written into, never converted, as that would be lost; None makes one."""
+    if value is None:
+        return np.empty(shape, dtype)
+    array = _array(name, value, ", ".join(map(str, shape)))
+    if array.dtype != dtype:
+        raise DtypeError(f"{name}: expected {np.dtype(dtype)}, found {array.dtype}")
+    if array.shape != shape:
+        raise ShapeError(f"{name}: expected shape {list(shape)}, found {list(array.shape)}")
+    if not (array.flags.c_contiguous and array.flags.writeable):
+        raise ParameterError(f"{name}: expected a C-contiguous array that can be written to")
+    if any(np.may_share_memory(array, other) for other in inputs):
+        raise ParameterError(f"{name}: expected memory of its own, found that of another argument")
+    return array
 
 
 def real(name: str, value: SupportsFloat) -> float:

@@ -31,6 +31,7 @@ __all__ = [
     "cpu_level",
     "default_threads",
     "gc_store",
+    "hamming_matrix",
     "hamming_topk",
     "hamming_topk_store",
     "judge",
@@ -327,6 +328,13 @@ def score_rows(
     rows: NDArray[np.int64],
     threads: int | None,
 ) -> NDArray[np.float32]: ...
+def hamming_matrix(
+    queries: NDArray[np.uint8],
+    database: NDArray[np.uint8],
+    out: NDArray[np.int32],
+    threads: int | None,
+    progress: Callable[[int], object] | None,
+) -> None: ...
 def hamming_topk(
     queries: NDArray[np.uint8],
     database: NDArray[np.uint8],
@@ -370,6 +378,7 @@ def match_images(
     ratio: float,
     mutual: bool,
     threads: int | None,
+    progress: Callable[[int], object] | None,
 ) -> tuple[NDArray[np.int64], tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]]: ...
 def chamfer(
     query_codes: NDArray[np.uint8],
@@ -377,6 +386,7 @@ def chamfer(
     offsets: NDArray[np.int64],
     direction: str,
     threads: int | None,
+    progress: Callable[[int], object] | None,
 ) -> NDArray[np.float32]: ...
 def chamfer_float(
     query: NDArray[np.float32],
@@ -385,6 +395,7 @@ def chamfer_float(
     direction: str,
     precision: str,
     threads: int | None,
+    progress: Callable[[int], object] | None,
 ) -> NDArray[np.float32]: ...
 def verify_spatial(
     query_xy: NDArray[np.float32], database_xy: NDArray[np.float32], threshold: float

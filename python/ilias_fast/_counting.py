@@ -32,6 +32,11 @@ class StreamedMap(NamedTuple):
         prefixes: int64 [m], numbers of distractors.
         prefix_aps: float64 [m, Q].
         subset_aps: float64 [s, Q], of each random subset of the whole stream.
+
+    Examples:
+        >>> import numpy as np
+        >>> StreamedMap(np.array([0]), np.array([[1.0, 0.5]]), np.empty((0, 2))).prefix_map.tolist()
+        [0.75]
     """
 
     prefixes: NDArray[np.int64]
@@ -66,6 +71,13 @@ class MapCounter:
         NonFiniteError: A score is NaN or infinite.
         ParameterError: A prefix or the number of subsets is negative.
         ShapeError: The scores of a query are no vector.
+
+    Examples:
+        >>> import numpy as np
+        >>> counter = MapCounter([[0.9, 0.8]], prefixes=[2])
+        >>> counter.add(np.array([[0.95, 0.7]], np.float32), 0)
+        >>> counter.result(1000).prefix_map.round(3).tolist()
+        [0.583]
     """
 
     def __init__(

@@ -19,7 +19,7 @@ EXTRAS_OF = {
     "safetensors": ("torch",),
     "threadpoolctl": ("classical",),
     "timm": ("torch",),
-    "torch": ("torch",),
+    "torch": ("torch", "gpu"),
 }
 """The extras that bring a package, the smallest first."""
 

@@ -19,12 +19,21 @@ def level() -> str:
 
     Raises:
         CpuLevelError: `ILIAS_FAST_CPU` names a level this machine cannot run.
+
+    Examples:
+        >>> level() in available_levels()
+        True
     """
     return _core.cpu_level()
 
 
 def available_levels() -> list[str]:
-    """Return the levels this machine can run, the reference ("scalar") first."""
+    """Return the levels this machine can run, the reference ("scalar") first.
+
+    Examples:
+        >>> available_levels()[0]
+        'scalar'
+    """
     return _core.available_cpu_levels()
 
 
@@ -36,6 +45,10 @@ def threads(wanted: int | None = None) -> int:
 
     Raises:
         ParameterError: `wanted` is below 1, or `ILIAS_FAST_THREADS` is not a whole number from 1 to 1024.
+
+    Examples:
+        >>> threads(3)
+        3
     """
     asked = _arrays.threads(wanted)
     return _core.default_threads() if asked is None else asked
@@ -50,6 +63,11 @@ def pinned(name: str) -> Iterator[None]:
 
     Raises:
         CpuLevelError: The level does not exist or this machine cannot run it.
+
+    Examples:
+        >>> with pinned("scalar"):
+        ...     level()
+        'scalar'
     """
     _core.pin_cpu_level(name)
     try:

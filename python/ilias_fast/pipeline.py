@@ -8,6 +8,7 @@ again, and the later stages, which take seconds, are made anew.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from ilias_fast.images import ImageSource
 
 __all__ = ["PipelineOptions", "PipelineResult", "run_pipeline"]
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], object]
 
@@ -151,6 +154,7 @@ class _Workplace:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            _log.debug("%s: %.1f s", name, self.seconds[name])
 
     def watch(self, label: str) -> Callable[[int, int], None]:
         def told(done: int, total: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ __all__ = [
     "errors",
     "out",
     "plain",
+    "print_json",
     "printable",
     "results_table",
     "stages",
@@ -54,6 +56,11 @@ def printable(text: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def print_json(value: object) -> None:
+    """Print a value as one JSON object, for scripts; what JSON has no form for becomes text."""
+    print(json.dumps(value, default=str))
 
 
 def plain(value: object) -> str:

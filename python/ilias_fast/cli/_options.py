@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "STDOUT",
+    "AsJson",
     "Dataset",
     "Depth",
     "Model",
@@ -18,6 +20,10 @@ __all__ = [
     "Weights",
     "in_a_folder",
 ]
+
+
+STDOUT = Path("-")
+"""As an output: print it, and nothing else."""
 
 
 def in_a_folder(path: Path | None) -> Path | None:
@@ -36,6 +42,7 @@ def _run_output(path: Path) -> Path:
     return path
 
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Threads = Annotated[
     int | None,
     typer.Option("--threads", "-t", help="Number of threads; all cores if not given.", min=1, max=1024),

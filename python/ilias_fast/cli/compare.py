@@ -26,7 +26,8 @@ def compare(
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
     json: Annotated[
-        Path | None, typer.Option("--json", help="Write it as JSON.", callback=options.in_a_folder)
+        Path | None,
+        typer.Option("--json", help="Write it as JSON; `-` prints it.", callback=options.in_a_folder),
     ] = None,
     threads: options.Threads = None,
 ) -> None:
@@ -43,6 +44,9 @@ def compare(
         name = path.stem if path.stem not in evaluations else str(path)
         evaluations[name] = evaluate(Run.load(path), truth, k=k, task=task, missing="zero", threads=threads)
     found = judge(evaluations, samples=samples, confidence=confidence, seed=seed)
+    if json == options.STDOUT:
+        typer.echo(found.to_json())
+        return
     for table in comparison_tables(found):
         out.print(table)
     if json is not None:

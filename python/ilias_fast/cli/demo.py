@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, plain, results_table, stages
+from ilias_fast.cli._console import out, plain, print_json, results_table, stages
 
 __all__ = ["demo"]
 
@@ -37,6 +37,7 @@ def demo(
     ] = 1000,
     strict: options.Strict = False,
     threads: options.Threads = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Run all eight stages, from images to a report, on a generated benchmark or on your photographs."""
     from ilias_fast.datasets import load_dataset
@@ -61,6 +62,16 @@ def demo(
         else:
             dataset = load_dataset(images)
         result = run_pipeline(dataset, output / "run", options=chosen, progress=progress)
+    if as_json:
+        print_json(
+            {
+                "map": {method.name: method.evaluation.tasks["image"].map for method in result.methods},
+                "skipped": dict(result.skipped),
+                "seconds": dict(result.seconds),
+                "report": str(result.report),
+            }
+        )
+        return
     out.print(
         f"\n[bold]{plain(dataset.name)}[/]: {len(dataset.image_queries)} queries, "
         f"{len(dataset.positives)} positives, {len(dataset.distractors)} distractors"

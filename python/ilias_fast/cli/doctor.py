@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import typer
 from rich.table import Table
 
-from ilias_fast.cli._console import out, plain
+from ilias_fast.cli import _options as options
+from ilias_fast.cli._console import out, plain, print_json
 
 __all__ = ["doctor"]
 
 
-def doctor() -> None:
+def doctor(as_json: options.AsJson = False) -> None:
     """Print what this installation can do here: CPU level, threads, extras, GPU. Exit code 1 on a problem."""
     import ilias_fast
 
     found = ilias_fast.doctor()
+    if as_json:
+        print_json(asdict(found))
+        raise typer.Exit(bool(found.problems))
     table = Table(show_header=False, box=None, pad_edge=False)
     rows = [
         ("ilias-fast", found.version),

@@ -36,7 +36,7 @@ def evaluate(
         Path | None,
         typer.Option(
             "--json",
-            help="Write everything as JSON (with one run; .pkl for the official result file).",
+            help="Write everything as JSON (one run; .pkl for the official result file); `-` prints it.",
             callback=options.in_a_folder,
         ),
     ] = None,
@@ -69,8 +69,11 @@ def evaluate(
                 threads=threads,
             )
             rows.append((path.stem if len(runs) > 1 else "", evaluation))
-            if json is not None:
+            if json is not None and json != options.STDOUT:
                 evaluation.save(json)
+    if json == options.STDOUT:
+        typer.echo(rows[0][1].to_json())
+        return
     out.print(results_table(rows))
     for warning in told:
         out.print(f"[yellow]warning:[/] {plain(warning.message)}", soft_wrap=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, plain, stages
+from ilias_fast.cli._console import out, plain, print_json, stages
 
 if TYPE_CHECKING:
     from ilias_fast.extract import Extractor
@@ -56,6 +57,7 @@ def extract(
     seed: Annotated[int, typer.Option(help="Of what is learnt, or of random weights.", min=0)] = 0,
     strict: options.Strict = False,
     threads: options.Threads = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Describe images and append them to stores; run again after an interruption, it goes on."""
     from ilias_fast.errors import ParameterError
@@ -81,6 +83,9 @@ def extract(
             threads=threads,
             progress=lambda done, total: progress("extract", done, total),
         )
+    if as_json:
+        print_json(asdict(done))
+        return
     out.print(f"{done.extracted} images described, {done.resumed} were there, {len(done.skipped)} skipped")
     for name, reason in done.skipped:
         out.print(f"[yellow]skipped[/] {plain(name)}: {plain(reason)}", soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, plain, stages
+from ilias_fast.cli._console import out, plain, print_json, stages
 
 if TYPE_CHECKING:
     from ilias_fast.rerank.methods import Options
@@ -148,6 +148,7 @@ def rerank(
         Path | None, typer.Option(help="Its gallery list.", exists=True, dir_okay=False)
     ] = None,
     threads: options.Threads = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Re-order the first images of every query: lambda * global + (1 - lambda) * sigmoid(gamma * local)."""
     from ilias_fast.rerank import ensemble
@@ -190,7 +191,10 @@ def rerank(
         )
     after = ensemble(before, local, lam=lam, gamma=gamma)
     after.save(output)
-    out.print(f"{len(after)} queries re-ranked: {plain(output)}", soft_wrap=True)
+    if as_json:
+        print_json({"queries": len(after), "method": method, "shortlist": shortlist, "output": str(output)})
+    else:
+        out.print(f"{len(after)} queries re-ranked: {plain(output)}", soft_wrap=True)
 
 
 def _options(method: str, given: dict[str, Any]) -> Options:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 from rich.table import Table
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, plain, stages
+from ilias_fast.cli._console import out, plain, print_json, stages
 from ilias_fast.cli.transfer import derive, export, import_
 
 if TYPE_CHECKING:
@@ -103,31 +104,45 @@ def merge(
 def delete(
     path: StorePath,
     ids: Annotated[Path, typer.Argument(help="A text file, one id a line.")],
+    as_json: options.AsJson = False,
 ) -> None:
     """Delete rows by id, in one commit. They take room until `compact`."""
     from ilias_fast.store import delete as delete_rows
 
-    out.print(f"{delete_rows(path, _lines(ids)):,} rows deleted")
+    rows = delete_rows(path, _lines(ids))
+    if as_json:
+        print_json({"deleted": rows})
+    else:
+        out.print(f"{rows:,} rows deleted")
 
 
 @app.command("compact")
-def compact(path: StorePath) -> None:
+def compact(path: StorePath, as_json: options.AsJson = False) -> None:
     """Drop deleted rows and merge small shards; can be interrupted and run again."""
     from ilias_fast.store import compact as compact_store
 
     with stages() as progress:
         done = compact_store(path, progress=lambda done, total: progress("compact", done, total))
+    if as_json:
+        print_json(done._asdict())
+        return
     out.print(
         f"{done.rewritten:,} shards rewritten as {done.written:,}, {done.dropped:,} deleted rows dropped"
     )
 
 
 @app.command("info")
-def info(path: StorePath) -> None:
+def info(path: StorePath, as_json: options.AsJson = False) -> None:
     """Print what a store holds, where it came from, and whether its files are there and whole at a glance."""
     from ilias_fast.store import open_store
 
-    card(open_store(path), health=True)
+    store = open_store(path)
+    if as_json:
+        found = asdict(store.info())
+        found["derived"] = [one._asdict() for one in store.info().derived]
+        print_json({**found, "health": asdict(store.verify(quick=True))})
+    else:
+        card(store, health=True)
 
 
 @app.command("verify")
@@ -135,6 +150,7 @@ def verify(
     path: StorePath,
     quick: Annotated[bool, typer.Option("--quick", help="Only the manifest, sizes and headers.")] = False,
     threads: options.Threads = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Check every byte of a store; exit code 1 if anything is damaged."""
     from ilias_fast.store import verify as check
@@ -147,6 +163,9 @@ def verify(
             threads=threads,
             progress=lambda done, total: progress("verify", done, total),
         )
+    if as_json:
+        print_json({**asdict(found), "ok": found.ok})
+        raise typer.Exit(not found.ok)
     for damage in found.damages:
         out.print(f"[red]damaged[/] {plain(damage)}", soft_wrap=True)
     for name in found.leftovers:
@@ -178,11 +197,14 @@ def planes(
 
 
 @app.command("gc")
-def gc(path: StorePath) -> None:
+def gc(path: StorePath, as_json: options.AsJson = False) -> None:
     """Remove what killed writers left behind."""
     from ilias_fast.store import gc as collect
 
     removed = collect(path)
+    if as_json:
+        print_json({"removed": list(removed)})
+        return
     for name in removed:
         out.print(f"removed {plain(name)}", soft_wrap=True)
     out.print(f"{len(removed)} files removed")

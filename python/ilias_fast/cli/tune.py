@@ -48,7 +48,7 @@ def tune(
     k: options.Depth = 1000,
     json: Annotated[
         Path | None,
-        typer.Option("--json", help="Write all values as JSON.", callback=options.in_a_folder),
+        typer.Option("--json", help="Write all values as JSON; `-` prints it.", callback=options.in_a_folder),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the values, as .svg.", callback=_picture)] = None,
 ) -> None:
@@ -82,6 +82,9 @@ def tune(
             name=f"mAP@{k}",
             progress=lambda done, total: progress("tune", done, total),
         )
+    if json == options.STDOUT:
+        typer.echo(surface.to_json())
+        return
     lengths, tried_lams, tried_gammas = surface.axes()
     found = {point[:3]: point.value for point in surface.points}
     best = surface.best

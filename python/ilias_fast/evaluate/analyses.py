@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ilias_fast import _arrays
 from ilias_fast.datasets import Dataset
 from ilias_fast.errors import ParameterError
 from ilias_fast.evaluate.ilias import CLUTTER_BOUNDS, SCALE_BOUNDS
@@ -61,8 +62,7 @@ def rank_ranges(
         ParameterError: The annotation is unknown or the dataset has none, or the edges do not ascend from 1
             on.
     """
-    if by not in ("scale", "clutter"):
-        raise ParameterError(f"by: expected 'scale' or 'clutter', found {by!r}")
+    _arrays.choice("by", by, ("scale", "clutter"))
     values, bounds = (dataset.scale, SCALE_BOUNDS) if by == "scale" else (dataset.clutter, CLUTTER_BOUNDS)
     if not values:
         raise ParameterError(f"by: {dataset.name} has no {by} of its positives")

@@ -84,10 +84,9 @@ def evaluate(
 
     Complexity: O(results), most of it one look-up for every database id that occurs.
     """
-    if missing not in ("warn", "zero", "error"):
-        raise ParameterError(f"missing: expected 'warn', 'zero' or 'error', found {missing!r}")
-    if task not in (None, "image", "text"):
-        raise ParameterError(f"task: expected 'image', 'text' or None, found {task!r}")
+    _arrays.choice("missing", missing, ("warn", "zero", "error"))
+    if task is not None:
+        _arrays.choice("task", task, ("image", "text"))
     asked = {"image": dataset.image_queries, "text": dataset.text_queries}
     _check_queries(run, {query for queries in asked.values() for query in queries}, official)
     if check_ids and (unknown := dataset.unknown_ids(run.database_ids)):

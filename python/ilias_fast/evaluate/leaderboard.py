@@ -8,6 +8,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
+from ilias_fast import _arrays
+
 __all__ = ["PublishedRow", "leaderboard"]
 
 
@@ -48,7 +50,12 @@ def leaderboard(task: Literal["i2i", "t2i"] | None = None) -> tuple[PublishedRow
 
     Args:
         task: Only image queries ("i2i") or text queries ("t2i"); None for both.
+
+    Raises:
+        ParameterError: There is no such task.
     """
+    if task is not None:
+        _arrays.choice("task", task, ("i2i", "t2i"))
     return tuple(row for row in _rows() if task is None or row.task == task)
 
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from ilias_fast import _arrays
 from ilias_fast.errors import ParameterError
 from ilias_fast.evaluate.leaderboard import leaderboard
 from ilias_fast.evaluate.result import Evaluation
@@ -38,8 +39,7 @@ def format_results(
     Raises:
         ParameterError: The format is unknown, there is no evaluation, or they are at different k.
     """
-    if form not in FORMATS:
-        raise ParameterError(f"form: expected one of {', '.join(FORMATS)}, found {form!r}")
+    _arrays.choice("form", form, FORMATS)
     cuts = {evaluation.k for evaluation in evaluations.values()}
     if len(cuts) != 1:
         raise ParameterError(f"evaluations: expected one k, found {sorted(cuts) or 'no evaluation'}")

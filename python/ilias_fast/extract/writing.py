@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +21,8 @@ from ilias_fast.images import ImageSource, decode
 from ilias_fast.store import GlobalStore, GlobalWriter, LocalStore, LocalWriter, exists
 
 __all__ = ["ExtractReport", "extract_to_stores"]
+
+_log = logging.getLogger(__name__)
 
 _Pixels = NDArray[np.uint8]
 _Writer = TypeVar("_Writer", GlobalWriter, LocalWriter)
@@ -97,6 +100,7 @@ def extract_to_stores(
         in_local = _held(to_local, names)
         todo = [name for name in names if name not in in_global or name not in in_local]
         resumed = len(names) - len(todo)
+        _log.debug("extract: %d images, %d are in the stores already", len(names), resumed)
         skipped: list[tuple[str, str]] = []
         extracted = 0
         pending = 0

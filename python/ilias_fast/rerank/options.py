@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from ilias_fast import _arrays
 from ilias_fast.errors import ParameterError
 
 __all__ = ["ChamferOptions", "SpatialOptions", "check_descriptors", "expect", "number", "whole"]
@@ -102,14 +103,9 @@ class SpatialOptions:
             self.threshold,
         )
         expect(whole(self.min_inliers, 0), "min_inliers", "a whole number from 0", self.min_inliers)
-        expect(self.score in ("significance", "inliers"), "score", "'significance' or 'inliers'", self.score)
+        _arrays.choice("score", self.score, ("significance", "inliers"))
         expect(number(self.ratio) and 0 < self.ratio <= 1, "ratio", "a number above 0, at most 1", self.ratio)
-        expect(
-            self.hypotheses in ("similarity", "translation"),
-            "hypotheses",
-            "'similarity' or 'translation'",
-            self.hypotheses,
-        )
+        _arrays.choice("hypotheses", self.hypotheses, ("similarity", "translation"))
         for name in ("geometry", "mutual"):
             expect(isinstance(getattr(self, name), bool), name, "True or False", getattr(self, name))
         check_descriptors(self.query_descriptors, self.database_descriptors)

@@ -126,8 +126,7 @@ class Run:
             ParameterError: `duplicates` is neither, or offsets or indices are out of range.
             DuplicateIdError, NonFiniteError, ShapeError, InputError: See the class.
         """
-        if duplicates not in ("error", "max"):
-            raise ParameterError(f"duplicates: expected 'error' or 'max', found {duplicates!r}")
+        _arrays.choice("duplicates", duplicates, ("error", "max"))
         names = checks.as_ids(database_ids)
         if duplicates == "error":
             return cls(tuple(query_ids), offsets, names, indices, scores, provenance or {})  # type: ignore[arg-type]

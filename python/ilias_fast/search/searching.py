@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import SupportsIndex
 
@@ -28,6 +29,8 @@ from ilias_fast.search.sequence import (
 from ilias_fast.store import FeatureFiles, GlobalStore, check_compatible
 
 __all__ = ["Depth", "Progress", "Queries", "excluded_rows", "read_depth", "read_queries", "search"]
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], object]
 Queries = GlobalStore | tuple[Sequence[str], ArrayLike]
@@ -157,8 +160,7 @@ def search(
     """
     neighbours = _arrays.at_least("query_expansion", query_expansion, 0)
     threads = _arrays.threads(threads)
-    if mode not in ("paper", "official"):
-        raise ParameterError(f"mode: expected 'paper' or 'official', found {mode!r}")
+    _arrays.choice("mode", mode, ("paper", "official"))
     alpha = _arrays.real("alpha", alpha)
     if not 0 <= alpha < np.inf or (mode == "official" and alpha != 1):
         expected = "1 in official mode" if mode == "official" else "a finite number, at least 0"
@@ -200,6 +202,7 @@ def search(
     sequence = StoreSequence(stores, masks_of(stores, selected), adapter, backend_of(backend), threads)
     excluded = excluded_rows(exclude, ids, sequence.rows_of)
 
+    _log.debug("search: %d queries, %d rows in %d stores", len(ids), len(sequence), len(stores))
     passes = 2 if neighbours else 1
 
     def one_pass(number: int, embedded: NDArray[np.float32], wanted: Wanted) -> TopK:

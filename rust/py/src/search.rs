@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use half::f16;
-use ilias_fast_core::Result;
 use ilias_fast_core::search::database::Element;
 use ilias_fast_core::search::{self, Database, Matrix, OwnedPlanes, Screen};
+use ilias_fast_core::{Error, Result};
 use numpy::{
     Element as NumpyElement, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
-    PyUntypedArrayMethods,
+    PyReadwriteArray2, PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
 
@@ -233,12 +233,34 @@ fn hamming_topk_store<'py>(
     search_codes(py, queries, store.code_bytes(), shards, k, selected.as_ref(), threads, progress.as_ref())
 }
 
+/// All Hamming distances, written into `out`.
+#[pyfunction]
+#[pyo3(signature = (queries, database, out, threads, progress))]
+#[expect(clippy::needless_pass_by_value, reason = "the signature Python calls")]
+fn hamming_matrix(
+    py: Python<'_>,
+    queries: PyReadonlyArray2<'_, u8>,
+    database: PyReadonlyArray2<'_, u8>,
+    mut out: PyReadwriteArray2<'_, i32>,
+    threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<()> {
+    let (queries, database) = (rows("queries", &queries)?, rows("database", &database)?);
+    let strides = format!("strides {:?}", out.strides());
+    let distances =
+        out.as_slice_mut().map_err(|_| to_python(Error::shape("out", "a C-contiguous array", strides)))?;
+    call(py, threads, progress.as_ref(), |control| {
+        search::hamming_matrix(queries, database, distances, control)
+    })
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyPlanes>()?;
     module.add_function(wrap_pyfunction!(topk, module)?)?;
     module.add_function(wrap_pyfunction!(topk_float32, module)?)?;
     module.add_function(wrap_pyfunction!(topk_store, module)?)?;
     module.add_function(wrap_pyfunction!(build_store_planes, module)?)?;
+    module.add_function(wrap_pyfunction!(hamming_matrix, module)?)?;
     module.add_function(wrap_pyfunction!(hamming_topk, module)?)?;
     module.add_function(wrap_pyfunction!(hamming_topk_store, module)?)
 }

@@ -18,6 +18,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ilias_fast import _arrays
 from ilias_fast.errors import ParameterError
 from ilias_fast.kernels import TopK, topk
 from ilias_fast.store import GlobalStore
@@ -93,8 +94,7 @@ def backend_of(backend: Backend | BackendName) -> Backend:
     """
     if isinstance(backend, str):
         named: dict[str, Callable[[], Backend]] = {"cpu": Cpu, "torch": Torch, "faiss": Faiss}
-        if backend not in named:
-            raise ParameterError(f"backend: expected 'cpu', 'torch' or 'faiss', found {backend!r}")
+        _arrays.choice("backend", backend, tuple(named))
         return named[backend]()
     if not isinstance(backend, Backend):
         raise ParameterError(f"backend: expected a name or a backend, found {backend!r}")

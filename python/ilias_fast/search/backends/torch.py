@@ -52,7 +52,7 @@ class Torch:
             threads: Number of threads of the canonical scores; torch uses its own setting.
             progress: Called with the number of rows done.
         """
-        torch = require("torch", "search with the torch backend", extra="torch")
+        torch = require("torch", "search with the torch backend", extra="gpu")
         queries = _arrays.float32_rows("queries", queries)
         k, best = _arrays.at_least_one("k", k), empty(len(queries))
         screen = Screen(queries)

@@ -14,6 +14,7 @@
 //! | [`codec`] | what a sweep needs to know of coarse codes: [`int8`], [`bfloat16`] |
 //! | [`topk`](mod@topk), [`hamming`] | the two searches |
 //! | [`running`] | a search over parts of a database, one after the other |
+//! | [`pairs`] | all distances, without a selection |
 //! | [`score`] | canonical scores of given pairs, for screens that are not ours |
 //!
 
@@ -24,6 +25,7 @@ pub mod database;
 pub mod exact;
 pub mod hamming;
 pub mod int8;
+pub mod pairs;
 pub mod planes;
 pub mod running;
 mod sample;
@@ -37,6 +39,7 @@ pub mod topk;
 
 pub use database::{Database, Matrix};
 pub use hamming::{HammingTopK, hamming_topk};
+pub use pairs::hamming_matrix;
 pub use planes::{OwnedPlanes, Planes, Quantiser};
 pub use running::Running;
 pub use score::score_rows;

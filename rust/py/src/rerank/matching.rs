@@ -73,7 +73,8 @@ fn match_codes<'py>(
 }
 
 #[pyfunction]
-#[expect(clippy::too_many_arguments, reason = "the signature Python calls")]
+#[pyo3(signature = (query_codes, codes, offsets, max_distance, ratio, mutual, threads, progress))]
+#[expect(clippy::needless_pass_by_value, clippy::too_many_arguments, reason = "the signature Python calls")]
 fn match_images<'py>(
     py: Python<'py>,
     query_codes: PyReadonlyArray2<'py, u8>,
@@ -83,11 +84,12 @@ fn match_images<'py>(
     ratio: f64,
     mutual: bool,
     threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
 ) -> PyResult<(Bound<'py, PyArray1<i64>>, Columns<'py>)> {
     let (query, bytes) = matrix("query_codes", &query_codes)?;
     let (codes, found) = matrix("codes", &codes)?;
     let offsets = vector("offsets", &offsets)?;
-    let (offsets, matches) = call(py, threads, None, |control| {
+    let (offsets, matches) = call(py, threads, progress.as_ref(), |control| {
         same_length("codes", bytes, found)?;
         let options = match_options(max_distance, ratio, mutual)?;
         shortlist::match_arrays(query, bytes, codes, offsets, &options, control)
@@ -96,6 +98,8 @@ fn match_images<'py>(
 }
 
 #[pyfunction]
+#[pyo3(signature = (query_codes, codes, offsets, direction, threads, progress))]
+#[expect(clippy::needless_pass_by_value, reason = "the signature Python calls")]
 fn chamfer<'py>(
     py: Python<'py>,
     query_codes: PyReadonlyArray2<'py, u8>,
@@ -103,12 +107,13 @@ fn chamfer<'py>(
     offsets: PyReadonlyArray1<'py, i64>,
     direction: &str,
     threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyArray1<f32>>> {
     let (query, bytes) = matrix("query_codes", &query_codes)?;
     let (codes, found) = matrix("codes", &codes)?;
     let offsets = vector("offsets", &offsets)?;
     let direction = direction_of(direction).map_err(to_python)?;
-    let scores = call(py, threads, None, |control| {
+    let scores = call(py, threads, progress.as_ref(), |control| {
         same_length("codes", bytes, found)?;
         shortlist::chamfer_arrays(query, bytes, codes, offsets, direction, control)
     })?;
@@ -128,6 +133,8 @@ fn direction_of(name: &str) -> Result<Direction> {
 }
 
 #[pyfunction]
+#[pyo3(signature = (query, descriptors, offsets, direction, precision, threads, progress))]
+#[expect(clippy::needless_pass_by_value, clippy::too_many_arguments, reason = "the signature Python calls")]
 fn chamfer_float<'py>(
     py: Python<'py>,
     query: PyReadonlyArray2<'py, f32>,
@@ -136,11 +143,12 @@ fn chamfer_float<'py>(
     direction: &str,
     precision: &str,
     threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyArray1<f32>>> {
     let (query, dimension) = matrix("query descriptors", &query)?;
     let (descriptors, found) = matrix("descriptors", &descriptors)?;
     let offsets = vector("offsets", &offsets)?;
-    let scores = call(py, threads, None, |control| {
+    let scores = call(py, threads, progress.as_ref(), |control| {
         let direction = direction_of(direction)?;
         let precision = match precision {
             "float32" => Precision::Float32,
