@@ -284,7 +284,7 @@ def match(
     query = _arrays.codes("query_codes", query_codes, "m, bytes")
     database = _arrays.codes("database_codes", database_codes)
     max_distance, ratio = _arrays.count("max_distance", max_distance), _arrays.real("ratio", ratio)
-    return Matches(*_core.match_codes(query, database, max_distance, ratio, bool(mutual)))
+    return Matches._make(_core.match_codes(query, database, max_distance, ratio, bool(mutual)))
 
 
 def match_images(
@@ -407,7 +407,7 @@ def verify_spatial(query_xy: ArrayLike, database_xy: ArrayLike, *, threshold: fl
     """
     query = _arrays.float32_rows("query_xy", query_xy, "t, 2")
     database = _arrays.float32_rows("database_xy", database_xy, "t, 2")
-    return Verification(*_core.verify_spatial(query, database, _arrays.real("threshold", threshold)))
+    return Verification._make(_core.verify_spatial(query, database, _arrays.real("threshold", threshold)))
 
 
 def verify_instances(

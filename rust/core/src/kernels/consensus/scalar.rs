@@ -162,9 +162,14 @@ pub fn polish(points: &Points, map: &mut [f32; 6], squared_radii: &[f32], fit: &
         for (sum, value) in sums.iter_mut().zip(moments_of_one(points, map, squared_radius)) {
             sum[0] = value;
         }
-        let mut maps = map.map(|value| [value; LANES]);
+        let mut maps = [[0.0; LANES]; 6];
+        for (lanes, value) in maps.iter_mut().zip(*map) {
+            *lanes = [value; LANES];
+        }
         solve(&sums, &mut maps, fit);
-        *map = std::array::from_fn(|i| maps[i][0]);
+        for (value, lanes) in map.iter_mut().zip(maps) {
+            *value = lanes[0];
+        }
     }
     let mut support = [0.0; LANES];
     for start in (0..points.len).step_by(LANES) {
@@ -174,13 +179,14 @@ pub fn polish(points: &Points, map: &mut [f32; 6], squared_radii: &[f32], fit: &
             support[l] += weights[l].mul_add(GAIN_SHARE, whole);
         }
     }
-    fold(support)
+    fold(&support)
 }
 
 /// The weights of sixteen correspondences for one map; 0 beyond the last.
 #[inline(always)]
 fn weights_of_one(points: &Points, start: usize, map: &[f32; 6], inverse: f32) -> Lanes {
-    let [x, y, u, v] = [&points.x, &points.y, &points.u, &points.v].map(|column| lanes(column, start));
+    let (x, y) = (lanes(&points.x, start), lanes(&points.y, start));
+    let (u, v) = (lanes(&points.u, start), lanes(&points.v, start));
     let [a, b, c, d, e, f] = *map;
     let left = points.len - start;
     let mut weights = [0.0; LANES];
@@ -200,7 +206,8 @@ fn moments_of_one(points: &Points, map: &[f32; 6], squared_radius: f32) -> [f32;
     let mut sums = [[0.0; LANES]; 12];
     for start in (0..points.len).step_by(LANES) {
         let w = weights_of_one(points, start, map, inverse);
-        let [x, y, u, v] = [&points.x, &points.y, &points.u, &points.v].map(|column| lanes(column, start));
+        let (x, y) = (lanes(&points.x, start), lanes(&points.y, start));
+        let (u, v) = (lanes(&points.u, start), lanes(&points.v, start));
         for l in 0..LANES {
             let (wx, wy) = (w[l] * x[l], w[l] * y[l]);
             sums[0][l] += w[l];
@@ -217,12 +224,17 @@ fn moments_of_one(points: &Points, map: &[f32; 6], squared_radius: f32) -> [f32;
             sums[11][l] = wy.mul_add(v[l], sums[11][l]);
         }
     }
-    sums.map(fold)
+    let mut folded = [0.0; 12];
+    for (sum, lanes) in folded.iter_mut().zip(&sums) {
+        *sum = fold(lanes);
+    }
+    folded
 }
 
 /// The sum of all lanes, in a fixed order.
 #[inline(always)]
-fn fold(mut lanes: Lanes) -> f32 {
+fn fold(lanes: &Lanes) -> f32 {
+    let mut lanes = *lanes;
     for half in [8, 4, 2, 1] {
         for l in 0..half {
             lanes[l] += lanes[l + half];

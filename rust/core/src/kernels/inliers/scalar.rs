@@ -12,7 +12,8 @@ type Lanes = [f64; LANES];
 #[inline(always)]
 fn groups(columns: &Columns) -> impl Iterator<Item = [&Lanes; 4]> {
     let [x, y, u, v] = &columns.values;
-    let [x, y, u, v] = [x, y, u, v].map(|column| column.as_chunks::<LANES>().0);
+    let (x, y) = (x.as_chunks::<LANES>().0, y.as_chunks::<LANES>().0);
+    let (u, v) = (u.as_chunks::<LANES>().0, v.as_chunks::<LANES>().0);
     x.iter().zip(y).zip(u).zip(v).map(|(((x, y), u), v)| [x, y, u, v])
 }
 
@@ -49,11 +50,12 @@ pub fn fill(correspondences: &[[f32; 4]], columns: &mut Columns) -> [f64; 4] {
     }
     let [x, y, u, v] = &mut columns.values;
     for (j, point) in correspondences.iter().enumerate() {
-        let [a, b, c, d] = point.map(f64::from);
-        (x[j], y[j], u[j], v[j]) = (a, b, c, d);
+        let [a, b, c, d] = *point;
+        (x[j], y[j], u[j], v[j]) = (f64::from(a), f64::from(b), f64::from(c), f64::from(d));
     }
     // Zeros while they are summed.
-    columns.values.each_mut().map(|column| {
+    let mut means = [0.0; 4];
+    for (mean, column) in means.iter_mut().zip(&mut columns.values) {
         column[len..].fill(0.0);
         let mut sums = [0.0; LANES];
         for group in column.as_chunks::<LANES>().0 {
@@ -62,8 +64,9 @@ pub fn fill(correspondences: &[[f32; 4]], columns: &mut Columns) -> [f64; 4] {
             }
         }
         column[len..].fill(f64::NAN);
-        fold(sums) / len.max(1) as f64
-    })
+        *mean = fold(sums) / len.max(1) as f64;
+    }
+    means
 }
 
 /// See [`super::Inliers::count`].
@@ -116,7 +119,11 @@ pub fn moments(columns: &Columns, map: &[f64; 6], squared_threshold: f64) -> Opt
             shifts[1][l] += only((gv[l] - gy[l]) - first[1]);
         }
     }
-    Some(Sums { origin, moments: sums.map(fold), shifts: shifts.map(fold) })
+    let mut moments = [0.0; 12];
+    for (moment, lanes) in moments.iter_mut().zip(sums) {
+        *moment = fold(lanes);
+    }
+    Some(Sums { origin, moments, shifts: [fold(shifts[0]), fold(shifts[1])] })
 }
 
 /// See [`super::Inliers::mask`].

@@ -37,9 +37,6 @@ pub trait Estimator {
     /// nothing agrees with.
     fn search(&self, batches: Range<usize>, radius: f64, kept: &mut Kept<Model<Self>>);
 
-    /// The largest support that optimising a hypothesis of this score can be expected to reach.
-    fn promise(&self, score: f32) -> f64;
-
     /// The probability that a hypothesis is a good one when `support` of the data agree with the best model.
     fn chance_of_good(&self, support: f64) -> f64;
 
@@ -142,11 +139,6 @@ impl Estimator for Correspondences<'_> {
         // The last batch of a round has a hypothesis for each correspondence that is left.
         let per_round = self.points.batches();
         batches / per_round * self.points.len() + batches % per_round * LANES
-    }
-
-    fn promise(&self, score: f32) -> f64 {
-        let share = self.points.len() as f64 / self.points.len().min(SCORED) as f64;
-        3.0 * (f64::from(score) * share + 1.0)
     }
 
     fn search(&self, batches: Range<usize>, radius: f64, kept: &mut Kept<[f32; 6]>) {

@@ -102,8 +102,7 @@ impl<M: Copy> Kept<M> {
 /// Tries hypotheses, optimises the best, and returns the best model.
 ///
 /// The best are optimised at the end and at a few [`MILESTONES`] before it, because only an optimised model tells
-/// how much of the data is good, and so how many hypotheses are enough; milestones at which none can be expected
-/// to stop the loop are passed. `known` is the support of a model found otherwise: it tells the same, and is to be
+/// how much of the data is good, and so how many hypotheses are enough. `known` is the support of a model found otherwise: it tells the same, and is to be
 /// beaten. Models of a support below `least` are of no interest.
 pub fn estimate<E: Estimator>(problem: &E, plan: &Plan<'_>, known: f32, least: f32) -> Outcome<Model<E>> {
     let mut kept = Kept::new(plan.keep);
@@ -130,13 +129,9 @@ pub fn estimate<E: Estimator>(problem: &E, plan: &Plan<'_>, known: f32, least: f
             if found.score > known && hypotheses as f64 >= needed(enough, found.score) {
                 return Outcome { best: Some(found), hypotheses };
             }
-        } else if last
-            || hypotheses as f64 * problem.chance_of_good(problem.promise(first.score)) >= plan.enough
-        {
-            if kept.changed {
-                optimise(problem, plan, known, &kept.models, &mut best);
-                kept.changed = false;
-            }
+        } else if kept.changed {
+            optimise(problem, plan, known, &kept.models, &mut best);
+            kept.changed = false;
             enough = needed(plan.enough, best.map_or(known, |best| best.score));
         }
         if last || hypotheses as f64 >= enough {
@@ -228,10 +223,6 @@ mod tests {
 
         fn chance_of_good(&self, score: f64) -> f64 {
             score / self.0.len() as f64
-        }
-
-        fn promise(&self, score: f32) -> f64 {
-            f64::from(score) * 2.0
         }
 
         fn support(&self, models: &Lanes) -> Lanes {
