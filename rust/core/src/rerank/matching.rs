@@ -204,3 +204,55 @@ fn second_distance(query: &[u8], database: &[u8], bytes: usize, nearest: u32) ->
     let others = database.chunks_exact(bytes).enumerate().filter(|(j, _)| *j != nearest as usize);
     others.map(|(_, x)| hamming(query, x)).min()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Codes with many equal distances.
+    fn codes(count: usize, seed: usize) -> Vec<u8> {
+        (0..4 * count).map(|i| ((i * i + 7 * i * seed) % 11) as u8).collect()
+    }
+
+    #[test]
+    fn mutual_neighbours_equal_a_search_in_both_directions_and_columns_the_matches() {
+        let mut workspace = Workspace::default();
+        for (m, n, max_distance) in [(0, 5, 9), (5, 0, 9), (1, 1, 32), (40, 17, 32), (90, 60, 4), (90, 60, 0)]
+        {
+            let (query, database) = (codes(m, 1), codes(n, 3));
+            let block = QueryBlock::new(&query, 4).unwrap();
+            let distance =
+                |i: usize, j: usize| hamming(code(&query, 4, i as u32), code(&database, 4, j as u32));
+            let nearest = |i: usize| (0..n).min_by_key(|&j| (distance(i, j), j));
+            let within: Vec<_> = (0..m)
+                .filter_map(|i| nearest(i).map(|j| (i, j, distance(i, j))))
+                .filter(|&(.., distance)| distance <= max_distance)
+                .collect();
+            for mutual in [false, true] {
+                let expected: Vec<_> = within
+                    .iter()
+                    .filter(|&&(i, j, _)| !mutual || (0..m).min_by_key(|&i| (distance(i, j), i)) == Some(i))
+                    .map(|&(i, j, distance)| Match { query: i as u32, database: j as u32, distance })
+                    .collect();
+                let options = MatchOptions { mutual, ..MatchOptions::within(max_distance) };
+                let mut found = Vec::new();
+                find(&query, &block, &database, &options, &mut workspace, &mut found).unwrap();
+                assert_eq!(found, expected, "{m} x {n}, {max_distance}, {mutual}");
+                let mut columns = Columns::default();
+                for _ in 0..2 {
+                    find_columns(&query, &block, &database, &options, &mut workspace, &mut columns).unwrap();
+                }
+                let twice: Vec<_> = found.iter().chain(&found).copied().collect();
+                assert_eq!(columns.query, twice.iter().map(|pair| pair.query as i32).collect::<Vec<_>>());
+                assert_eq!(
+                    columns.database,
+                    twice.iter().map(|pair| pair.database as i32).collect::<Vec<_>>()
+                );
+                assert_eq!(
+                    columns.distance,
+                    twice.iter().map(|pair| i32::from(pair.distance)).collect::<Vec<_>>()
+                );
+            }
+        }
+    }
+}

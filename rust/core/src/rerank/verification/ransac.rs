@@ -123,13 +123,14 @@ pub fn estimate<E: Estimator>(problem: &E, plan: &Plan<'_>, known: f32, least: f
             (tried, hypotheses) = (high, problem.hypotheses(high));
         }
         let last = hypotheses as f64 >= enough || tried == batches;
-        let Some(first) = kept.best() else { if last { break } else { continue } };
-        if let (false, Some((enough, radii)), true) = (last, plan.glance, stop == GLANCE) {
+        let glance = plan.glance.filter(|_| stop == GLANCE && !last);
+        if let (Some((enough, radii)), Some(first)) = (glance, kept.best()) {
             let found = problem.polish(first.model, radii);
             if found.score > known && hypotheses as f64 >= needed(enough, found.score) {
                 return Outcome { best: Some(found), hypotheses };
             }
-        } else if kept.changed {
+        } else if kept.changed && (last || 2.0 * hypotheses as f64 <= enough) {
+            // A milestone near the end would save less than it costs.
             optimise(problem, plan, known, &kept.models, &mut best);
             kept.changed = false;
             enough = needed(plan.enough, best.map_or(known, |best| best.score));
@@ -264,6 +265,19 @@ mod tests {
         enough: f64::INFINITY,
         glance: None,
     };
+
+    #[test]
+    fn the_best_are_kept_in_place_of_the_worst() {
+        let mut kept = Kept::new(3);
+        for (model, score) in [(0, 5.0), (1, 2.0), (2, 9.0)] {
+            assert!(kept.bar() <= 0.0, "there is room");
+            kept.offer(Candidate { model, score });
+        }
+        assert_eq!((kept.bar(), kept.best().map(|best| best.model)), (2.0, Some(2)));
+        kept.offer(Candidate { model: 3, score: 9.0 });
+        assert_eq!((kept.bar(), kept.best().map(|best| best.model)), (5.0, Some(3)), "where the worst was");
+        assert_eq!(Kept::<u8>::new(1).best(), None);
+    }
 
     #[test]
     fn finds_and_refines_the_largest_cluster() {
