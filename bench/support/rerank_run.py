@@ -1,12 +1,13 @@
 """A benchmark's re-ranking from mapped stores: the data, and the timing.
 
-Binary codes are the signs of 128 random projections of Gaussian vectors in `LATENT` dimensions. With 24, a query of 600
-descriptors and an image of 100 that does not match share 32 mutual nearest neighbours within 32 bits; 500 and 100
-RootSIFT descriptors binarised by ITQ, of photographs of different places, share 31 on average (5% to 95%: 7 to 46).
-Of every shortlist of 1,000 images, `POSITIVES` show the query's object: 30 of their 100 descriptors are the query's
-with a tenth of the bits flipped, at positions mapped affinely with noise.
+Binary codes are the signs of 128 random projections of Gaussian vectors in `LATENT` dimensions. With 24, a
+query of 600 descriptors and an image of 100 that does not match share 32 mutual nearest neighbours within 32
+bits; 500 and 100 RootSIFT descriptors binarised by ITQ, of photographs of different places, share 31 on
+average (5% to 95%: 7 to 46). Of every shortlist of 1,000 images, `POSITIVES` show the query's object: 30 of
+their 100 descriptors are the query's with a tenth of the bits flipped, at positions mapped affinely with noise.
 
-The hard codes make more correspondences: half of an image's descriptors differ in few bits from those of all images.
+The hard codes make more correspondences: half of an image's descriptors differ in few bits from those of all
+images.
 """
 
 from __future__ import annotations
@@ -131,12 +132,13 @@ def measure(
     positives, others = found(spatial, run, truth)
     pairs = queries * SHORTLIST
     say(
-        f"Whole run, {name} codes, {queries} queries of {QUERY} x {SHORTLIST} of {distractors} images of {EACH}, "
-        f"2 threads, mapped, positions only"
+        f"Whole run, {name} codes, {queries} queries of {QUERY} x {SHORTLIST} of {distractors} images of "
+        f"{EACH}, 2 threads, mapped, positions only"
     )
     say(
         f"  Chamfer {seconds:.2f} s, verification {more:.2f} s, together {seconds + more:.2f} s "
-        f"({1e6 * (seconds + more) / pairs:.1f} us a pair); processor {processor:.1f} + {more_processor:.1f} s"
+        f"({1e6 * (seconds + more) / pairs:.1f} us a pair); "
+        f"processor {processor:.1f} + {more_processor:.1f} s"
     )
     tentative = spatial.tentative
     say(

@@ -47,12 +47,7 @@ def _array(name: str, value: ArrayLike, dimensions: str) -> NDArray[Any]:
 
 def float32_rows(name: str, value: ArrayLike, dimensions: str = "Q, d") -> NDArray[np.float32]:
     """Return real numbers as a C-contiguous float32 matrix; float64 is rounded."""
-    if (
-        type(value) is np.ndarray
-        and value.dtype is _FLOAT32
-        and value.ndim == 2
-        and value.flags.c_contiguous
-    ):
+    if type(value) is np.ndarray and value.dtype is _FLOAT32 and value.ndim == 2 and value.flags.c_contiguous:
         return value  # the common case, at a fraction of the time of what follows
     array = _array(name, value, dimensions)
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
