@@ -4,7 +4,7 @@ Binary codes are the signs of 128 random projections of Gaussian vectors in `LAT
 query of 600 descriptors and an image of 100 that does not match share 32 mutual nearest neighbours within 32
 bits; 500 and 100 RootSIFT descriptors binarised by ITQ, of photographs of different places, share 31 on
 average (5% to 95%: 7 to 46). Of every shortlist of 1,000 images, `POSITIVES` show the query's object: 30 of
-their 100 descriptors are the query's with a tenth of the bits flipped, at positions mapped affinely with noise.
+their 100 descriptors are the query's with a tenth of the bits flipped, at positions mapped affinely.
 
 The hard codes make more correspondences: half of an image's descriptors differ in few bits from those of all
 images.
