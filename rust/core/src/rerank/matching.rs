@@ -52,8 +52,14 @@ impl Columns {
     }
 
     /// Appends what the last search found within `max_distance`.
-    fn extend_nearest(&mut self, scratch: &Scratch, max_distance: u16) {
+    fn extend_nearest(&mut self, scratch: &Scratch, max_distance: u16, bits: usize) {
         let (distances, indices) = (scratch.distances(), scratch.indices());
+        if usize::from(max_distance) >= bits {
+            self.query.extend(0..distances.len() as i32);
+            self.database.extend(indices.iter().map(|&j| j as i32));
+            self.distance.extend(distances.iter().map(|&d| i32::from(d)));
+            return;
+        }
         let (start, most) = (self.len(), distances.len());
         let columns = [&mut self.query, &mut self.database, &mut self.distance];
         let columns = columns.map(|column| {
@@ -108,7 +114,7 @@ pub fn find_columns(
     }
     block.nearest(database, &mut workspace.scratch)?;
     if !database.is_empty() {
-        out.extend_nearest(&workspace.scratch, options.max_distance);
+        out.extend_nearest(&workspace.scratch, options.max_distance, 8 * block.bytes());
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Which correspondences an affine map explains, in float64.
 //!
 //! For correspondences `(x, y) -> (u, v)`, a map `A = [a b c; d e f]` and the squared residual
-//! `r = (a x + b y + c - u)^2 + (d x + e y + f - v)^2`, rounded operation by operation as NumPy rounds it:
+//! `r = (a x + b y + c - u)^2 + (d x + e y + f - v)^2`, rounded operation by operation as `NumPy` rounds it:
 //!
 //! * [`Inliers::count`]: how many have `r / R <= 1`, and the sum of their `1 - r / R`;
 //! * [`Inliers::moments`]: sums over those with `r <= R`, for least squares;

@@ -81,13 +81,15 @@ impl<M: Copy> Kept<M> {
         } else {
             (self.scores[self.worst], self.models[self.worst]) = (score, model);
         }
-        // Of equal scores the latest in place goes first.
-        self.worst = 0;
-        let mut least = f32::INFINITY;
-        for (place, &score) in self.scores.iter().enumerate() {
-            (least, self.worst) = if score <= least { (score, place) } else { (least, self.worst) };
-        }
         self.changed = true;
+        if self.scores.len() == self.most {
+            // Of equal scores the latest in place goes first.
+            let mut least = (f32::INFINITY, 0);
+            for (place, &score) in self.scores.iter().enumerate() {
+                least = if score <= least.0 { (score, place) } else { least };
+            }
+            self.worst = least.1;
+        }
     }
 
     /// The best hypothesis.
@@ -102,8 +104,8 @@ impl<M: Copy> Kept<M> {
 /// Tries hypotheses, optimises the best, and returns the best model.
 ///
 /// The best are optimised at the end and at a few [`MILESTONES`] before it, because only an optimised model tells
-/// how much of the data is good, and so how many hypotheses are enough. `known` is the support of a model found otherwise: it tells the same, and is to be
-/// beaten. Models of a support below `least` are of no interest.
+/// how much of the data is good, and so how many hypotheses are enough. `known` is the support of a model found
+/// otherwise: it tells the same, and is to be beaten. Models of a support below `least` are of no interest.
 pub fn estimate<E: Estimator>(problem: &E, plan: &Plan<'_>, known: f32, least: f32) -> Outcome<Model<E>> {
     let mut kept = Kept::new(plan.keep);
     let mut best: Option<Candidate<Model<E>>> = None;
@@ -125,9 +127,12 @@ pub fn estimate<E: Estimator>(problem: &E, plan: &Plan<'_>, known: f32, least: f
         let last = hypotheses as f64 >= enough || tried == batches;
         let glance = plan.glance.filter(|_| stop == GLANCE && !last);
         if let (Some((enough, radii)), Some(first)) = (glance, kept.best()) {
-            let found = problem.polish(first.model, radii);
-            if found.score > known && hypotheses as f64 >= needed(enough, found.score) {
-                return Outcome { best: Some(found), hypotheses };
+            // Hardly any model gains more than this by refinement.
+            if hypotheses as f64 >= needed(enough, 4.0 * first.score) {
+                let found = problem.polish(first.model, radii);
+                if found.score > known && hypotheses as f64 >= needed(enough, found.score) {
+                    return Outcome { best: Some(found), hypotheses };
+                }
             }
         } else if kept.changed && (last || 2.0 * hypotheses as f64 <= enough) {
             // A milestone near the end would save less than it costs.
