@@ -81,14 +81,13 @@ impl Last {
         let level = level::active()?;
         let same =
             |block: &QueryBlock| block.bytes() == bytes && self.level == Some(level) && self.codes == query;
-        let block = match self.block.take().filter(same) {
-            Some(block) => block,
-            None => {
-                self.codes.clear();
-                self.codes.extend_from_slice(query);
-                self.level = Some(level);
-                QueryBlock::new(query, bytes)?
-            }
+        let block = if let Some(block) = self.block.take().filter(same) {
+            block
+        } else {
+            self.codes.clear();
+            self.codes.extend_from_slice(query);
+            self.level = Some(level);
+            QueryBlock::new(query, bytes)?
         };
         self.columns.clear();
         matching::find_columns(query, &block, database, options, &mut self.workspace, &mut self.columns)?;
