@@ -33,6 +33,7 @@ from ilias_fast import cpu, kernels
 from ilias_fast.rerank import SpatialOptions, rerank
 from ilias_fast.run import Run
 from ilias_fast.store import LocalImage, LocalStore
+from support import rerank_run
 
 QUERY, IMAGES, EACH, BITS = 600, 1000, 100, 128
 lines: list[str] = []
@@ -294,46 +295,40 @@ def float_descriptors(rng: np.random.Generator) -> None:
     race(contestants, 3)
 
 
-def whole_run(queries: int = 1232, images: int = 1000) -> None:
-    """A benchmark's re-ranking from mapped stores, 2 threads; and a long shortlist, linear in pairs."""
+def whole_run() -> None:
+    """A benchmark's re-ranking from mapped stores, 2 threads: 1,232 queries, 50,000 images."""
+    with tempfile.TemporaryDirectory() as folder:
+        rerank_run.whole_run(say, Path(folder), 1232, 50_000)
+
+
+def long_shortlists() -> None:
+    """Linear in pairs, and memory that does not depend on them."""
     rng = np.random.default_rng(3)
 
-    def image(count: int) -> LocalImage:
-        codes = rng.integers(0, 256, (count, 16), dtype=np.uint8)
-        codes[: count // 2, :8] = 7  # half of the descriptors are common ones, so that there are matches
-        codes[: count // 2, 8:14] = rng.choice([3, 5], (count // 2, 6))
-        return LocalImage(codes, rng.random((count, 2), dtype=np.float32), None, None, None, (500, 500))
+    def many(count: int) -> list[LocalImage]:
+        return [
+            rerank_run.image(rerank_run.hard(rng, 600), rng.random((600, 2), dtype=np.float32))
+            for _ in range(count)
+        ]
 
+    options = SpatialOptions(threshold=0.024)
     with tempfile.TemporaryDirectory() as folder:
         opened = []
-        for name, number, count in (("q", queries, 600), ("d", images, EACH), ("long", 10000, 600)):
-            with LocalStore.create(Path(folder) / name, bits=128) as writer:
+        for name, number in (("q", 1), ("d", 10000)):
+            with LocalStore.create(Path(folder) / name, bits=BITS) as writer:
                 for start in range(0, number, 1000):
-                    part = [image(count) for _ in range(start, min(number, start + 1000))]
+                    part = many(min(number - start, 1000))
                     writer.append([f"{name}{start + i}" for i in range(len(part))], part)
-                writer.commit()
             opened.append(LocalStore.open(Path(folder) / name))
-        run = Run.from_dict({f"q{i}": {f"d{j}": 1.0 for j in range(images)} for i in range(queries)})
-        options = SpatialOptions(threshold=0.024)
-        took = {}
-        for method, chosen in (("chamfer", None), ("spatial", options)):
-            start = time.perf_counter()
-            local = rerank(run, *opened[:2], method=method, options=chosen, threads=2)
-            took[method] = time.perf_counter() - start
-        assert local.tentative is not None
-        say(
-            f"Whole run, {queries} queries of 600 descriptors x {images} images of {EACH}, 2 threads: "
-            f"Chamfer {took['chamfer']:.1f} s, verification {took['spatial']:.1f} s "
-            f"(mean {local.tentative.mean():.0f} tentative correspondences)"
-        )
+        say("Shortlists of images of 600 descriptors, hard codes, 2 threads")
         for length in (2500, 5000, 10000):
-            long = Run.from_dict({"q0": {f"long{j}": 1.0 for j in range(length)}})
+            run = Run.from_dict({"q0": {f"d{j}": 1.0 for j in range(length)}})
             start = time.perf_counter()
-            rerank(long, opened[0], opened[2], method="chamfer", threads=2, shortlist=length)
+            rerank(run, *opened, method="chamfer", threads=2, shortlist=length)
             middle = time.perf_counter()
-            rerank(long, opened[0], opened[2], options=options, threads=2, shortlist=length)
+            rerank(run, *opened, options=options, threads=2, shortlist=length)
             say(
-                f"  shortlist of {length:5d} images of 600: Chamfer {middle - start:.3f} s, verification "
+                f"  {length:5d} images: Chamfer {middle - start:.3f} s, verification "
                 f"{time.perf_counter() - middle:.3f} s"
             )
         mapped = sum(
@@ -402,7 +397,7 @@ def stores() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--record", type=Path, help="also append what is printed to this file")
-    parser.add_argument("--only", nargs="+", help="sections: descriptors floats verification stores run")
+    parser.add_argument("--only", nargs="+", help="sections: descriptors floats verification stores run long")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
@@ -432,6 +427,7 @@ def main() -> None:
         "verification": verification,
         "stores": stores,
         "run": whole_run,
+        "long": long_shortlists,
     }
     for name in arguments.only or sections:
         sections[name]()

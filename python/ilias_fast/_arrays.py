@@ -39,6 +39,9 @@ __all__ = [
 ]
 
 
+_UINT8, _FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
+
+
 def _array(name: str, value: ArrayLike, dimensions: str) -> NDArray[Any]:
     try:
         array = _seen(value)
@@ -60,12 +63,7 @@ def _seen(value: Any) -> NDArray[Any]:
 
 def float32_rows(name: str, value: ArrayLike, dimensions: str = "Q, d") -> NDArray[np.float32]:
     """Return real numbers as a C-contiguous float32 matrix; float64 is rounded."""
-    if (
-        type(value) is np.ndarray
-        and value.dtype == np.float32
-        and value.ndim == 2
-        and value.flags.c_contiguous
-    ):
+    if type(value) is np.ndarray and value.dtype is _FLOAT32 and value.ndim == 2 and value.flags.c_contiguous:
         return value  # the common case, at a fraction of the time of what follows
     array = _array(name, value, dimensions)
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
@@ -92,7 +90,7 @@ def float16_rows(name: str, value: ArrayLike, dimensions: str = "n, d") -> NDArr
 
 def codes(name: str, value: ArrayLike, dimensions: str = "n, bytes") -> NDArray[np.uint8]:
     """Return packed binary codes as a C-contiguous uint8 matrix; no other dtype is accepted."""
-    if type(value) is np.ndarray and value.dtype == np.uint8 and value.ndim == 2 and value.flags.c_contiguous:
+    if type(value) is np.ndarray and value.dtype is _UINT8 and value.ndim == 2 and value.flags.c_contiguous:
         return value  # the common case, at a fraction of the time of what follows
     array = _array(name, value, dimensions)
     if array.dtype != np.uint8:
@@ -118,6 +116,8 @@ def count(name: str, value: SupportsIndex) -> int:
 
     True and False are no numbers here.
     """
+    if type(value) is int and -(2**63) <= value < 2**63:
+        return value  # the common case
     if isinstance(value, bool):
         raise ParameterError(f"{name}: expected a whole number, found {value!r}")
     try:

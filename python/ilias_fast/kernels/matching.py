@@ -93,7 +93,7 @@ def match(
     query = _arrays.codes("query_codes", query_codes, "m, bytes")
     database = _arrays.codes("database_codes", database_codes)
     max_distance, ratio = _arrays.count("max_distance", max_distance), _arrays.real("ratio", ratio)
-    return Matches(*_core.match_codes(query, database, max_distance, ratio, bool(mutual)))
+    return Matches._make(_core.match_codes(query, database, max_distance, ratio, bool(mutual)))
 
 
 def match_images(

@@ -96,7 +96,7 @@ def verify_spatial(query_xy: ArrayLike, database_xy: ArrayLike, *, threshold: fl
     """
     query = _arrays.float32_rows("query_xy", query_xy, "t, 2")
     database = _arrays.float32_rows("database_xy", database_xy, "t, 2")
-    return Verification(*_core.verify_spatial(query, database, _arrays.real("threshold", threshold)))
+    return Verification._make(_core.verify_spatial(query, database, _arrays.real("threshold", threshold)))
 
 
 def verify_instances(

@@ -11,6 +11,7 @@ pub mod dot_bf16;
 pub mod dot_f16;
 pub mod dot_i8;
 pub mod hamming;
+pub mod inliers;
 pub mod maxsim;
 pub mod nearest;
 pub mod peak;

@@ -15,34 +15,135 @@ pub struct Match {
     pub distance: u16,
 }
 
+/// Correspondences as columns, as they are handed to callers.
+#[derive(Debug, Default, Clone)]
+pub struct Columns {
+    /// Query descriptors.
+    pub query: Vec<i32>,
+    /// Their nearest database descriptors.
+    pub database: Vec<i32>,
+    /// Their Hamming distances, in bits.
+    pub distance: Vec<i32>,
+}
+
+impl Columns {
+    /// Number of correspondences.
+    pub fn len(&self) -> usize {
+        self.query.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.query.is_empty()
+    }
+
+    /// Removes all.
+    pub fn clear(&mut self) {
+        self.query.clear();
+        self.database.clear();
+        self.distance.clear();
+    }
+
+    /// Appends others.
+    pub fn append(&mut self, other: &Self) {
+        self.query.extend_from_slice(&other.query);
+        self.database.extend_from_slice(&other.database);
+        self.distance.extend_from_slice(&other.distance);
+    }
+
+    /// Appends what the last search found within `max_distance`.
+    fn extend_nearest(&mut self, scratch: &Scratch, max_distance: u16, bits: usize) {
+        let (distances, indices) = (scratch.distances(), scratch.indices());
+        if usize::from(max_distance) >= bits {
+            self.query.extend(0..distances.len() as i32);
+            self.database.extend(indices.iter().map(|&j| j as i32));
+            self.distance.extend(distances.iter().map(|&d| i32::from(d)));
+            return;
+        }
+        let (start, most) = (self.len(), distances.len());
+        let columns = [&mut self.query, &mut self.database, &mut self.distance];
+        let columns = columns.map(|column| {
+            column.resize(start + most, 0);
+            column
+        });
+        let [query, database, distance] = columns;
+        let mut end = start;
+        for (i, (&d, &j)) in distances.iter().zip(indices).enumerate() {
+            // Written whether it counts or not: cheaper than a branch that cannot be foreseen.
+            (query[end], database[end], distance[end]) = (i as i32, j as i32, i32::from(d));
+            end += usize::from(d <= max_distance);
+            if end == start + most {
+                break;
+            }
+        }
+        for column in [query, database, distance] {
+            column.truncate(end);
+        }
+    }
+
+    fn extend_matches(&mut self, matches: &[Match]) {
+        self.query.extend(matches.iter().map(|found| found.query as i32));
+        self.database.extend(matches.iter().map(|found| found.database as i32));
+        self.distance.extend(matches.iter().map(|found| i32::from(found.distance)));
+    }
+}
+
+/// Buffers kept between pairs of images.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    scratch: Scratch,
+    matches: Vec<Match>,
+    mutual: Mutual,
+}
+
+/// [`find`], appended to columns.
+pub fn find_columns(
+    query: &[u8],
+    block: &QueryBlock,
+    database: &[u8],
+    options: &MatchOptions,
+    workspace: &mut Workspace,
+    out: &mut Columns,
+) -> Result<()> {
+    if options.mutual || options.ratio < 1.0 {
+        let mut matches = std::mem::take(&mut workspace.matches);
+        let found = find(query, block, database, options, workspace, &mut matches);
+        out.extend_matches(&matches);
+        workspace.matches = matches;
+        return found;
+    }
+    block.nearest(database, &mut workspace.scratch)?;
+    if !database.is_empty() {
+        out.extend_nearest(&workspace.scratch, options.max_distance, 8 * block.bytes());
+    }
+    Ok(())
+}
+
 /// Finds the correspondences of `query` (its codes as given, and laid out) in `database`, in query order.
 pub fn find(
     query: &[u8],
     block: &QueryBlock,
     database: &[u8],
     options: &MatchOptions,
-    scratch: &mut Scratch,
+    workspace: &mut Workspace,
     out: &mut Vec<Match>,
 ) -> Result<()> {
+    let Workspace { scratch, mutual, .. } = workspace;
     out.clear();
     block.nearest(database, scratch)?;
+    if database.is_empty() {
+        return Ok(());
+    }
     let nearest = scratch.distances().iter().zip(scratch.indices()).enumerate();
     out.extend(
         nearest
             .filter(|(_, (distance, _))| **distance <= options.max_distance)
-            .filter(|_| !database.is_empty())
             .map(|(i, (&distance, &index))| Match { query: i as u32, database: index, distance }),
     );
     let bytes = block.bytes();
     if options.mutual {
         // Before the ratio: what it takes away would still be nearer.
-        let all = out.len();
-        for i in 0..all {
-            if is_nearest_query(query, database, bytes, out[i], &out[..all]) {
-                out.push(out[i]);
-            }
-        }
-        out.drain(..all);
+        mutual.filter(query, database, bytes, scratch, out)?;
     }
     if options.ratio < 1.0 {
         out.retain(|found| {
@@ -51,6 +152,53 @@ pub fn find(
         });
     }
     Ok(())
+}
+
+/// Buffers of the search in the other direction.
+#[derive(Debug, Default)]
+struct Mutual {
+    /// Codes of the database descriptors that are somebody's nearest, and of the query descriptors they are it of.
+    targets: Vec<u8>,
+    candidates: Vec<u8>,
+    /// Where the code of a database descriptor is among the targets.
+    places: Vec<u32>,
+}
+
+impl Mutual {
+    /// Keeps the correspondences whose query descriptor is the nearest of its database descriptor, the lowest index
+    /// among equals.
+    ///
+    /// A query descriptor at distance `d` of some database descriptor has its own nearest within `d`. So what is
+    /// nearer than a correspondence is one itself, and only correspondences are searched.
+    fn filter(
+        &mut self,
+        query: &[u8],
+        database: &[u8],
+        bytes: usize,
+        scratch: &mut Scratch,
+        found: &mut Vec<Match>,
+    ) -> Result<()> {
+        const NOWHERE: u32 = u32::MAX;
+        let Self { targets, candidates, places } = self;
+        targets.clear();
+        candidates.clear();
+        places.clear();
+        places.resize(database.len() / bytes, NOWHERE);
+        for pair in found.iter() {
+            candidates.extend_from_slice(code(query, bytes, pair.query));
+            let place = &mut places[pair.database as usize];
+            if *place == NOWHERE {
+                *place = (targets.len() / bytes) as u32;
+                targets.extend_from_slice(code(database, bytes, pair.database));
+            }
+        }
+        QueryBlock::new(targets, bytes)?.nearest(candidates, scratch)?;
+        let mut index = 0..;
+        found.retain(|pair| {
+            scratch.indices().get(places[pair.database as usize] as usize).copied() == index.next()
+        });
+        Ok(())
+    }
 }
 
 fn code(codes: &[u8], bytes: usize, index: u32) -> &[u8] {
@@ -63,14 +211,54 @@ fn second_distance(query: &[u8], database: &[u8], bytes: usize, nearest: u32) ->
     others.map(|(_, x)| hamming(query, x)).min()
 }
 
-/// Whether no query descriptor is nearer to the database descriptor (the lowest index wins a tie here too).
-///
-/// A query descriptor at distance `d` of some database descriptor has its own nearest within `d`. So only the
-/// correspondences in `all` can hold a nearer one, and of them only those of no larger distance.
-fn is_nearest_query(query: &[u8], database: &[u8], bytes: usize, found: Match, all: &[Match]) -> bool {
-    let target = code(database, bytes, found.database);
-    all.iter().filter(|other| other.distance <= found.distance && other.query != found.query).all(|other| {
-        let distance = hamming(code(query, bytes, other.query), target);
-        distance > found.distance || (distance == found.distance && other.query > found.query)
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Codes with many equal distances.
+    fn codes(count: usize, seed: usize) -> Vec<u8> {
+        (0..4 * count).map(|i| ((i * i + 7 * i * seed) % 11) as u8).collect()
+    }
+
+    #[test]
+    fn mutual_neighbours_equal_a_search_in_both_directions_and_columns_the_matches() {
+        let mut workspace = Workspace::default();
+        for (m, n, max_distance) in [(0, 5, 9), (5, 0, 9), (1, 1, 32), (40, 17, 32), (90, 60, 4), (90, 60, 0)]
+        {
+            let (query, database) = (codes(m, 1), codes(n, 3));
+            let block = QueryBlock::new(&query, 4).unwrap();
+            let distance =
+                |i: usize, j: usize| hamming(code(&query, 4, i as u32), code(&database, 4, j as u32));
+            let nearest = |i: usize| (0..n).min_by_key(|&j| (distance(i, j), j));
+            let within: Vec<_> = (0..m)
+                .filter_map(|i| nearest(i).map(|j| (i, j, distance(i, j))))
+                .filter(|&(.., distance)| distance <= max_distance)
+                .collect();
+            for mutual in [false, true] {
+                let expected: Vec<_> = within
+                    .iter()
+                    .filter(|&&(i, j, _)| !mutual || (0..m).min_by_key(|&i| (distance(i, j), i)) == Some(i))
+                    .map(|&(i, j, distance)| Match { query: i as u32, database: j as u32, distance })
+                    .collect();
+                let options = MatchOptions { mutual, ..MatchOptions::within(max_distance) };
+                let mut found = Vec::new();
+                find(&query, &block, &database, &options, &mut workspace, &mut found).unwrap();
+                assert_eq!(found, expected, "{m} x {n}, {max_distance}, {mutual}");
+                let mut columns = Columns::default();
+                for _ in 0..2 {
+                    find_columns(&query, &block, &database, &options, &mut workspace, &mut columns).unwrap();
+                }
+                let twice: Vec<_> = found.iter().chain(&found).copied().collect();
+                assert_eq!(columns.query, twice.iter().map(|pair| pair.query as i32).collect::<Vec<_>>());
+                assert_eq!(
+                    columns.database,
+                    twice.iter().map(|pair| pair.database as i32).collect::<Vec<_>>()
+                );
+                assert_eq!(
+                    columns.distance,
+                    twice.iter().map(|pair| i32::from(pair.distance)).collect::<Vec<_>>()
+                );
+            }
+        }
+    }
 }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::chamfer::{self, Direction, FloatQuery, FloatWorkspace};
 use super::descriptors::{Descriptors, Source};
-use super::matching::{self, Match};
+use super::matching::{self, Columns};
 use super::options::{MatchOptions, SpatialOptions, Truncation};
 use super::spatial::{self, SpatialResult};
 use crate::control::Control;
@@ -16,6 +16,8 @@ use crate::kernels::nearest::{QueryBlock, Scratch};
 
 /// Images of a shortlist that one task handles.
 const CHUNK: usize = 128;
+/// Images that are matched by a thread before their correspondences are collected.
+const MATCHED: usize = 32;
 /// Pairs between two looks at the control.
 const PULSE: usize = 16;
 
@@ -226,32 +228,31 @@ pub fn match_arrays(
     offsets: &[i64],
     options: &MatchOptions,
     control: &Control,
-) -> Result<(Vec<i64>, Vec<Match>)> {
+) -> Result<(Vec<i64>, Columns)> {
     let images = Images::new(query, bytes, codes, offsets)?;
-    let chunks: Vec<(Vec<usize>, Vec<Match>)> = (0..images.len().div_ceil(CHUNK))
-        .into_par_iter()
-        .map_init(Default::default, |(scratch, found): &mut (Scratch, Vec<Match>), chunk| {
-            let range = chunk * CHUNK..images.len().min((chunk + 1) * CHUNK);
-            let (mut counts, mut matches) = (Vec::with_capacity(range.len()), Vec::new());
-            for image in range {
-                matching::find(query, &images.block, images.get(image), options, scratch, found)?;
-                counts.push(found.len());
-                matches.extend_from_slice(found);
-            }
-            control.advance(counts.len() as u64)?;
-            Ok((counts, matches))
-        })
-        .collect::<Result<_>>()?;
-    let mut ends = Vec::with_capacity(offsets.len());
+    // As many chunks at a time as there are threads, in buffers that stay in their caches.
+    let width = rayon::current_num_threads().min(images.len().div_ceil(MATCHED)).max(1);
+    let mut buffers: Vec<(matching::Workspace, Vec<usize>, Columns)> = Vec::new();
+    buffers.resize_with(width, Default::default);
+    let (mut ends, mut all) = (Vec::with_capacity(offsets.len()), Columns::default());
     ends.push(0);
-    let mut total = 0;
-    let mut all = Vec::with_capacity(chunks.iter().map(|(_, matches)| matches.len()).sum());
-    for (counts, matches) in chunks {
-        for count in counts {
-            total += count as i64;
-            ends.push(total);
+    for first in (0..images.len()).step_by(width * MATCHED) {
+        buffers.par_iter_mut().enumerate().try_for_each(|(chunk, (workspace, ends, columns))| {
+            let start = images.len().min(first + chunk * MATCHED);
+            ends.clear();
+            columns.clear();
+            for image in start..images.len().min(start + MATCHED) {
+                let database = images.get(image);
+                matching::find_columns(query, &images.block, database, options, workspace, columns)?;
+                ends.push(columns.len());
+            }
+            control.advance(ends.len() as u64)
+        })?;
+        for (_, chunk_ends, columns) in &buffers {
+            let total = all.len();
+            ends.extend(chunk_ends.iter().map(|&end| (total + end) as i64));
+            all.append(columns);
         }
-        all.extend(matches);
     }
     Ok((ends, all))
 }

@@ -5,12 +5,12 @@ use super::matching::{self, Match};
 use super::options::{SpatialOptions, SpatialScore};
 use super::verification::{self, Geometry, Verification};
 use crate::error::Result;
-use crate::kernels::nearest::{QueryBlock, Scratch};
+use crate::kernels::nearest::QueryBlock;
 
 /// Buffers kept between pairs; after a call, the pair's correspondences and inlier mask.
 #[derive(Debug, Default)]
 pub struct Workspace {
-    scratch: Scratch,
+    matching: matching::Workspace,
     /// The tentative correspondences of the last pair.
     pub matches: Vec<Match>,
     correspondences: Vec<[f32; 4]>,
@@ -38,8 +38,8 @@ pub fn verify_pair(
     options: &SpatialOptions,
     workspace: &mut Workspace,
 ) -> Result<SpatialResult> {
-    let Workspace { scratch, matches, correspondences, ratios, verification } = workspace;
-    matching::find(query.codes, block, database.codes, &options.matching, scratch, matches)?;
+    let Workspace { matching: buffers, matches, correspondences, ratios, verification } = workspace;
+    matching::find(query.codes, block, database.codes, &options.matching, buffers, matches)?;
     correspondences.clear();
     ratios.clear();
     for found in matches.iter() {
@@ -58,8 +58,9 @@ pub fn verify_pair(
         ..verification::Options::within(options.threshold)
     };
     let found = verification::verify(correspondences, geometry, &within, verification)?;
-    let distinct = verification::distinct_inliers(correspondences, verification);
-    let score = if distinct < options.min_inliers {
+    let enough = found.inliers >= options.min_inliers;
+    let distinct = if enough { verification::distinct_inliers(correspondences, verification) } else { 0 };
+    let score = if !enough || distinct < options.min_inliers {
         0.0
     } else {
         match options.score {

@@ -1,17 +1,19 @@
 //! Chamfer similarity and tentative correspondences of arrays.
 
+use std::cell::RefCell;
+
 use half::f16;
 use ilias_fast_core::kernels::maxsim::Precision;
-use ilias_fast_core::kernels::nearest::{QueryBlock, Scratch};
+use ilias_fast_core::kernels::nearest::QueryBlock;
 use ilias_fast_core::rerank::chamfer::{Direction, FloatQuery};
 use ilias_fast_core::rerank::matching::{self, Match};
 use ilias_fast_core::rerank::options::MatchOptions;
 use ilias_fast_core::rerank::shortlist;
-use ilias_fast_core::{Error, Result};
+use ilias_fast_core::{Error, Level, Result, level};
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 
-use super::{call_pair, same_length};
+use super::{SHORT, same_length};
 use crate::arrays::{matrix, vector};
 use crate::call::call;
 use crate::error::to_python;
@@ -40,6 +42,12 @@ pub fn match_options(max_distance: i64, ratio: f64, mutual: bool) -> Result<Matc
     Ok(options)
 }
 
+/// Columns as arrays.
+fn arrays(py: Python<'_>, columns: matching::Columns) -> Columns<'_> {
+    let matching::Columns { query, database, distance } = columns;
+    (query.into_pyarray(py), database.into_pyarray(py), distance.into_pyarray(py))
+}
+
 /// Correspondences as three columns.
 pub fn columns<'py>(py: Python<'py>, matches: &[Match]) -> Columns<'py> {
     let column = |value: fn(&Match) -> i32| matches.iter().map(value).collect::<Vec<_>>().into_pyarray(py);
@@ -48,6 +56,44 @@ pub fn columns<'py>(py: Python<'py>, matches: &[Match]) -> Columns<'py> {
         column(|found| found.database as i32),
         column(|found| i32::from(found.distance)),
     )
+}
+
+/// What one thread keeps between calls: a query is mostly matched with one image after the other.
+#[derive(Default)]
+struct Last {
+    codes: Vec<u8>,
+    block: Option<QueryBlock>,
+    level: Option<Level>,
+    workspace: matching::Workspace,
+    columns: matching::Columns,
+}
+
+/// Nothing is kept of calls with more bytes of codes than this on a side.
+const KEPT: usize = 1 << 20;
+
+thread_local! {
+    static LAST: RefCell<Last> = RefCell::default();
+}
+
+impl Last {
+    /// Fills the columns by [`matching::find_columns`], with the layout of the last query if it is the same.
+    fn find(&mut self, query: &[u8], bytes: usize, database: &[u8], options: &MatchOptions) -> Result<()> {
+        let level = level::active()?;
+        let same =
+            |block: &QueryBlock| block.bytes() == bytes && self.level == Some(level) && self.codes == query;
+        let block = if let Some(block) = self.block.take().filter(same) {
+            block
+        } else {
+            self.codes.clear();
+            self.codes.extend_from_slice(query);
+            self.level = Some(level);
+            QueryBlock::new(query, bytes)?
+        };
+        self.columns.clear();
+        matching::find_columns(query, &block, database, options, &mut self.workspace, &mut self.columns)?;
+        self.block = Some(block);
+        Ok(())
+    }
 }
 
 #[pyfunction]
@@ -61,15 +107,23 @@ fn match_codes<'py>(
 ) -> PyResult<Columns<'py>> {
     let (query, bytes) = matrix("query_codes", &query_codes)?;
     let (database, found) = matrix("database_codes", &database_codes)?;
-    let matches = call_pair(py, query.len().saturating_mul(database.len()) / bytes.max(1).pow(2), || {
-        same_length("database_codes", bytes, found)?;
-        let options = match_options(max_distance, ratio, mutual)?;
-        let mut matches = Vec::new();
-        let block = QueryBlock::new(query, bytes)?;
-        matching::find(query, &block, database, &options, &mut Scratch::default(), &mut matches)?;
-        Ok(matches)
-    })?;
-    Ok(columns(py, &matches))
+    let options = match_options(max_distance, ratio, mutual).map_err(to_python)?;
+    same_length("database_codes", bytes, found).map_err(to_python)?;
+    let units = query.len().saturating_mul(database.len()) / bytes.max(1).pow(2);
+    if query.len().max(database.len()) > KEPT || units > SHORT {
+        let found = call(py, Some(1), None, |_| {
+            let mut last = Last::default();
+            last.find(query, bytes, database, &options)?;
+            Ok(last.columns)
+        })?;
+        return Ok(arrays(py, found));
+    }
+    LAST.with_borrow_mut(|last| {
+        py.detach(|| last.find(query, bytes, database, &options)).map_err(to_python)?;
+        let column = |values: &[i32]| PyArray1::from_slice(py, values);
+        let matching::Columns { query, database, distance } = &last.columns;
+        Ok((column(query), column(database), column(distance)))
+    })
 }
 
 #[pyfunction]
@@ -94,7 +148,7 @@ fn match_images<'py>(
         let options = match_options(max_distance, ratio, mutual)?;
         shortlist::match_arrays(query, bytes, codes, offsets, &options, control)
     })?;
-    Ok((offsets.into_pyarray(py), columns(py, &matches)))
+    Ok((offsets.into_pyarray(py), arrays(py, matches)))
 }
 
 #[pyfunction]

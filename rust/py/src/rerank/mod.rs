@@ -30,12 +30,14 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(rerank_spatial, module)?)
 }
 
+/// Units of work, descriptor pairs or the like, that take a few milliseconds.
+const SHORT: usize = 1 << 24;
+
 /// Runs the work of one pair of images: here, without the GIL, if it is short; else as any long call.
 ///
-/// Handing a pair to the pool costs as much as verifying it. `units` are descriptor pairs or the like; 2^24 of
-/// them take a few milliseconds.
+/// Handing a pair to the pool costs as much as verifying it.
 fn call_pair<T: Send>(py: Python<'_>, units: usize, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
-    if units <= 1 << 24 { py.detach(work).map_err(to_python) } else { call(py, Some(1), None, |_| work()) }
+    if units <= SHORT { py.detach(work).map_err(to_python) } else { call(py, Some(1), None, |_| work()) }
 }
 
 /// An error unless both sides have codes of the same number of bytes.

@@ -1,5 +1,7 @@
 //! Spatial verification of arrays.
 
+use std::cell::RefCell;
+
 use ilias_fast_core::rerank::verification::instances::{Instance, instances};
 use ilias_fast_core::rerank::verification::models::Family;
 use ilias_fast_core::rerank::verification::{self, Geometry, Hypotheses, Options, Workspace};
@@ -19,7 +21,10 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 pub fn model<'py>(py: Python<'py>, found: &verification::Verification) -> PyResult<Model<'py>> {
-    found.model.map(|map| map.0.to_vec().into_pyarray(py).reshape([2, 3])).transpose()
+    let Some(map) = found.model else { return Ok(None) };
+    let array = PyArray2::zeros(py, [2, 3], false);
+    array.readwrite().as_slice_mut()?.copy_from_slice(&map.0);
+    Ok(Some(array))
 }
 
 /// The hypotheses of that name.
@@ -83,6 +88,11 @@ fn ratios(count: usize, query: &[f32], database: &[f32]) -> Result<Vec<[f64; 2]>
     Ok(pairs.map(|(q, d)| [f64::from(d[0]) / f64::from(q[0]), f64::from(d[1]) - f64::from(q[1])]).collect())
 }
 
+thread_local! {
+    /// Kept between calls, as a thread mostly verifies one pair after the other.
+    static WORKSPACE: RefCell<Workspace> = RefCell::default();
+}
+
 #[pyfunction]
 fn verify_spatial<'py>(
     py: Python<'py>,
@@ -94,12 +104,12 @@ fn verify_spatial<'py>(
     let database = matrix("database_xy", &database_xy)?;
     let (found, mask) = call_pair(py, query.0.len().saturating_mul(1000), || {
         let correspondences = correspondences(query, database)?;
-        let mut workspace = Workspace::default();
-        let found =
-            verification::verify(&correspondences, None, &Options::within(threshold), &mut workspace)?;
-        Ok((found, workspace.mask))
+        WORKSPACE.with_borrow_mut(|workspace| {
+            let found = verification::verify(&correspondences, None, &Options::within(threshold), workspace)?;
+            Ok((found, workspace.mask.clone()))
+        })
     })?;
-    Ok((found.inliers, model(py, &found)?, mask.into_pyarray(py)))
+    Ok((found.inliers, model(py, &found)?, PyArray1::from_slice(py, &mask)))
 }
 
 type Found<'py> = (usize, Model<'py>, Bound<'py, PyArray1<bool>>, f64, usize);

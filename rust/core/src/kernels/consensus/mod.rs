@@ -6,12 +6,13 @@
 //! * [`Consensus::gains`]: `sum of w`, the truncated quadratic (MSAC) loss turned into a gain: 0 for no agreement, at most
 //!   the number of correspondences;
 //! * [`Consensus::supports`]: how many have a weight above zero;
+//! * [`Consensus::scan`]: the best gains of many maps, made of samples of the correspondences ([`Source`]);
 //! * [`Consensus::refine`]: the weighted least squares map;
-//! * [`Consensus::pairs`], [`Consensus::triples`], [`Consensus::keypoints`]: the maps to try;
+//! * [`Consensus::polish`]: the same for a single map, several times, and its support;
 //! * [`Consensus::near`]: how many points `(u, v)` lie within the radius of a given point.
 //!
 //! A lane is a map; correspondences are broadcast one after the other, so nothing is summed across lanes and no
-//! lane is wasted on padding. Everything is float32 with explicit fused multiply-adds in a fixed order, so every
+//! lane is wasted on padding. (Only `polish`, with one map, has a correspondence in each lane.) Everything is float32 with explicit fused multiply-adds in a fixed order, so every
 //! CPU level gives the same bits: the algorithm is written once, in `scalar.rs`, and the other files compile it for
 //! their instruction set. Callers scale coordinates so that the inlier threshold is 1; these numbers only rank
 //! hypotheses and steer refinement, what is reported is computed in float64 on the coordinates as given.
@@ -19,9 +20,14 @@
 mod avx2;
 mod avx512;
 mod scalar;
+mod scan;
+
+use std::ops::Range;
 
 use crate::error::Result;
 use crate::level::{self, Level};
+
+pub use scan::{Offer, Scoring};
 
 /// Maps at a time.
 pub const LANES: usize = 16;
@@ -47,6 +53,31 @@ pub struct Fit {
     pub area: f32,
     /// The squares of the linear part sum to at most this times its determinant.
     pub spread: f32,
+}
+
+/// Where hypotheses come from: samples of the correspondences, a batch of sixteen at a time.
+///
+/// A round is a batch for every sixteen correspondences ([`Points::batches`]); each is the first of one sample.
+/// Samples are counted modulo the number of correspondences. Models that are not believed are not a number and
+/// agree with nothing: those whose magnification of area is not from `1 / area` to `area`.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    /// The similarity the keypoints of a correspondence suggest ([`Points::fill_keypoints`]).
+    Keypoints,
+    /// The similarity through two correspondences; in round `r` the second is `r + 1` further.
+    Pairs {
+        /// Limit of the magnification.
+        area: f32,
+    },
+    /// The affine map through three correspondences; in round `r` the others are `samples[r]` further.
+    Triples {
+        /// Distances to the second and third, below the number of correspondences.
+        samples: &'a [[u32; 2]],
+        /// Limit of the magnification.
+        area: f32,
+        /// The squares of the linear part sum to at most this times its determinant.
+        spread: f32,
+    },
 }
 
 /// Correspondences as columns, repeated from the start for as long as samples reach beyond the end.
@@ -98,6 +129,11 @@ impl Points {
     /// Number of correspondences.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Batches a round: sixteen correspondences each.
+    pub fn batches(&self) -> usize {
+        self.len.div_ceil(LANES)
     }
 
     /// Whether there are none.
@@ -168,9 +204,18 @@ impl Consensus {
         Ok(Self { level: level::active()? })
     }
 
-    /// The sum of weights of each map over the first `most` correspondences.
-    pub fn gains(self, points: &Points, most: usize, maps: &Maps, squared_radius: f32) -> Lanes {
-        at_level!(self, gains(points, most, maps, squared_radius))
+    /// Makes maps from the samples of these batches, and offers those whose sum of weights is above `bar`, in
+    /// order; `offer` returns the bar from then on.
+    pub fn scan(
+        self,
+        points: &Points,
+        source: &Source<'_>,
+        batches: Range<usize>,
+        scoring: &Scoring,
+        bar: f32,
+        offer: &mut Offer<'_>,
+    ) {
+        at_level!(self, scan(points, source, batches, scoring, bar, offer));
     }
 
     /// How many correspondences agree with each map within a radius of 1, and [`GAIN_SHARE`] of their gain.
@@ -184,23 +229,9 @@ impl Consensus {
         at_level!(self, refine(points, most, maps, squared_radius, fit));
     }
 
-    /// The similarities through correspondences `start + l` and `start + l + offset` for lanes `l`, counted modulo
-    /// their number; not a number where their area magnification is not from `1 / area` to `area`.
-    ///
-    /// `start` and `offset` are below the number of correspondences.
-    pub fn pairs(self, points: &Points, start: usize, offset: usize, area: f32) -> Maps {
-        at_level!(self, pairs(points, start, offset, area))
-    }
-
-    /// The affine maps through correspondences `start + l` and those `offsets` further; not a number where [`Self::pairs`]
-    /// says so, and where the squares of the linear part sum to more than `spread` times its determinant.
-    pub fn triples(self, points: &Points, start: usize, offsets: [usize; 2], area: f32, spread: f32) -> Maps {
-        at_level!(self, triples(points, start, offsets, area, spread))
-    }
-
-    /// The similarities that the keypoints of correspondences `start + l` suggest.
-    pub fn keypoints(self, points: &Points, start: usize) -> Maps {
-        at_level!(self, keypoints(points, start))
+    /// [`Self::refine`] of one map at each of the radii in turn, over all correspondences; its support.
+    pub fn polish(self, points: &Points, map: &mut [f32; 6], squared_radii: &[f32], fit: &Fit) -> f32 {
+        at_level!(self, polish(points, map, squared_radii, fit))
     }
 
     /// How many points `(u, v)` lie within the radius of `(u0, v0)`.
@@ -210,163 +241,4 @@ impl Consensus {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn points(count: usize) -> Points {
-        let mut points = Points::default();
-        points.fill((0..count).map(|j| {
-            let j = j as f32;
-            [(j * 7.3) % 41.0, (j * 3.1) % 29.0, (j * 7.4 + 1.0) % 43.0, (j * 2.9 - 2.0) % 31.0]
-        }));
-        points.fill_keypoints((0..count).map(|j| [1.0 + j as f32 / 40.0, 0.3 - j as f32 / 50.0]));
-        points
-    }
-
-    fn maps(some: &[[f32; 6]]) -> Maps {
-        let mut maps = [[f32::NAN; LANES]; 6];
-        for (l, map) in some.iter().enumerate() {
-            for (lanes, &value) in maps.iter_mut().zip(map) {
-                lanes[l] = value;
-            }
-        }
-        maps
-    }
-
-    #[test]
-    fn levels_agree_bit_for_bit() {
-        let maps = maps(&[
-            [1.0, 0.0, 1.0, 0.0, 1.0, -2.0],
-            [1.1, 0.2, -3.0, -0.1, 0.9, 4.0],
-            [f32::NAN; 6],
-            [f32::INFINITY, 0.0, 0.0, 0.0, 1.0, 0.0],
-        ]);
-        let bits = |lanes: &[Lanes]| lanes.iter().map(|lanes| lanes.map(f32::to_bits)).collect::<Vec<_>>();
-        let same = |a: &[Lanes], b: &[Lanes]| {
-            // All that is not a number is alike.
-            let clean = |lanes: &[Lanes]| {
-                bits(
-                    &lanes
-                        .iter()
-                        .map(|l| l.map(|v| if v.is_nan() { f32::NAN } else { v }))
-                        .collect::<Vec<_>>(),
-                )
-            };
-            clean(a) == clean(b)
-        };
-        for count in [1, 2, 15, 16, 17, 100, 301] {
-            let points = points(count);
-            let reference = Consensus { level: Level::Scalar };
-            for level in Level::available() {
-                let other = Consensus { level };
-                for radius in [1.0, 9.0, 400.0] {
-                    let (a, b) = (
-                        reference.gains(&points, 99, &maps, radius),
-                        other.gains(&points, 99, &maps, radius),
-                    );
-                    assert!(same(&[a], &[b]), "{level:?}");
-                    let (a, b) = (reference.supports(&points, &maps), other.supports(&points, &maps));
-                    assert!(same(&[a], &[b]), "{level:?}");
-                    for (similarity, affine) in [(true, true), (true, false), (false, false)] {
-                        let fit = Fit { similarity, affine, area: 100.0, spread: 4.25 };
-                        let (mut a, mut b) = (maps, maps);
-                        reference.refine(&points, 250, &mut a, radius, &fit);
-                        other.refine(&points, 250, &mut b, radius, &fit);
-                        assert!(same(&a, &b), "{level:?}");
-                    }
-                    assert_eq!(
-                        reference.near(&points, 3.0, 4.0, radius),
-                        other.near(&points, 3.0, 4.0, radius)
-                    );
-                }
-                for start in [0, count / 2, count - 1] {
-                    for offset in 0..count.min(5) {
-                        let found = other.pairs(&points, start, offset, 100.0);
-                        assert!(same(&reference.pairs(&points, start, offset, 100.0), &found), "{level:?}");
-                    }
-                    let second = count / 2;
-                    let found = other.triples(&points, start, [1 % count, second], 100.0, 5.0);
-                    let expected = reference.triples(&points, start, [1 % count, second], 100.0, 5.0);
-                    assert!(same(&expected, &found), "{level:?}");
-                    let found = other.keypoints(&points, start);
-                    assert!(same(&reference.keypoints(&points, start), &found), "{level:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn gain_equals_the_definition() {
-        let points = points(37);
-        let map = [1.0, 0.02, 0.5, -0.03, 1.0, -1.0];
-        let mut expected = 0.0_f64;
-        for j in 0..points.len() {
-            let [x, y, u, v] = points.get(j).map(f64::from);
-            let (p, q) = (x + 0.02 * y + 0.5 - u, -0.03 * x + y - 1.0 - v);
-            let weight = (1.0 - (p * p + q * q) / 25.0).max(0.0);
-            expected += weight;
-        }
-        let consensus = Consensus::new().unwrap();
-        let maps = maps(&[map]);
-        let gains = consensus.gains(&points, 37, &maps, 25.0);
-        assert!((f64::from(gains[0]) - expected).abs() < 1e-3);
-        assert!(gains[1..].iter().all(|gain| *gain <= 0.0), "what is not a number agrees with nothing");
-        let supports = consensus.supports(&points, &maps);
-        assert!(
-            (supports[0].floor() - points.first(37).filter(|&point| near(map, point)).count() as f32).abs()
-                < 0.5
-        );
-    }
-
-    fn near(map: [f32; 6], [x, y, u, v]: [f32; 4]) -> bool {
-        let (p, q) = (map[0] * x + map[1] * y + map[2] - u, map[3] * x + map[4] * y + map[5] - v);
-        p * p + q * q < 1.0
-    }
-
-    #[test]
-    fn refinement_recovers_the_map_of_exact_correspondences() {
-        let truth = [0.8, 0.3, 2.0, -0.2, 1.1, -1.0];
-        let mut points = Points::default();
-        points.fill((0..40).map(|j| {
-            let (x, y) = ((j * 7 % 41) as f32 - 20.0, (j * 11 % 29) as f32 - 14.0);
-            let spoilt = if j % 4 == 0 { 1e3 } else { 0.0 };
-            let u = truth[0] * x + truth[1] * y + truth[2] + spoilt;
-            [x, y, u, truth[3] * x + truth[4] * y + truth[5]]
-        }));
-        let consensus = Consensus::new().unwrap();
-        let fit = Fit { similarity: true, affine: true, area: 100.0, spread: 4.25 };
-        let mut maps = maps(&[[0.82, 0.3, 2.1, -0.2, 1.05, -1.1]]);
-        consensus.refine(&points, 40, &mut maps, 9.0, &fit);
-        for (value, expected) in maps.iter().zip(truth) {
-            assert!((value[0] - expected).abs() < 1e-4, "{value:?}");
-            assert!(value[1].is_nan(), "what nothing agrees with stays");
-        }
-    }
-
-    #[test]
-    fn maps_pass_through_their_correspondences() {
-        let points = points(21);
-        let consensus = Consensus::new().unwrap();
-        for (maps, offset) in [(consensus.pairs(&points, 9, 4, 1e6), 4), (consensus.keypoints(&points, 9), 0)]
-        {
-            let lanes = maps[0].iter().enumerate();
-            for (l, _) in lanes {
-                for j in [(9 + l) % 21, (9 + l + offset) % 21] {
-                    let [x, y, u, v] = points.get(j);
-                    let image = [0, 3].map(|row| maps[row][l] * x + maps[row + 1][l] * y + maps[row + 2][l]);
-                    assert!((image[0] - u).abs() < 1e-3 && (image[1] - v).abs() < 1e-3, "{l} {j}");
-                }
-            }
-        }
-        let maps = consensus.triples(&points, 9, [4, 11], 1e6, 1e6);
-        let believed: Vec<_> = (0..LANES).filter(|&l| maps[0][l].is_finite()).collect();
-        assert!(believed.len() > 3);
-        for l in believed {
-            for j in [(9 + l) % 21, (13 + l) % 21, (20 + l) % 21] {
-                let [x, y, u, v] = points.get(j);
-                let image = [0, 3].map(|row| maps[row][l] * x + maps[row + 1][l] * y + maps[row + 2][l]);
-                assert!((image[0] - u).abs() < 1e-2 && (image[1] - v).abs() < 1e-2, "{l} {j}");
-            }
-        }
-    }
-}
+mod tests;

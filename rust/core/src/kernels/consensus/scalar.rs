@@ -5,7 +5,10 @@
 #![allow(clippy::inline_always, reason = "each level must compile its own copy of these loops")]
 #![allow(clippy::needless_bitwise_bool, reason = "no branches within lanes")]
 
-use super::{Fit, GAIN_SHARE, LANES, Lanes, Maps, Points};
+use std::ops::Range;
+
+use super::scan::{self, LaneByLane};
+use super::{Fit, GAIN_SHARE, LANES, Lanes, Maps, Offer, Points, Scoring, Source};
 
 /// Sixteen lanes of a column from `start`.
 #[inline(always)]
@@ -27,7 +30,19 @@ fn weights(maps: &Maps, [x, y, u, v]: [f32; 4], inverse: f32) -> Lanes {
     weights
 }
 
-/// See [`super::Consensus::gains`].
+/// See [`super::Consensus::scan`].
+pub fn scan(
+    points: &Points,
+    source: &Source<'_>,
+    batches: Range<usize>,
+    scoring: &Scoring,
+    bar: f32,
+    offer: &mut Offer<'_>,
+) {
+    scan::scan::<LaneByLane>(points, source, batches, scoring, bar, offer);
+}
+
+/// The sum of weights of each map over the first `most` correspondences.
 #[inline(always)]
 pub fn gains(points: &Points, most: usize, maps: &Maps, squared_radius: f32) -> Lanes {
     let inverse = 1.0 / squared_radius;
@@ -59,7 +74,13 @@ pub fn supports(points: &Points, maps: &Maps) -> Lanes {
 #[inline(always)]
 pub fn refine(points: &Points, most: usize, maps: &mut Maps, squared_radius: f32, fit: &Fit) {
     let sums = moments(points, most, maps, squared_radius);
-    let [w, x, y, u, v, xx, xy, yy, xu, yu, xv, yv] = &sums;
+    solve(&sums, maps, fit);
+}
+
+/// Replaces maps by the least squares solutions of these moments.
+#[inline(always)]
+fn solve(sums: &[Lanes; 12], maps: &mut Maps, fit: &Fit) {
+    let [w, x, y, u, v, xx, xy, yy, xu, yu, xv, yv] = sums;
     for l in 0..LANES {
         let inverse = 1.0 / w[l];
         let (mx, my, mu, mv) = (x[l] * inverse, y[l] * inverse, u[l] * inverse, v[l] * inverse);
@@ -133,7 +154,99 @@ fn moments(points: &Points, most: usize, maps: &Maps, squared_radius: f32) -> [L
     sums
 }
 
-/// See [`super::Consensus::pairs`].
+/// See [`super::Consensus::polish`].
+#[inline(always)]
+pub fn polish(points: &Points, map: &mut [f32; 6], squared_radii: &[f32], fit: &Fit) -> f32 {
+    let mut sums = [[0.0; LANES]; 12];
+    for &squared_radius in squared_radii {
+        for (sum, value) in sums.iter_mut().zip(moments_of_one(points, map, squared_radius)) {
+            sum[0] = value;
+        }
+        let mut maps = [[0.0; LANES]; 6];
+        for (lanes, value) in maps.iter_mut().zip(*map) {
+            *lanes = [value; LANES];
+        }
+        solve(&sums, &mut maps, fit);
+        for (value, lanes) in map.iter_mut().zip(maps) {
+            *value = lanes[0];
+        }
+    }
+    let mut support = [0.0; LANES];
+    for start in (0..points.len).step_by(LANES) {
+        let weights = weights_of_one(points, start, map, 1.0);
+        for l in 0..LANES {
+            let whole = if weights[l] > 0.0 { 1.0 } else { 0.0 };
+            support[l] += weights[l].mul_add(GAIN_SHARE, whole);
+        }
+    }
+    fold(&support)
+}
+
+/// The weights of sixteen correspondences for one map; 0 beyond the last.
+#[inline(always)]
+fn weights_of_one(points: &Points, start: usize, map: &[f32; 6], inverse: f32) -> Lanes {
+    let (x, y) = (lanes(&points.x, start), lanes(&points.y, start));
+    let (u, v) = (lanes(&points.u, start), lanes(&points.v, start));
+    let [a, b, c, d, e, f] = *map;
+    let left = points.len - start;
+    let mut weights = [0.0; LANES];
+    for l in 0..LANES {
+        let p = a.mul_add(x[l], b.mul_add(y[l], c)) - u[l];
+        let q = d.mul_add(x[l], e.mul_add(y[l], f)) - v[l];
+        let weight = p.mul_add(p, q * q).mul_add(-inverse, 1.0);
+        weights[l] = if (weight > 0.0) & (l < left) { weight } else { 0.0 };
+    }
+    weights
+}
+
+/// [`moments`] of one map over all correspondences.
+#[inline(always)]
+fn moments_of_one(points: &Points, map: &[f32; 6], squared_radius: f32) -> [f32; 12] {
+    let inverse = 1.0 / squared_radius;
+    let mut sums = [[0.0; LANES]; 12];
+    for start in (0..points.len).step_by(LANES) {
+        let w = weights_of_one(points, start, map, inverse);
+        let (x, y) = (lanes(&points.x, start), lanes(&points.y, start));
+        let (u, v) = (lanes(&points.u, start), lanes(&points.v, start));
+        for l in 0..LANES {
+            let (wx, wy) = (w[l] * x[l], w[l] * y[l]);
+            sums[0][l] += w[l];
+            sums[1][l] += wx;
+            sums[2][l] += wy;
+            sums[3][l] = w[l].mul_add(u[l], sums[3][l]);
+            sums[4][l] = w[l].mul_add(v[l], sums[4][l]);
+            sums[5][l] = wx.mul_add(x[l], sums[5][l]);
+            sums[6][l] = wx.mul_add(y[l], sums[6][l]);
+            sums[7][l] = wy.mul_add(y[l], sums[7][l]);
+            sums[8][l] = wx.mul_add(u[l], sums[8][l]);
+            sums[9][l] = wy.mul_add(u[l], sums[9][l]);
+            sums[10][l] = wx.mul_add(v[l], sums[10][l]);
+            sums[11][l] = wy.mul_add(v[l], sums[11][l]);
+        }
+    }
+    let mut folded = [0.0; 12];
+    for (sum, lanes) in folded.iter_mut().zip(&sums) {
+        *sum = fold(lanes);
+    }
+    folded
+}
+
+/// The sum of all lanes, in a fixed order.
+#[inline(always)]
+fn fold(lanes: &Lanes) -> f32 {
+    let mut lanes = *lanes;
+    for half in [8, 4, 2, 1] {
+        for l in 0..half {
+            lanes[l] += lanes[l + half];
+        }
+    }
+    lanes[0]
+}
+
+/// The similarities through correspondences `start + l` and `start + l + offset` for lanes `l`, counted modulo
+/// their number; not a number where their area magnification is not from `1 / area` to `area`.
+///
+/// `start` and `offset` are below the number of correspondences.
 #[inline(always)]
 pub fn pairs(points: &Points, start: usize, offset: usize, area: f32) -> Maps {
     let columns = [&points.x, &points.y, &points.u, &points.v];
@@ -159,7 +272,8 @@ pub fn pairs(points: &Points, start: usize, offset: usize, area: f32) -> Maps {
     maps
 }
 
-/// See [`super::Consensus::triples`].
+/// The affine maps through correspondences `start + l` and those `offsets` further; not a number where [`pairs`]
+/// says so, and where the squares of the linear part sum to more than `spread` times its determinant.
 #[inline(always)]
 pub fn triples(points: &Points, start: usize, offsets: [usize; 2], area: f32, spread: f32) -> Maps {
     let columns = [&points.x, &points.y, &points.u, &points.v];
@@ -189,7 +303,7 @@ pub fn triples(points: &Points, start: usize, offsets: [usize; 2], area: f32, sp
     maps
 }
 
-/// See [`super::Consensus::keypoints`].
+/// The similarities that the keypoints of correspondences `start + l` suggest.
 #[inline(always)]
 pub fn keypoints(points: &Points, start: usize) -> Maps {
     let columns = [&points.x, &points.y, &points.u, &points.v, &points.p, &points.q];

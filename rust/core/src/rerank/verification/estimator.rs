@@ -1,8 +1,10 @@
 //! What the loop needs to know of a problem: propose, score, refine, as in `PoseLib`, sixteen models at a time.
 
+use std::ops::Range;
+
 use super::models::{Family, Limits};
-use super::ransac::FINAL_RADIUS;
-use crate::kernels::consensus::{Consensus, Fit, LANES, Lanes, Maps, Points};
+use super::ransac::{Candidate, FINAL_RADIUS, Kept};
+use crate::kernels::consensus::{Consensus, Fit, LANES, Lanes, Maps, Points, Scoring, Source};
 
 /// Sixteen models.
 pub trait Batch: Copy {
@@ -27,22 +29,29 @@ pub trait Estimator {
     /// Number of batches of hypotheses; they are tried in order.
     fn batches(&self) -> usize;
 
-    /// Hypotheses in the first `n` lanes of the result, and `n`. One whose sample is degenerate or whose model
-    /// is not believable is a model nothing agrees with.
-    fn propose(&self, batch: usize) -> (Self::Models, usize);
+    /// Number of hypotheses in the first so many batches.
+    fn hypotheses(&self, batches: usize) -> usize;
+
+    /// Tries the hypotheses of these batches: keeps those that most of the data agrees with within `radius`.
+    /// One whose sample is degenerate or whose model is not believable is one
+    /// nothing agrees with.
+    fn search(&self, batches: Range<usize>, radius: f64, kept: &mut Kept<Model<Self>>);
 
     /// The probability that a hypothesis is a good one when `support` of the data agree with the best model.
     fn chance_of_good(&self, support: f64) -> f64;
-
-    /// How much of the data agrees with each model within `radius`: larger is better, 0 is nothing.
-    fn score(&self, models: &Self::Models, radius: f64) -> Lanes;
 
     /// How much of the data agrees with each model as a result.
     fn support(&self, models: &Self::Models) -> Lanes;
 
     /// Replaces models by ones that fit the data near them (within `radius`) better, where there is enough of it.
     fn refine(&self, models: &mut Self::Models, radius: f64);
+
+    /// Refines a single model at each of the radii in turn; the result and its support.
+    fn polish(&self, model: Model<Self>, radii: &[f64]) -> Candidate<Model<Self>>;
 }
+
+/// A model of a problem.
+pub type Model<E> = <<E as Estimator>::Models as Batch>::Model;
 
 impl Batch for Maps {
     type Model = [f32; 6];
@@ -94,9 +103,22 @@ pub struct Correspondences<'a> {
 }
 
 impl Correspondences<'_> {
-    /// Batches a round: each correspondence is in one hypothesis as the first.
-    fn per_round(&self) -> usize {
-        self.points.len().div_ceil(LANES)
+    fn fit(&self) -> Fit {
+        Fit {
+            similarity: self.family >= Family::Similarity,
+            affine: self.family >= Family::Affine,
+            area: self.limits.area(),
+            spread: self.limits.spread(),
+        }
+    }
+
+    fn source(&self) -> Source<'_> {
+        let (area, spread) = (self.limits.area(), self.limits.spread());
+        match self.proposals {
+            Proposals::Keypoints => Source::Keypoints,
+            Proposals::Pairs(_) => Source::Pairs { area },
+            Proposals::Triples(_) => Source::Triples { samples: self.samples, area, spread },
+        }
     }
 }
 
@@ -104,27 +126,28 @@ impl Estimator for Correspondences<'_> {
     type Models = Maps;
 
     fn batches(&self) -> usize {
+        let per_round = self.points.batches();
         match self.proposals {
-            Proposals::Keypoints => self.per_round(),
+            Proposals::Keypoints => per_round,
             // Offsets up to half the number pair every two correspondences once.
-            Proposals::Pairs(most) => (self.points.len() / 2 * self.per_round()).min(most),
-            Proposals::Triples(most) => (self.samples.len() * self.per_round()).min(most),
+            Proposals::Pairs(most) => (self.points.len() / 2 * per_round).min(most),
+            Proposals::Triples(most) => (self.samples.len() * per_round).min(most),
         }
     }
 
-    fn propose(&self, batch: usize) -> (Maps, usize) {
-        let (round, part) = (batch / self.per_round(), batch % self.per_round());
-        let start = part * LANES;
-        let maps = match self.proposals {
-            Proposals::Keypoints => self.consensus.keypoints(self.points, start),
-            Proposals::Pairs(_) => self.consensus.pairs(self.points, start, round + 1, self.limits.area()),
-            Proposals::Triples(_) => {
-                let offsets = self.samples[round].map(|offset| offset as usize);
-                let (area, spread) = (self.limits.area(), self.limits.spread());
-                self.consensus.triples(self.points, start, offsets, area, spread)
-            }
-        };
-        (maps, LANES.min(self.points.len() - start))
+    fn hypotheses(&self, batches: usize) -> usize {
+        // The last batch of a round has a hypothesis for each correspondence that is left.
+        let per_round = self.points.batches();
+        batches / per_round * self.points.len() + batches % per_round * LANES
+    }
+
+    fn search(&self, batches: Range<usize>, radius: f64, kept: &mut Kept<[f32; 6]>) {
+        let scoring = Scoring { most: SCORED, squared_radius: (radius * radius) as f32 };
+        let bar = kept.bar();
+        self.consensus.scan(self.points, &self.source(), batches, &scoring, bar, &mut |score, model| {
+            kept.offer(Candidate { model, score });
+            kept.bar()
+        });
     }
 
     fn chance_of_good(&self, support: f64) -> f64 {
@@ -136,23 +159,23 @@ impl Estimator for Correspondences<'_> {
         }
     }
 
-    fn score(&self, models: &Maps, radius: f64) -> Lanes {
-        self.consensus.gains(self.points, SCORED, models, (radius * radius) as f32)
-    }
-
     fn support(&self, models: &Maps) -> Lanes {
         self.consensus.supports(self.points, models)
     }
 
     fn refine(&self, models: &mut Maps, radius: f64) {
-        let fit = Fit {
-            similarity: self.family >= Family::Similarity,
-            affine: self.family >= Family::Affine,
-            area: self.limits.area(),
-            spread: self.limits.spread(),
-        };
         // Steps on the way need no more than a sample.
         let most = if radius > FINAL_RADIUS { SCORED } else { usize::MAX };
-        self.consensus.refine(self.points, most, models, (radius * radius) as f32, &fit);
+        self.consensus.refine(self.points, most, models, (radius * radius) as f32, &self.fit());
+    }
+
+    fn polish(&self, mut model: [f32; 6], radii: &[f64]) -> Candidate<[f32; 6]> {
+        let mut squares = [0.0; 8];
+        let squares = &mut squares[..radii.len()];
+        for (square, radius) in squares.iter_mut().zip(radii) {
+            *square = (radius * radius) as f32;
+        }
+        let score = self.consensus.polish(self.points, &mut model, squares, &self.fit());
+        Candidate { model, score }
     }
 }

@@ -1,102 +1,73 @@
 //! The final fit: float64, on the coordinates as given.
 
 use super::models::{Affine, Family, Limits, Moments, affine, similarity};
-
-/// Correspondences a step.
-const LANES: usize = 8;
+use crate::kernels::inliers::{Columns, Inliers, Sums};
 
 /// Fits translation, similarity and affine maps to the inliers in float64, and keeps what explains most.
 ///
 /// More inliers win; among equals the smaller truncated loss, unless a simpler family loses almost nothing.
-pub fn finish(start: Affine, correspondences: &[[f32; 4]], threshold: f64, family: Family) -> Affine {
-    let inverse = 1.0 / (threshold * threshold);
-    let mut best = start;
-    let mut reached = quality(&start, correspondences, inverse);
+///
+/// The map and the number of its inliers.
+pub fn finish(
+    start: Affine,
+    columns: &Columns,
+    threshold: f64,
+    family: Family,
+    inliers: Inliers,
+) -> (Affine, usize) {
+    let square = threshold * threshold;
+    let inverse = 1.0 / square;
+    let better = |new: (usize, f64), old: (usize, f64)| {
+        new.0 > old.0 || (new.0 == old.0 && new.1 > old.1 * (1.0 + 1e-9))
+    };
+    let (mut best, mut reached) = (start, inliers.count(columns, &start.0, inverse));
     for _ in 0..3 {
-        let (moments, [x, y, u, v], shift) = inlier_moments(&best, correspondences, threshold);
-        let recentred = |fit: Affine| {
-            let [a, b, c, d, e, f] = fit.0;
-            Affine([a, b, u + c - (a * x + b * y), d, e, v + f - (d * x + e * y)])
-        };
+        let (before, started) = ((best, reached), Limits::DEFAULT.allow(&best));
+        let sums = inliers.moments(columns, &best.0, square);
+        let fits = sums.map_or([None; 3], |sums| least_squares(&sums, family));
         // Simplest first: a richer family must beat it by more than rounding, and so must what we have.
-        let fits = [
-            Some(Affine([1.0, 0.0, shift[0], 0.0, 1.0, shift[1]])),
-            (family >= Family::Similarity)
-                .then(|| similarity::least_squares(&moments))
-                .flatten()
-                .map(recentred),
-            (family >= Family::Affine).then(|| affine::least_squares(&moments)).flatten().map(recentred),
-            Some(best),
-        ];
-        let before = reached.0;
         reached = (0, 0.0);
         for fit in fits.into_iter().flatten().filter(|fit| Limits::DEFAULT.allow(fit)) {
-            let (count, gain) = quality(&fit, correspondences, inverse);
-            if count > reached.0 || (count == reached.0 && gain > reached.1 * (1.0 + 1e-9)) {
-                (best, reached) = (fit, (count, gain));
+            let quality = inliers.count(columns, &fit.0, inverse);
+            if better(quality, reached) {
+                (best, reached) = (fit, quality);
             }
         }
-        if reached.0 <= before {
+        if started && better(before.1, reached) {
+            (best, reached) = before;
+        }
+        if reached.0 <= before.1.0 {
             break;
         }
     }
-    best
+    (best, reached.0)
 }
 
-/// The number of inliers and their gain.
-fn quality(model: &Affine, correspondences: &[[f32; 4]], inverse: f64) -> (usize, f64) {
-    let (mut counts, mut gains) = ([0_u64; LANES], [0.0; LANES]);
-    let mut add = |l: usize, point: &[f32; 4]| {
-        let share = 1.0 - model.squared_residual(point.map(f64::from)) * inverse;
-        counts[l] += u64::from(share >= 0.0);
-        gains[l] += if share >= 0.0 { share } else { 0.0 };
+/// The translation, the similarity and the affine map of least squares, where determined and in the family.
+fn least_squares(sums: &Sums, family: Family) -> [Option<Affine>; 3] {
+    let Sums { origin: [x, y, u, v], moments, shifts } = *sums;
+    // About the mean: sums of products of coordinates relative to it have nothing left to cancel.
+    let count = moments[0];
+    let mean: [f64; 4] = std::array::from_fn(|i| moments[i + 1] / count);
+    let moments = centred(&moments, mean);
+    let recentred = |fit: Affine| {
+        let [a, b, c, d, e, f] = fit.0;
+        let (x, y, u, v) = (x + mean[0], y + mean[1], u + mean[2], v + mean[3]);
+        Affine([a, b, u + c - (a * x + b * y), d, e, v + f - (d * x + e * y)])
     };
-    let (steps, rest) = correspondences.as_chunks::<LANES>();
-    for step in steps {
-        for (l, point) in step.iter().enumerate() {
-            add(l, point);
-        }
-    }
-    for (l, point) in rest.iter().enumerate() {
-        add(l, point);
-    }
-    (counts.iter().sum::<u64>() as usize, gains.iter().sum())
+    let shift = [(u - x) + shifts[0] / count, (v - y) + shifts[1] / count];
+    [
+        Some(Affine([1.0, 0.0, shift[0], 0.0, 1.0, shift[1]])),
+        (family >= Family::Similarity).then(|| similarity::least_squares(&moments)).flatten().map(recentred),
+        (family >= Family::Affine).then(|| affine::least_squares(&moments)).flatten().map(recentred),
+    ]
 }
 
-/// Sums over the inliers of `model`, of coordinates relative to the inliers' mean; that mean; the mean shift.
-fn inlier_moments(
-    model: &Affine,
-    correspondences: &[[f32; 4]],
-    threshold: f64,
-) -> (Moments, [f64; 4], [f64; 2]) {
-    let square = threshold * threshold;
-    let inliers = || {
-        let points = correspondences.iter().map(|point| point.map(f64::from));
-        points.filter(|&point| model.squared_residual(point) <= square)
-    };
-    let Some(origin) = inliers().next() else { return ([0.0; 12], [0.0; 4], [0.0; 2]) };
-    let first = [origin[2] - origin[0], origin[3] - origin[1]];
-    let (mut sum, mut shift, mut count) = ([0.0; 4], [0.0; 2], 0.0);
-    for point in inliers() {
-        count += 1.0;
-        for i in 0..4 {
-            sum[i] += point[i] - origin[i];
-        }
-        for i in 0..2 {
-            // Of the differences, not the difference of means: a pure translation comes out exactly.
-            shift[i] += (point[i + 2] - point[i]) - first[i];
-        }
-    }
-    let mean: [f64; 4] = std::array::from_fn(|i| origin[i] + sum[i] / count);
-    let shift = std::array::from_fn(|i| first[i] + shift[i] / count);
-    let mut m = [0.0; 12];
-    m[0] = count;
-    for point in inliers() {
-        let [x, y, u, v] = std::array::from_fn(|i| point[i] - mean[i]);
-        let terms = [x, y, u, v, x * x, x * y, y * y, x * u, y * u, x * v, y * v];
-        for (sum, term) in m[1..].iter_mut().zip(terms) {
-            *sum += term;
-        }
-    }
-    (m, mean, shift)
+/// Moments of coordinates relative to their mean.
+fn centred(m: &Moments, [x, y, u, v]: [f64; 4]) -> Moments {
+    let [w, sx, sy, _, _, xx, xy, yy, xu, yu, xv, yv] = *m;
+    let products =
+        [xx - sx * x, xy - sx * y, yy - sy * y, xu - sx * u, yu - sy * u, xv - sx * v, yv - sy * v];
+    let [xx, xy, yy, xu, yu, xv, yv] = products;
+    [w, 0.0, 0.0, 0.0, 0.0, xx, xy, yy, xu, yu, xv, yv]
 }

@@ -11,19 +11,9 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The frame of these correspondences.
-    pub fn around(correspondences: &[[f32; 4]], threshold: f64) -> Self {
-        let mut centre = [0.0; 4];
-        for point in correspondences {
-            for (sum, &value) in centre.iter_mut().zip(point) {
-                *sum += f64::from(value);
-            }
-        }
-        Self {
-            centre: centre.map(|sum| sum / correspondences.len() as f64),
-            unit: threshold,
-            inverse: (1.0 / threshold).min(f64::MAX),
-        }
+    /// The frame around the mean of the correspondences.
+    pub fn around(centre: [f64; 4], threshold: f64) -> Self {
+        Self { centre, unit: threshold, inverse: (1.0 / threshold).min(f64::MAX) }
     }
 
     /// A correspondence in normalised coordinates.

@@ -37,6 +37,7 @@ use ransac::{Candidate, Plan, estimate};
 
 use crate::error::{Error, Result};
 use crate::kernels::consensus::{Consensus, Points};
+use crate::kernels::inliers::{Columns, Inliers};
 
 /// Batches of sixteen pairs of correspondences tried at most.
 const PAIR_BATCHES: usize = 128;
@@ -58,21 +59,32 @@ pub const TOLERATED: f64 = 100.0;
 /// Rows of the table of all pairs that are looked at to decide that.
 const LOOKED_AT: usize = 32;
 
-const PAIRS: Plan<'_> =
-    Plan { keep: 16, hypothesis_radius: 2.5, schedule: &[3.0, 2.5, 2.0, 1.5, 1.2, 1.2], enough: 10.0 };
+const PAIRS: Plan<'_> = Plan {
+    keep: 16,
+    hypothesis_radius: 2.5,
+    schedule: &[3.0, 2.5, 2.0, 1.5, 1.2, 1.2],
+    enough: 10.0,
+    glance: Some((5.0, &[2.5, 2.0, 1.5, 1.2, 1.2])),
+};
 const TRIPLES: Plan<'_> =
-    Plan { keep: 16, hypothesis_radius: 2.0, schedule: &[2.0, 1.5, 1.2, 1.2], enough: 3.0 };
+    Plan { keep: 16, hypothesis_radius: 2.0, schedule: &[2.0, 1.5, 1.2, 1.2], enough: 3.0, glance: None };
 const TRIPLES_OF_PART: Plan<'_> = Plan { enough: 6.0, ..TRIPLES };
-const KEYPOINTS: Plan<'_> =
-    Plan { keep: 8, hypothesis_radius: 3.0, schedule: &[3.0, 2.5, 2.0, 1.5, 1.2], enough: f64::INFINITY };
+const KEYPOINTS: Plan<'_> = Plan {
+    keep: 8,
+    hypothesis_radius: 3.0,
+    schedule: &[3.0, 2.5, 2.0, 1.5, 1.2],
+    enough: f64::INFINITY,
+    glance: None,
+};
 const TRANSLATIONS: Plan<'_> = Plan {
     keep: 4,
     hypothesis_radius: 5.0,
     schedule: &[5.0, 4.0, 3.0, 2.0, 1.5, 1.2, 1.2],
     enough: f64::INFINITY,
+    glance: None,
 };
 const TRANSLATION_ONLY: Plan<'_> =
-    Plan { keep: 4, hypothesis_radius: 1.0, schedule: &[1.2], enough: f64::INFINITY };
+    Plan { keep: 4, hypothesis_radius: 1.0, schedule: &[1.2], enough: f64::INFINITY, glance: None };
 
 /// Which hypotheses are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -128,6 +140,7 @@ pub struct Geometry<'a> {
 #[derive(Debug, Default)]
 pub struct Workspace {
     points: Points,
+    columns: Columns,
     order: Vec<u32>,
     triples: Vec<[u32; 2]>,
     positions: Vec<[u32; 2]>,
@@ -149,14 +162,16 @@ pub fn verify(
 ) -> Result<Verification> {
     let Options { threshold, family, tolerated, .. } = *options;
     check(correspondences, threshold)?;
-    let Workspace { points, order, triples, mask, .. } = workspace;
-    mask.clear();
-    mask.resize(correspondences.len(), false);
+    let Workspace { points, columns, order, triples, mask, .. } = workspace;
     if correspondences.is_empty() {
+        mask.clear();
         return Ok(Verification { model: None, inliers: 0, hypotheses: 0 });
     }
-    let frame = Frame::around(correspondences, threshold);
-    sampling::shuffle(correspondences.len(), order);
+    let exact = Inliers::new()?;
+    let frame = Frame::around(exact.fill(correspondences, columns), threshold);
+    if order.len() != correspondences.len() {
+        sampling::shuffle(correspondences.len(), order);
+    }
     points.fill(order.iter().map(|&j| frame.normalise(correspondences[j as usize])));
     let consensus = Consensus::new()?;
     let run = |points: &Points, samples: &[[u32; 2]], proposals, family, plan: &Plan<'_>, known, least| {
@@ -168,7 +183,7 @@ pub fn verify(
     let finish = |best: Option<Candidate<[f32; 6]>>, family| {
         let first = || translation::from_correspondence(correspondences[0].map(f64::from));
         let start = best.map_or_else(first, |best| frame.denormalise(&Affine::from_map(best.model)));
-        finish(start, correspondences, threshold, family)
+        finish(start, columns, threshold, family, exact)
     };
     let mut model;
     let mut hypotheses;
@@ -182,7 +197,7 @@ pub fn verify(
             None => translations(points),
         }
         let outcome = run(points, &[], Proposals::Keypoints, family, plan, 0.0, 0.0);
-        (model, hypotheses) = (finish(outcome.best, family), outcome.hypotheses);
+        (model, hypotheses) = (finish(outcome.best, family).0, outcome.hypotheses);
     } else {
         let least = least_support(points, tolerated);
         let pairs = run(points, &[], Proposals::Pairs(PAIR_BATCHES), family, &PAIRS, 0.0, least);
@@ -198,22 +213,18 @@ pub fn verify(
             hypotheses += outcome.hypotheses;
             best = outcome.best.or(best);
         }
-        model = finish(best, family);
-        let inliers = count(&model, correspondences, threshold);
+        let inliers;
+        (model, inliers) = finish(best, family);
         let rate = agreement_rate(&model, &frame, points, inliers, LOOKED_AT, consensus);
         if !chance::expects_at_most(tolerated.ln(), correspondences.len(), inliers, rate) {
             translations(points);
             let family = Family::Translation;
             let outcome = run(points, &[], Proposals::Keypoints, family, &TRANSLATION_ONLY, 0.0, 0.0);
-            model = finish(outcome.best, family);
+            model = finish(outcome.best, family).0;
             hypotheses += outcome.hypotheses;
         }
     }
-    let mut inliers = 0;
-    for (inside, &point) in mask.iter_mut().zip(correspondences) {
-        *inside = model.residual(point.map(f64::from)) <= threshold;
-        inliers += usize::from(*inside);
-    }
+    let inliers = exact.mask(columns, &model.0, threshold, mask);
     Ok(Verification { model: (inliers > 0).then_some(model), inliers, hypotheses })
 }
 
@@ -232,11 +243,6 @@ fn least_support(points: &Points, tolerated: f64) -> f32 {
     let rate = (std::f64::consts::PI / (width * height)).min(1.0);
     let (t, limit) = (points.len(), tolerated.ln());
     (chance::FREE + 1..t).find(|&n| chance::expects_at_most(limit, t, n, rate)).unwrap_or(t) as f32
-}
-
-fn count(model: &Affine, correspondences: &[[f32; 4]], threshold: f64) -> usize {
-    let square = threshold * threshold;
-    correspondences.iter().filter(|point| model.squared_residual(point.map(f64::from)) <= square).count()
 }
 
 /// The share of pairs `i != j` with `|M(q_i) - d_j| <= threshold`, from about `rows` query points.
@@ -285,8 +291,8 @@ pub fn significance(
     if distinct_inliers <= chance::FREE {
         return Ok(0.0);
     }
-    let frame = Frame::around(correspondences, threshold);
-    let Workspace { points, positions, .. } = workspace;
+    let Workspace { points, columns, positions, .. } = workspace;
+    let frame = Frame::around(Inliers::new()?.fill(correspondences, columns), threshold);
     points.fill(correspondences.iter().map(|&point| frame.normalise(point)));
     let rate = agreement_rate(&model, &frame, points, found.inliers, points.len(), Consensus::new()?);
     let tentative = distinct(|| correspondences.iter(), positions);

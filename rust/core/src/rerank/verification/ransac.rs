@@ -4,14 +4,17 @@
 //! minimal model is often not the one that grows most. Nothing is random here: a problem that samples its
 //! hypotheses does so with its own seed.
 
-use super::estimator::{Batch, Estimator};
-use crate::kernels::consensus::{LANES, Lanes};
+use super::estimator::{Batch, Estimator, Model};
+use crate::kernels::consensus::LANES;
 
 /// Refinements at larger radii are steps on the way, not results.
 pub const FINAL_RADIUS: f64 = 1.2;
 
 /// Batches after which the best hypotheses are optimised to see whether enough are tried.
 const MILESTONES: [usize; 3] = [4, 16, 64];
+
+/// Batches after which only the best hypothesis is refined, for problems where most of the data is good.
+const GLANCE: usize = 2;
 
 /// The plan of a loop. Radii are in units of the inlier threshold.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +27,8 @@ pub struct Plan<'a> {
     pub schedule: &'a [f64],
     /// The loop ends when this many good hypotheses are expected among those tried.
     pub enough: f64,
+    /// The same after a first glance, with the radii of its refinement; none without a glance.
+    pub glance: Option<(f64, &'a [f64])>,
 }
 
 /// A model and its support (or, of a hypothesis, its score).
@@ -44,49 +49,102 @@ pub struct Outcome<M> {
     pub hypotheses: usize,
 }
 
-type Model<E> = <<E as Estimator>::Models as Batch>::Model;
+/// The hypotheses of the best scores, in no order.
+#[derive(Debug, Clone)]
+pub struct Kept<M> {
+    most: usize,
+    scores: Vec<f32>,
+    models: Vec<M>,
+    /// The place of the worst.
+    worst: usize,
+    changed: bool,
+}
 
-/// Tries hypotheses, optimises the best, and returns the best model. Among equal scores the earlier wins.
+impl<M: Copy> Kept<M> {
+    /// Room for `most`, at least 1.
+    pub fn new(most: usize) -> Self {
+        let (scores, models) = (Vec::with_capacity(most), Vec::with_capacity(most));
+        Self { most, scores, models, worst: 0, changed: false }
+    }
+
+    /// The score a hypothesis must exceed to be kept.
+    pub fn bar(&self) -> f32 {
+        if self.scores.len() < self.most { 0.0 } else { self.scores[self.worst] }
+    }
+
+    /// Keeps a hypothesis whose score is above the bar, in place of the worst if there is no room.
+    pub fn offer(&mut self, candidate: Candidate<M>) {
+        let Candidate { model, score } = candidate;
+        if self.scores.len() < self.most {
+            self.scores.push(score);
+            self.models.push(model);
+        } else {
+            (self.scores[self.worst], self.models[self.worst]) = (score, model);
+        }
+        self.changed = true;
+        if self.scores.len() == self.most {
+            // Of equal scores the latest in place goes first.
+            let mut least = (f32::INFINITY, 0);
+            for (place, &score) in self.scores.iter().enumerate() {
+                least = if score <= least.0 { (score, place) } else { least };
+            }
+            self.worst = least.1;
+        }
+    }
+
+    /// The best hypothesis.
+    fn best(&self) -> Option<Candidate<M>> {
+        let better = |best: Option<Candidate<M>>, (&score, &model): (&f32, &M)| {
+            if best.is_none_or(|best| score > best.score) { Some(Candidate { model, score }) } else { best }
+        };
+        self.scores.iter().zip(&self.models).fold(None, better)
+    }
+}
+
+/// Tries hypotheses, optimises the best, and returns the best model.
 ///
 /// The best are optimised at the end and at a few [`MILESTONES`] before it, because only an optimised model tells
 /// how much of the data is good, and so how many hypotheses are enough. `known` is the support of a model found
 /// otherwise: it tells the same, and is to be beaten. Models of a support below `least` are of no interest.
 pub fn estimate<E: Estimator>(problem: &E, plan: &Plan<'_>, known: f32, least: f32) -> Outcome<Model<E>> {
-    let mut kept: Vec<Candidate<Model<E>>> = Vec::with_capacity(plan.keep + 1);
+    let mut kept = Kept::new(plan.keep);
     let mut best: Option<Candidate<Model<E>>> = None;
-    let needed = |support: f32| plan.enough / problem.chance_of_good(f64::from(support.max(least)));
-    let (mut hypotheses, mut enough, mut optimised) = (0, needed(known), true);
+    let needed = |enough: f64, support: f32| enough / problem.chance_of_good(f64::from(support.max(least)));
     let batches = problem.batches();
-    for index in 0..batches {
-        let (models, count) = problem.propose(index);
-        let scores = problem.score(&models, plan.hypothesis_radius);
-        hypotheses += count;
-        if above(&scores, bar(&kept, plan.keep)) {
-            for (lane, &score) in scores.iter().enumerate().take(count) {
-                if score > bar(&kept, plan.keep) {
-                    let place = kept.partition_point(|other| other.score >= score);
-                    kept.insert(place, Candidate { model: models.get(lane), score });
-                    kept.truncate(plan.keep);
-                    optimised = false;
+    let (mut tried, mut hypotheses, mut enough) = (0, 0, needed(plan.enough, known));
+    let glance = plan.glance.map(|_| GLANCE);
+    for stop in glance.into_iter().chain(MILESTONES).chain([batches]) {
+        // The fewest batches with enough hypotheses, up to the stop.
+        let (mut low, mut high) = (tried, stop.min(batches));
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if problem.hypotheses(middle) as f64 >= enough { high = middle } else { low = middle + 1 }
+        }
+        if high > tried {
+            problem.search(tried..high, plan.hypothesis_radius, &mut kept);
+            (tried, hypotheses) = (high, problem.hypotheses(high));
+        }
+        let last = hypotheses as f64 >= enough || tried == batches;
+        let glance = plan.glance.filter(|_| stop == GLANCE && !last);
+        if let (Some((enough, radii)), Some(first)) = (glance, kept.best()) {
+            // Hardly any model gains more than this by refinement.
+            if hypotheses as f64 >= needed(enough, 4.0 * first.score) {
+                let found = problem.polish(first.model, radii);
+                if found.score > known && hypotheses as f64 >= needed(enough, found.score) {
+                    return Outcome { best: Some(found), hypotheses };
                 }
             }
+        } else if kept.changed && (last || 2.0 * hypotheses as f64 <= enough) {
+            // A milestone near the end would save less than it costs.
+            optimise(problem, plan, known, &kept.models, &mut best);
+            kept.changed = false;
+            enough = needed(plan.enough, best.map_or(known, |best| best.score));
         }
-        let last = hypotheses as f64 >= enough || index + 1 == batches;
-        if !optimised && (last || MILESTONES.contains(&(index + 1))) {
-            optimise(problem, plan, known, &kept, &mut best);
-            enough = needed(best.map_or(known, |best| best.score));
-            optimised = true;
-        }
-        if hypotheses as f64 >= enough {
+        if last || hypotheses as f64 >= enough {
             break;
         }
     }
     Outcome { best, hypotheses }
-}
-
-/// The score a hypothesis must exceed to be kept.
-fn bar<M>(kept: &[Candidate<M>], most: usize) -> f32 {
-    kept.get(most - 1).map_or(0.0, |worst| worst.score)
 }
 
 /// Refines the hypotheses kept; what beats `known` and `best` becomes the best.
@@ -94,13 +152,13 @@ fn optimise<E: Estimator>(
     problem: &E,
     plan: &Plan<'_>,
     known: f32,
-    kept: &[Candidate<Model<E>>],
+    kept: &[Model<E>],
     best: &mut Option<Candidate<Model<E>>>,
 ) {
     for kept in kept.chunks(LANES) {
         let mut models = E::Models::nothing();
-        for (lane, candidate) in kept.iter().enumerate() {
-            models.set(lane, candidate.model);
+        for (lane, &model) in kept.iter().enumerate() {
+            models.set(lane, model);
         }
         let mut consider = |models: &E::Models| {
             for (lane, &score) in problem.support(models).iter().enumerate() {
@@ -119,14 +177,12 @@ fn optimise<E: Estimator>(
     }
 }
 
-/// Whether any score is above the bar.
-fn above(scores: &Lanes, bar: f32) -> bool {
-    scores.iter().fold(0, |count, &score| count + u32::from(score > bar)) > 0
-}
-
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
+    use crate::kernels::consensus::Lanes;
 
     /// A one-dimensional location problem: data on a line, a model is a position.
     struct Location(Vec<f32>);
@@ -154,22 +210,25 @@ mod tests {
             self.0.len().div_ceil(LANES)
         }
 
-        fn propose(&self, batch: usize) -> (Lanes, usize) {
-            let part = &self.0[batch * LANES..self.0.len().min((batch + 1) * LANES)];
-            let mut models = Lanes::nothing();
-            models[..part.len()].copy_from_slice(part);
-            (models, part.len())
+        fn hypotheses(&self, batches: usize) -> usize {
+            self.0.len().min(batches * LANES)
+        }
+
+        fn search(&self, batches: Range<usize>, radius: f64, kept: &mut Kept<f32>) {
+            for batch in batches {
+                let mut models = Lanes::nothing();
+                let part = &self.0[batch * LANES..self.0.len().min((batch + 1) * LANES)];
+                models[..part.len()].copy_from_slice(part);
+                for (model, score) in models.into_iter().zip(self.score(&models, radius)) {
+                    if score > kept.bar() {
+                        kept.offer(Candidate { model, score });
+                    }
+                }
+            }
         }
 
         fn chance_of_good(&self, score: f64) -> f64 {
             score / self.0.len() as f64
-        }
-
-        fn score(&self, models: &Lanes, radius: f64) -> Lanes {
-            models.map(|model| {
-                let share = |x: &f32| (1.0 - ((x - model) / radius as f32).powi(2)).max(0.0);
-                self.0.iter().map(share).filter(|share| !share.is_nan()).sum()
-            })
         }
 
         fn support(&self, models: &Lanes) -> Lanes {
@@ -185,10 +244,45 @@ mod tests {
                 }
             }
         }
+
+        fn polish(&self, model: f32, radii: &[f64]) -> Candidate<f32> {
+            let mut models = [model; LANES];
+            for &radius in radii {
+                self.refine(&mut models, radius);
+            }
+            Candidate { model: models[0], score: self.support(&models)[0] }
+        }
     }
 
-    const PLAN: Plan<'_> =
-        Plan { keep: 2, hypothesis_radius: 2.0, schedule: &[2.0, 1.0, 1.0], enough: f64::INFINITY };
+    impl Location {
+        fn score(&self, models: &Lanes, radius: f64) -> Lanes {
+            models.map(|model| {
+                let share = |x: &f32| (1.0 - ((x - model) / radius as f32).powi(2)).max(0.0);
+                self.0.iter().map(share).filter(|share| !share.is_nan()).sum()
+            })
+        }
+    }
+
+    const PLAN: Plan<'_> = Plan {
+        keep: 2,
+        hypothesis_radius: 2.0,
+        schedule: &[2.0, 1.0, 1.0],
+        enough: f64::INFINITY,
+        glance: None,
+    };
+
+    #[test]
+    fn the_best_are_kept_in_place_of_the_worst() {
+        let mut kept = Kept::new(3);
+        for (model, score) in [(0, 5.0), (1, 2.0), (2, 9.0)] {
+            assert!(kept.bar() <= 0.0, "there is room");
+            kept.offer(Candidate { model, score });
+        }
+        assert_eq!((kept.bar(), kept.best().map(|best| best.model)), (2.0, Some(2)));
+        kept.offer(Candidate { model: 3, score: 9.0 });
+        assert_eq!((kept.bar(), kept.best().map(|best| best.model)), (5.0, Some(3)), "where the worst was");
+        assert_eq!(Kept::<u8>::new(1).best(), None);
+    }
 
     #[test]
     fn finds_and_refines_the_largest_cluster() {
@@ -205,6 +299,8 @@ mod tests {
         assert_eq!(all.hypotheses, 200);
         assert_eq!(some.hypotheses, 64, "ten good ones among twenty, seen at the first milestone");
         assert_eq!(all.best, some.best);
+        let glanced = estimate(&data, &Plan { enough: 10.0, glance: Some((5.0, &[1.0])), ..PLAN }, 0.0, 0.0);
+        assert_eq!((glanced.hypotheses, glanced.best), (32, all.best), "five expected among the first");
     }
 
     #[test]
