@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 
 from ilias_fast import cpu, kernels
-from ilias_fast.rerank import SpatialOptions, rerank
+from ilias_fast.rerank import ChamferOptions, SpatialOptions, rerank
 from ilias_fast.run import Run
 from ilias_fast.store import LocalImage, LocalStore
 
@@ -316,7 +316,7 @@ def whole_run(queries: int = 1232, images: int = 1000) -> None:
         run = Run.from_dict({f"q{i}": {f"d{j}": 1.0 for j in range(images)} for i in range(queries)})
         options = SpatialOptions(threshold=0.024)
         took = {}
-        for method, chosen in (("chamfer", None), ("spatial", options)):
+        for method, chosen in (("chamfer", ChamferOptions(query_descriptors=None)), ("spatial", options)):
             start = time.perf_counter()
             local = rerank(run, *opened[:2], method=method, options=chosen, threads=2)
             took[method] = time.perf_counter() - start
@@ -329,7 +329,15 @@ def whole_run(queries: int = 1232, images: int = 1000) -> None:
         for length in (2500, 5000, 10000):
             long = Run.from_dict({"q0": {f"long{j}": 1.0 for j in range(length)}})
             start = time.perf_counter()
-            rerank(long, opened[0], opened[2], method="chamfer", threads=2, shortlist=length)
+            rerank(
+                long,
+                opened[0],
+                opened[2],
+                method="chamfer",
+                options=ChamferOptions(query_descriptors=None),
+                threads=2,
+                shortlist=length,
+            )
             middle = time.perf_counter()
             rerank(long, opened[0], opened[2], options=options, threads=2, shortlist=length)
             say(
