@@ -1,4 +1,4 @@
-"""Homographies in spatial verification: equal to the oracle at every CPU level, and never worse than affine maps."""
+"""Homographies in spatial verification: equal to the oracle at every level, never worse than affine maps."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ def verified(pair: Pair, model: str, threshold: float = 4) -> Instance:
     return found
 
 
+@pytest.mark.usefixtures("cpu_level")
 @pytest.mark.parametrize("seed", range(6))
-def test_equal_to_the_oracle_at_every_level(seed: int, cpu_level: str) -> None:
+def test_equal_to_the_oracle_at_every_level(seed: int) -> None:
     pair, _ = perspective(seed, 90, 0.7)
     affine, found = verified(pair, "affine"), verified(pair, "homography")
     assert affine.model is not None

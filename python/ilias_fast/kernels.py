@@ -436,9 +436,9 @@ def verify_instances(
             similarity, which is faster and finds more.
         database_geometry: float32 [t, 2], the same in the database image.
         hypotheses: "similarity", or "translation" of each correspondence as in the ILIAS paper.
-        model: The richest family of maps that is fitted. "homography" goes on from the affine map by normalised
-            direct linear transforms (Hartley 1997), and keeps a homography only if chance explains its inliers
-            less well; it must not mirror, fold or collapse the area of its inliers.
+        model: The richest family of maps that is fitted. "homography" goes on from the affine map by
+            normalised direct linear transforms (Hartley 1997), and keeps a homography only if chance explains
+            its inliers less well; it must not mirror, fold or collapse the area of its inliers.
         most: How many instances to find at most.
 
     Returns:

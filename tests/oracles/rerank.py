@@ -86,7 +86,7 @@ def apply_homography(model: NDArray[np.float64], xy: NDArray[np.float64]) -> NDA
 def direct_linear_transform(
     query_xy: NDArray[np.float64], database_xy: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The homography of the smallest algebraic error on normalised coordinates, by a singular value decomposition."""
+    """The homography of the smallest algebraic error on normalised coordinates, by a singular value."""
     normalised, transforms = [], []
     for xy in (query_xy, database_xy):
         mean = weights @ xy / weights.sum()

@@ -54,8 +54,8 @@ class Correspondences:
         database: int32 [t], database descriptors.
         distance: int32 [t], Hamming distances in bits.
         inliers: bool [t], which correspondences the model explains.
-        model: float64 [2, 3], the affine map from query to database pixels, or None without a model; [3, 3] if
-            homographies were asked for.
+        model: float64 [2, 3], the affine map from query to database pixels, or None without a model; [3, 3]
+            if homographies were asked for.
         score: The score of the pair, as in re-ranking.
     """
 

@@ -13,8 +13,8 @@ from ilias_fast.run import Run
 
 __all__ = ["FLOOR", "calibrated", "ensemble"]
 
-FLOOR = 1.5
-"""Standard deviations above the median up to which a calibrated local score says nothing (`docs/rerank.md`)."""
+FLOOR = 2.0
+"""Standard deviations above the median up to which a calibrated score says nothing (`docs/rerank.md`)."""
 
 
 def _weights(local: LocalScores, lam: float | None, gamma: float | None, calibrate: bool | None) -> Weights:
@@ -42,7 +42,8 @@ def calibrated(local: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Nearly every image of a shortlist is a wrong one, so the median is what a wrong image gets, and the median
     absolute deviation how much that varies: both differ from query to query with the number of descriptors,
-    the texture and the noise. Where more than half of the scores are equal, the mean absolute deviation stands in.
+    the texture and the noise. Where more than half of the scores are equal, the mean absolute deviation
+    stands in.
 
     Args:
         local: float64 [n], the scores.

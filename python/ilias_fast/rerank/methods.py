@@ -131,7 +131,8 @@ class Weights:
     Attributes:
         lam: Weight of the global score, in [0, 1].
         gamma: Slope of the local score, positive; None if f is the identity, else f(x) is sigmoid(gamma x).
-        calibrate: Whether local scores are measured against the query's shortlist first (`ensemble.calibrated`).
+        calibrate: Whether local scores are measured against the query's shortlist first
+            (`ensemble.calibrated`).
     """
 
     lam: float

@@ -38,9 +38,10 @@ class ChamferOptions:
     """Options of Chamfer re-ranking.
 
     Attributes:
-        query_descriptors: Use only the first so many descriptors of a query; None uses all, as the ILIAS paper
-            does. Stores of ours hold the strongest keypoints first, and what is nearest to a query's weaker
-            ones is mostly chance: summed up over hundreds of them, it outweighs the object (`docs/rerank.md`).
+        query_descriptors: Use only the first so many descriptors of a query; None uses all, as the ILIAS
+            paper does. Our extraction stores the strongest keypoints first, and what is nearest to a query's
+            weaker ones is mostly chance: summed up over hundreds of them, it outweighs the object
+            (`docs/rerank.md`).
         database_descriptors: The same for database images; None uses all.
 
     Raises:
@@ -73,9 +74,9 @@ class SpatialOptions:
         geometry: Whether keypoint scale and angle make the hypotheses where both stores have them.
         hypotheses: "similarity" from keypoints or pairs, which finds most for its time; "translation" of each
             correspondence, as in the paper.
-        model: The richest family of maps that is fitted: "translation", "similarity", "affine" or "homography"
-            (from the affine map on, where chance explains its inliers less well: for flat things seen from
-            near by; the models of the result are then [3, 3]).
+        model: The richest family of maps that is fitted: "translation", "similarity", "affine" or
+            "homography" (from the affine map on, where chance explains its inliers less well: for flat things
+            seen from near by; the models of the result are then [3, 3]).
         ratio: Keep a correspondence only if its distance is at most this times that of the second nearest
             descriptor; 1 keeps all.
         mutual: Keep a correspondence only if the query descriptor is also the database descriptor's nearest
