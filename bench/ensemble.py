@@ -5,8 +5,8 @@
 
 Runs the pipeline on a generated benchmark of a seed that the demo does not use, and on any folders given, and
 prints the mAP of both re-ranking methods for every weight (lambda) and slope (gamma), with and without the
-mutual filter. With `--hard`, the default ensembles instead, on a benchmark of every hard case for each seed given:
-none may fall more than 1 mAP below the global ranking. Not a benchmark of speed.
+mutual filter. With `--hard`, the default ensembles instead, on a benchmark of every hard case for each seed
+given: none may fall more than 1 mAP below the global ranking. Not a benchmark of speed.
 """
 
 from __future__ import annotations
