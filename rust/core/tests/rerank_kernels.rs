@@ -1,5 +1,7 @@
 //! Properties of the kernels of re-ranking, at every CPU level, on any number and length of descriptors.
 
+#![expect(clippy::float_cmp, reason = "scores are exact before their one rounding")]
+
 use half::f16;
 use ilias_fast_core::kernels::maxsim::{FloatQueries, FloatScratch, Precision};
 use ilias_fast_core::kernels::nearest::{QueryBlock, Scratch};

@@ -115,6 +115,7 @@ pub fn least_squares(weighted: impl Iterator<Item = ([f64; 4], f64)> + Clone) ->
 
 /// The eigenvector of the smallest eigenvalue of a symmetric matrix, of which the upper half is given, by cyclic
 /// Jacobi rotations; None if there is more than one.
+#[expect(clippy::needless_range_loop, reason = "indices of a matrix, as in the formulas")]
 fn null_vector(mut m: [[f64; 9]; 9]) -> Option<[f64; 9]> {
     for i in 0..9 {
         for j in 0..i {
@@ -153,11 +154,9 @@ fn null_vector(mut m: [[f64; 9]; 9]) -> Option<[f64; 9]> {
     }
     let mut order: [usize; 9] = std::array::from_fn(|i| i);
     order.sort_by(|&i, &j| m[i][i].total_cmp(&m[j][j]));
-    // Negated, so that what is not a number is refused.
-    if !(m[order[1]][order[1]] > DETERMINED * m[order[8]][order[8]]) {
-        return None;
-    }
-    Some(std::array::from_fn(|row| vectors[row][order[0]]))
+    // What is not a number is refused.
+    let determined = m[order[1]][order[1]] > DETERMINED * m[order[8]][order[8]];
+    determined.then(|| std::array::from_fn(|row| vectors[row][order[0]]))
 }
 
 #[cfg(test)]
