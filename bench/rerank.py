@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 
 from ilias_fast import cpu, kernels
-from ilias_fast.rerank import SpatialOptions, rerank
+from ilias_fast.rerank import ChamferOptions, SpatialOptions, rerank
 from ilias_fast.run import Run
 from ilias_fast.store import LocalImage, LocalStore
 from support import rerank_run
@@ -324,7 +324,14 @@ def long_shortlists() -> None:
         for length in (2500, 5000, 10000):
             run = Run.from_dict({"q0": {f"d{j}": 1.0 for j in range(length)}})
             start = time.perf_counter()
-            rerank(run, *opened, method="chamfer", threads=2, shortlist=length)
+            rerank(
+                run,
+                *opened,
+                method="chamfer",
+                options=ChamferOptions(query_descriptors=None),
+                threads=2,
+                shortlist=length,
+            )
             middle = time.perf_counter()
             rerank(run, *opened, options=options, threads=2, shortlist=length)
             say(

@@ -401,7 +401,7 @@ def test_keypoints_and_simpler_models(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(paper.model, [[1, 0, 7], [0, 1, 7]], atol=1e-3)
     for bad in (
         {"query_geometry": first},
-        {"model": "homography"},
+        {"model": "projective"},
         {"hypotheses": "affine"},
         {"most": 0},
     ):

@@ -244,7 +244,7 @@ def test_ensemble_of_huge_scores_does_not_overflow(world: World) -> None:
     assert np.isfinite(ensemble(world.run, huge, gamma=1e6).scores).all()
 
 
-def test_centred_chamfer_ignores_what_every_image_gets(world: World) -> None:
+def test_calibrated_chamfer_ignores_what_every_image_gets(world: World) -> None:
     local = rerank(world.run, world.queries, world.database, method="chamfer")
     raised = LocalScores(world.run, "chamfer", local.options, 1000, local.scores + np.float32(512))
     np.testing.assert_allclose(

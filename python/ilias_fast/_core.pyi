@@ -361,7 +361,7 @@ _ImageArrays: TypeAlias = tuple[
     NDArray[np.float32] | None,
     tuple[int, int],
 ]
-_SpatialFields: TypeAlias = tuple[int, float, bool, float, int, str, bool, str]
+_SpatialFields: TypeAlias = tuple[int, float, bool, float, int, str, bool, str, str]
 
 def match_codes(
     query_codes: NDArray[np.uint8],

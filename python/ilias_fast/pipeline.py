@@ -57,11 +57,6 @@ Progress = Callable[[str, int, int], object]
 
 _WHITENING_SAMPLE = 2000
 
-# A query's weaker keypoints are mostly texture that does not recur, and what is nearest to them is chance:
-# summed up over hundreds of them, it outweighs the object. The local stores keep the strongest first.
-# Chosen on the demo's own images too, so the demo does not prove it (docs/rerank.md has a seed that does).
-_CHAMFER = ChamferOptions(query_descriptors=200)
-
 
 @dataclass(frozen=True)
 class PipelineOptions:
@@ -229,13 +224,13 @@ def run_pipeline(
     baseline = found[0][2]
     local = [LocalStore.open(place.at("stores", f"{part}-local")) for part in ids]
     with place.stage("rerank"):
-        chamfer = _rerank(place, baseline, local, _CHAMFER, options)
+        chamfer = _rerank(place, baseline, local, ChamferOptions(), options)
         spatial = _rerank(place, baseline, local, SpatialOptions(), options)
     judge("cs", "Chamfer similarity (CS)", ensemble(baseline, chamfer))
     with place.stage("evaluate"):
         alone = {
             name: evaluate(
-                ensemble(baseline, local_scores, lam=0.0),
+                ensemble(baseline, local_scores, lam=0.0, calibrate=False),
                 dataset,
                 k=options.k,
                 missing="zero",

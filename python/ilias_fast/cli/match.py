@@ -49,6 +49,10 @@ def match(
     score: Annotated[
         Literal["significance", "inliers"], typer.Option(help="How the pair is scored.")
     ] = "significance",
+    model: Annotated[
+        Literal["translation", "similarity", "affine", "homography"],
+        typer.Option(help="The richest family of maps that is fitted."),
+    ] = "affine",
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Match and verify two images, and draw what was found."""
@@ -58,7 +62,12 @@ def match(
     from ilias_fast.rerank import SpatialOptions, match_images
 
     chosen = SpatialOptions(
-        max_distance=max_distance, threshold=threshold, ratio=ratio, mutual=mutual, score=score
+        max_distance=max_distance,
+        threshold=threshold,
+        ratio=ratio,
+        mutual=mutual,
+        score=score,
+        model=model,
     )
     images = [decode(read_bytes(path), str(path)) for path in (query, database)]
     first, second = _described(images, learnt, keypoints)
@@ -93,8 +102,13 @@ def match(
     if found.model is None:
         out.print("model: none")
     else:
-        for row, name in zip(found.model.tolist(), "xy", strict=True):
-            out.print(f"{name}' = {row[0]:+.4f} x {row[1]:+.4f} y {row[2]:+.1f}", markup=False)
+        divided = " / w" if len(found.model) == 3 else ""
+        for row, name in zip(found.model.tolist(), "xyw", strict=False):
+            terms = f"{row[0]:+.4f} x {row[1]:+.4f} y {row[2]:+.1f}"
+            if name == "w":
+                out.print(f"w  = {row[0]:+.6f} x {row[1]:+.6f} y {row[2]:+.4f}", markup=False)
+            else:
+                out.print(f"{name}' = " + (f"({terms}){divided}" if divided else terms), markup=False)
     out.print(f"picture: {plain(output)}", soft_wrap=True)
 
 

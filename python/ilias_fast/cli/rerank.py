@@ -113,6 +113,10 @@ def rerank(
         Literal["significance", "inliers"] | None,
         typer.Option(help="Corrected for chance, or the plain count.", rich_help_panel=_SPATIAL),
     ] = None,
+    model: Annotated[
+        Literal["translation", "similarity", "affine", "homography"] | None,
+        typer.Option(help="The richest family of maps that is fitted.", rich_help_panel=_SPATIAL),
+    ] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(help="The published network.", exists=True, dir_okay=False, rich_help_panel=_AMES),
@@ -166,6 +170,7 @@ def rerank(
             "ratio": ratio,
             "mutual": mutual,
             "score": score,
+            "model": model,
             "checkpoint": checkpoint,
             "dtype": dtype,
             "device": device,

@@ -38,7 +38,8 @@ class Instance(NamedTuple):
 
     Attributes:
         inliers: Number of tentative correspondences the model explains.
-        model: float64 [2, 3], the map from query to database coordinates, or None without a model.
+        model: float64 [2, 3], the map from query to database coordinates, or None without a model; [3, 3],
+            applied to (x, y, 1) and divided by the third coordinate, where homographies were asked for.
         mask: bool [t], which correspondences are inliers.
         score: -ln of the number of equally good models expected by chance; 0 where chance explains it.
         hypotheses: Hypotheses tried.
@@ -107,7 +108,7 @@ def verify_instances(
     query_geometry: ArrayLike | None = None,
     database_geometry: ArrayLike | None = None,
     hypotheses: Literal["similarity", "translation"] = "similarity",
-    model: Literal["translation", "similarity", "affine"] = "affine",
+    model: Literal["translation", "similarity", "affine", "homography"] = "affine",
     most: int = 1,
 ) -> list[Instance]:
     """Find instances of an object in an image, with options and with scores; see `verify_spatial`.
@@ -124,7 +125,9 @@ def verify_instances(
             similarity, which is faster and finds more.
         database_geometry: float32 [t, 2], the same in the database image.
         hypotheses: "similarity", or "translation" of each correspondence as in the ILIAS paper.
-        model: The richest family of maps that is fitted.
+        model: The richest family of maps that is fitted. "homography" goes on from the affine map by
+            normalised direct linear transforms (Hartley 1997), and keeps a homography only if chance explains
+            its inliers less well; it must not mirror, fold or collapse the area of its inliers.
         most: How many instances to find at most.
 
     Returns:
@@ -153,7 +156,7 @@ def verify_instances(
     elif query_geometry is not None or database_geometry is not None:
         raise ParameterError("query_geometry, database_geometry: expected both or neither, found one")
     _arrays.choice("hypotheses", hypotheses, ("similarity", "translation"))
-    _arrays.choice("model", model, ("translation", "similarity", "affine"))
+    _arrays.choice("model", model, ("translation", "similarity", "affine", "homography"))
     fields = (_arrays.real("threshold", threshold), hypotheses, model)
     most = _arrays.at_least_one("most", most)
     return [Instance(*found) for found in _core.verify_instances(query, database, geometry, fields, most)]

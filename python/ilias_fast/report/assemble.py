@@ -268,7 +268,8 @@ def _pair(
     model = None
     if found.model is not None:
         # From pixels to fractions of width and height, on both sides.
-        model = np.column_stack([found.model[:, :2] * from_size, found.model[:, 2]]) / to_size[:, None]
+        model = found.model * [*from_size, 1]
+        model[:2] /= to_size[:, None]
     return MatchedPair(
         query_id=query,
         database_id=name,

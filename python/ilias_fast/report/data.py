@@ -142,7 +142,7 @@ class MatchedPair:
         query_xy: float [t, 2], keypoints of the query, x / width and y / height, in [0, 1].
         database_xy: float [t, 2], their correspondences in the database image, in [0, 1].
         inliers: bool [t].
-        model: float [2, 3], affine map from `query_xy` to `database_xy` coordinates, or None.
+        model: float [2, 3] or [3, 3], map from `query_xy` to `database_xy` coordinates, or None.
     """
 
     query_id: str
@@ -334,7 +334,7 @@ def _check_pair(where: str, pair: MatchedPair, ids: set[str], names: set[str]) -
         raise DtypeError(f"{where}.inliers: expected bool, found {inliers.dtype}")
     if pair.model is not None:
         model = np.asarray(pair.model)
-        if model.shape != (2, 3):
-            raise ShapeError(f"{where}.model: expected shape [2, 3], found {list(model.shape)}")
+        if model.shape not in ((2, 3), (3, 3)):
+            raise ShapeError(f"{where}.model: expected shape [2, 3] or [3, 3], found {list(model.shape)}")
         if model.dtype.kind not in "fiu" or not np.isfinite(model).all():
             raise NonFiniteError(f"{where}.model: expected finite numbers, found {model.tolist()}")

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast._extras import require
 from ilias_fast.rerank import Correspondences
+from ilias_fast.rerank.correspondences import outline
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -87,11 +88,9 @@ def draw_match(
         # On a sheet of its own, so that what lies outside the database image is cut off there.
         sheet = pillow.new("RGBA", sizes[1], (0, 0, 0, 0))
         high, wide = query.shape[:2]
-        frame = np.array([(0, 0), (wide, 0), (wide, high), (0, high), (0, 0)], np.float64)
-        mapped = (frame @ found.model[:, :2].T + found.model[:, 2]) * scales[1]
-        outline = [(float(x), float(y)) for x, y in np.clip(mapped, -1e4, 1e4)]
+        mapped = np.clip(outline(found.model, wide, high) * scales[1], -1e4, 1e4)
         require("PIL.ImageDraw", _PURPOSE).Draw(sheet).line(
-            outline, fill=(*_FRAME, 255), width=3, joint="curve"
+            [(float(x), float(y)) for x, y in mapped], fill=(*_FRAME, 255), width=3, joint="curve"
         )
         picture.alpha_composite(sheet, corners[1])
     _write_header(picture, found)

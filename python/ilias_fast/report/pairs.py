@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast.report.data import MatchedPair
+from ilias_fast.rerank.correspondences import outline
 
 __all__ = ["Line", "Pair", "draw_pair"]
 
@@ -124,8 +125,7 @@ def _spread(rows: NDArray[np.intp], count: int) -> NDArray[np.int64]:
 
 def _frame(model: NDArray[np.float64], database_width: float) -> str:
     """Map the corners of the unit square and scale them to the database picture."""
-    corners = np.array(((0, 0, 1), (1, 0, 1), (1, 1, 1), (0, 1, 1)), dtype=np.float64)
-    mapped = corners @ model.T * (database_width, _HEIGHT)
+    mapped = outline(model, 1, 1)[:-1] * (database_width, _HEIGHT)
     # A wild model must not produce coordinates that a browser rounds to nonsense.
     clipped = np.clip(mapped, -1e5, 1e5)
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in clipped.tolist())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ from ilias_fast.rerank.options import SpatialOptions
 if TYPE_CHECKING:
     from ilias_fast.store import LocalStore
 
-__all__ = ["Correspondences", "LocalDescriptors", "correspondences", "match_images"]
+__all__ = ["Correspondences", "LocalDescriptors", "correspondences", "match_images", "outline"]
 
 
 class LocalDescriptors(Protocol):
@@ -53,7 +54,8 @@ class Correspondences:
         database: int32 [t], database descriptors.
         distance: int32 [t], Hamming distances in bits.
         inliers: bool [t], which correspondences the model explains.
-        model: float64 [2, 3], the affine map from query to database pixels, or None without a model.
+        model: float64 [2, 3], the affine map from query to database pixels, or None without a model; [3, 3]
+            if homographies were asked for.
         score: The score of the pair, as in re-ranking.
     """
 
@@ -65,6 +67,30 @@ class Correspondences:
     inliers: NDArray[np.bool_]
     model: NDArray[np.float64] | None
     score: float
+
+
+def outline(model: NDArray[np.float64], width: float, height: float) -> NDArray[np.float64]:
+    """Where a model puts the frame of the query, a closed polygon.
+
+    Args:
+        model: [2, 3] or [3, 3].
+        width: Of the query, in the model's units.
+        height: The same.
+
+    Returns:
+        float64 [n, 2]; the corners of an affine map's image, more points of a homography's, which is cut off
+        where the frame would lie behind the camera.
+    """
+    corners = np.array([(0, 0), (width, 0), (width, height), (0, height), (0, 0)], np.float64)
+    if len(model) == 3:
+        share = np.linspace(0, 1, 65)[:-1, None]
+        sides = [(1 - share) * a + share * b for a, b in pairwise(corners)]
+        corners = np.concatenate([*sides, corners[-1:]])
+    mapped = np.column_stack([corners, np.ones(len(corners))]) @ model.T
+    if len(model) == 3:
+        mapped = mapped[mapped[:, 2] > 1e-3 * np.abs(mapped[:, 2]).max()]
+        mapped = mapped[:, :2] / mapped[:, 2:]
+    return np.asarray(mapped)
 
 
 def correspondences(
@@ -122,8 +148,8 @@ def match_images(
     from_pixels, to_pixels = float(max(query.size)), float(max(database.size))
     if model is not None:
         # The model maps units of the longer side to units of the longer side.
-        model[:, :2] *= to_pixels / from_pixels
-        model[:, 2] *= to_pixels
+        model[:, :2] /= from_pixels
+        model[:2] *= to_pixels
     return Correspondences(
         query_xy=query.xy[first] * np.asarray(query.size, np.float32),
         database_xy=database.xy[second] * np.asarray(database.size, np.float32),

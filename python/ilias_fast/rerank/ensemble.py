@@ -11,15 +11,18 @@ from ilias_fast.rerank.methods import Weights, default_weights
 from ilias_fast.rerank.scores import LocalScores
 from ilias_fast.run import Run
 
-__all__ = ["ensemble"]
+__all__ = ["FLOOR", "calibrated", "ensemble"]
+
+FLOOR = 2.0
+"""Standard deviations above the median up to which a calibrated score says nothing (`docs/rerank.md`)."""
 
 
-def _weights(local: LocalScores, lam: float | None, gamma: float | None, centre: bool | None) -> Weights:
+def _weights(local: LocalScores, lam: float | None, gamma: float | None, calibrate: bool | None) -> Weights:
     default = default_weights(local.method)
     weights = Weights(
         default.lam if lam is None else _arrays.real("lam", lam),
         default.gamma if gamma is None else _arrays.real("gamma", gamma),
-        default.centre if centre is None else bool(centre),
+        default.calibrate if calibrate is None else bool(calibrate),
     )
     if not 0 <= weights.lam <= 1:
         raise ParameterError(f"lam: expected a number from 0 to 1, found {lam!r}")
@@ -34,6 +37,26 @@ def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.where(values >= 0, 1.0, small) / (1.0 + small))
 
 
+def calibrated(local: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Measure one query's local scores against what its shortlist gets by chance.
+
+    Nearly every image of a shortlist is a wrong one, so the median is what a wrong image gets, and the median
+    absolute deviation how much that varies: both differ from query to query with the number of descriptors,
+    the texture and the noise. Where more than half of the scores are equal, the mean absolute deviation
+    stands in.
+
+    Args:
+        local: float64 [n], the scores.
+
+    Returns:
+        How many standard deviations (of a normal distribution with that median absolute deviation) each lies
+        beyond `FLOOR` of them above the median; 0 below, and where all scores are equal.
+    """
+    above = local - np.median(local)
+    spread = 1.4826 * float(np.median(np.abs(above))) or 1.2533 * float(np.abs(above).mean())
+    return np.maximum(0.0, above / spread - FLOOR) if spread > 0 else np.zeros_like(above)
+
+
 def _combined(
     global_scores: NDArray[np.float64], local_scores: NDArray[np.float64], weights: Weights
 ) -> NDArray[np.float64]:
@@ -42,8 +65,8 @@ def _combined(
     if len(inside) == 0:
         return global_scores
     local = local_scores[inside]
-    if weights.centre:
-        local = local - np.median(local)
+    if weights.calibrate:
+        local = calibrated(local)
     final = global_scores.copy()
     shaped = local if weights.gamma is None else _sigmoid(weights.gamma * local)
     final[inside] = weights.lam * global_scores[inside] + (1 - weights.lam) * shaped
@@ -62,7 +85,7 @@ def ensemble(
     *,
     lam: float | None = None,
     gamma: float | None = None,
-    centre: bool | None = None,
+    calibrate: bool | None = None,
 ) -> Run:
     """Re-rank a run: `final = lam * global + (1 - lam) * sigmoid(gamma * local)` inside the shortlist.
 
@@ -75,9 +98,9 @@ def ensemble(
         local: Raw local scores.
         lam: Weight of the global score, in [0, 1]; None for the method's default.
         gamma: Slope of the local score, positive; None for the method's default.
-        centre: Subtract the query's median local score over the shortlist from the local scores first. None
-            for the method's default: Chamfer sums are far from zero for every image, so the sigmoid would be
-            saturated; spatial scores are zero for images that do not match.
+        calibrate: Measure the local scores against the query's shortlist first (`calibrated`). None for the
+            method's default: every image gets a large Chamfer sum, and how large says more about texture than
+            about the object; spatial scores are corrected for chance already.
 
     Returns:
         A run with the same entries in their new order.
@@ -86,7 +109,7 @@ def ensemble(
         ParameterError: `lam` or `gamma` is out of range.
         ShapeError: The local scores belong to another run.
     """
-    weights = _weights(local, lam, gamma, centre)
+    weights = _weights(local, lam, gamma, calibrate)
     if len(local.scores) != len(run.indices) or (
         local.run is not run
         and not (
@@ -109,7 +132,7 @@ def ensemble(
             "options": local.options.to_dict(),
             "lam": weights.lam,
             "gamma": weights.gamma,
-            "centre": weights.centre,
+            "calibrate": weights.calibrate,
         },
     }
     return run.with_scores(final, provenance)

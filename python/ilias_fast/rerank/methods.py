@@ -131,12 +131,13 @@ class Weights:
     Attributes:
         lam: Weight of the global score, in [0, 1].
         gamma: Slope of the local score, positive; None if f is the identity, else f(x) is sigmoid(gamma x).
-        centre: Whether the query's median local score is subtracted from the local score first.
+        calibrate: Whether local scores are measured against the query's shortlist first
+            (`ensemble.calibrated`).
     """
 
     lam: float
     gamma: float | None
-    centre: bool
+    calibrate: bool
 
 
 @dataclass(frozen=True)
@@ -146,12 +147,12 @@ class _Entry:
 
 
 METHODS: Mapping[str, _Entry] = {
-    "spatial": _Entry(SpatialOptions, Weights(0.3, 0.05, centre=False)),
-    "chamfer": _Entry(ChamferOptions, Weights(0.5, 0.05, centre=True)),
+    "spatial": _Entry(SpatialOptions, Weights(0.3, 0.05, calibrate=False)),
+    "chamfer": _Entry(ChamferOptions, Weights(0.4, 0.3, calibrate=True)),
     # As published for the binary network (PROTOCOLS: tuned on GLDv2 with SuperGlobal similarities).
-    "ames": _Entry(AmesOptions, Weights(0.35, 0.1, centre=False)),
-    "k-reciprocal": _Entry(KReciprocalOptions, Weights(0.3, None, centre=False)),
-    "diffusion": _Entry(DiffusionOptions, Weights(0.0, None, centre=False)),
+    "ames": _Entry(AmesOptions, Weights(0.35, 0.1, calibrate=False)),
+    "k-reciprocal": _Entry(KReciprocalOptions, Weights(0.3, None, calibrate=False)),
+    "diffusion": _Entry(DiffusionOptions, Weights(0.0, None, calibrate=False)),
 }
 """All methods: what their options are called, and the default weights (`docs/rerank.md` says where from)."""
 

@@ -39,14 +39,17 @@ class ChamferOptions:
     """Options of Chamfer re-ranking.
 
     Attributes:
-        query_descriptors: Use only the first so many descriptors of a query; None uses all.
-        database_descriptors: The same for database images.
+        query_descriptors: Use only the first so many descriptors of a query; None uses all, as the ILIAS
+            paper does. Our extraction stores the strongest keypoints first, and what is nearest to a query's
+            weaker ones is mostly chance: summed up over hundreds of them, it outweighs the object
+            (`docs/rerank.md`).
+        database_descriptors: The same for database images; None uses all.
 
     Raises:
         ParameterError: A value is out of range.
     """
 
-    query_descriptors: int | None = None
+    query_descriptors: int | None = 200
     database_descriptors: int | None = None
 
     def __post_init__(self) -> None:
@@ -72,6 +75,9 @@ class SpatialOptions:
         geometry: Whether keypoint scale and angle make the hypotheses where both stores have them.
         hypotheses: "similarity" from keypoints or pairs, which finds most for its time; "translation" of each
             correspondence, as in the paper.
+        model: The richest family of maps that is fitted: "translation", "similarity", "affine" or
+            "homography" (from the affine map on, where chance explains its inliers less well: for flat things
+            seen from near by; the models of the result are then [3, 3]).
         ratio: Keep a correspondence only if its distance is at most this times that of the second nearest
             descriptor; 1 keeps all.
         mutual: Keep a correspondence only if the query descriptor is also the database descriptor's nearest
@@ -89,6 +95,7 @@ class SpatialOptions:
     score: Literal["significance", "inliers"] = "significance"
     geometry: bool = True
     hypotheses: Literal["similarity", "translation"] = "similarity"
+    model: Literal["translation", "similarity", "affine", "homography"] = "affine"
     ratio: float = 1.0
     mutual: bool = True
     query_descriptors: int | None = None
@@ -106,6 +113,7 @@ class SpatialOptions:
         _arrays.choice("score", self.score, ("significance", "inliers"))
         expect(number(self.ratio) and 0 < self.ratio <= 1, "ratio", "a number above 0, at most 1", self.ratio)
         _arrays.choice("hypotheses", self.hypotheses, ("similarity", "translation"))
+        _arrays.choice("model", self.model, ("translation", "similarity", "affine", "homography"))
         for name in ("geometry", "mutual"):
             expect(isinstance(getattr(self, name), bool), name, "True or False", getattr(self, name))
         check_descriptors(self.query_descriptors, self.database_descriptors)
@@ -123,7 +131,7 @@ class SpatialOptions:
         """
         return cls(hypotheses="translation", score="inliers", mutual=False)
 
-    def core_fields(self) -> tuple[int, float, bool, float, int, str, bool, str]:
+    def core_fields(self) -> tuple[int, float, bool, float, int, str, bool, str, str]:
         """Return the fields in the order the core takes them."""
         distance = min(self.max_distance, 2**31)
         return (
@@ -135,4 +143,5 @@ class SpatialOptions:
             self.score,
             self.geometry,
             self.hypotheses,
+            self.model,
         )

@@ -38,8 +38,8 @@ class LocalScores:
         scores: float32 [total], NaN beyond the shortlist.
         inliers: int32 [total], inliers of the model, -1 beyond the shortlist; None but for "spatial".
         tentative: int32 [total], tentative correspondences, -1 beyond the shortlist; None but for "spatial".
-        models: float64 [total, 2, 3], the affine map from query to database positions, both in units of their
-            image's longer side; NaN without a model; None but for "spatial".
+        models: float64 [total, 2, 3], or [total, 3, 3] of homographies, the map from query to database
+            positions, both in units of their image's longer side; NaN without one; None but for "spatial".
     """
 
     run: Run
@@ -111,18 +111,20 @@ class LocalScores:
         about, columns = read_columns(path)
         if about.get("run") != fingerprint(run):
             raise ShapeError(f"{path}: expected the scores of this run ({run!r}), found those of another")
+        try:
+            options = options_from_dict(about["method"], about["options"])
+            shortlist = int(about["shortlist"])
+        except (KeyError, TypeError, ValueError, InputError) as cause:
+            raise FileFormatError(f"{path}: not a file of local scores: {cause}") from cause
         total = len(run.indices)
+        rows = 3 if getattr(options, "model", None) == "homography" else 2
         for name, column in columns.items():
-            shape = (total, 2, 3) if name == "models" else (total,)
+            shape = (total, rows, 3) if name == "models" else (total,)
             if column.shape != shape:
                 raise FileFormatError(
                     f"{path}: {name}: expected shape {list(shape)}, found {list(column.shape)}"
                 )
-        try:
-            options = options_from_dict(about["method"], about["options"])
-            return cls(run, about["method"], options, int(about["shortlist"]), **columns)
-        except (KeyError, TypeError, ValueError, InputError) as cause:
-            raise FileFormatError(f"{path}: not a file of local scores: {cause}") from cause
+        return cls(run, about["method"], options, shortlist, **columns)
 
 
 def within(run: Run, shortlist: int) -> NDArray[np.bool_]:

@@ -246,7 +246,7 @@ def _scorer(queries: Any, database: Any, options: Options, threads: int | None) 
             *stores, query_rows, offsets, rows, options.core_fields(), descriptors, threads, progress
         )
         columns: Columns = dict(zip(names, found, strict=True))
-        columns["models"] = columns["models"].reshape(-1, 2, 3)
+        columns["models"] = columns["models"].reshape(-1, 3 if options.model == "homography" else 2, 3)
         return columns
 
     return compiled

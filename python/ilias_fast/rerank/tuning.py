@@ -148,7 +148,7 @@ def tune(
     lams: Iterable[float] = LAMBDAS,
     gammas: Iterable[float] = GAMMAS,
     shortlists: Iterable[int] | None = None,
-    centre: bool | None = None,
+    calibrate: bool | None = None,
     name: str = "value",
     progress: Callable[[int, int], object] | None = None,
 ) -> Surface:
@@ -161,7 +161,7 @@ def tune(
         lams: Weights of the global score.
         gammas: Slopes of the local score; not used by methods without a sigmoid.
         shortlists: Images re-ranked, M; None for 50, 100, 200, ... up to what was scored.
-        centre: See `ensemble`.
+        calibrate: See `ensemble`.
         name: What the values are, for tables and pictures.
         progress: Called with (choices done, choices in all).
 
@@ -181,7 +181,7 @@ def tune(
     for shortlist, lam, gamma in choices:
         if shortlist not in shortened:
             shortened = {shortlist: local.truncate(shortlist)}
-        tried = ensemble(run, shortened[shortlist], lam=lam, gamma=gamma, centre=centre)
+        tried = ensemble(run, shortened[shortlist], lam=lam, gamma=gamma, calibrate=calibrate)
         points.append(SurfacePoint(shortlist, lam, gamma, float(evaluate(tried))))
         if progress is not None:
             progress(len(points), len(choices))

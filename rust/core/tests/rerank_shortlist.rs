@@ -5,6 +5,7 @@ use ilias_fast_core::rerank::descriptors::{Descriptors, Source};
 use ilias_fast_core::rerank::options::{MatchOptions, SpatialOptions, SpatialScore, Truncation};
 use ilias_fast_core::rerank::shortlist::{Shortlists, chamfer, spatial};
 use ilias_fast_core::rerank::verification::Hypotheses;
+use ilias_fast_core::rerank::verification::models::Family;
 use ilias_fast_core::rerank::{chamfer as pair_chamfer, spatial as pair_spatial};
 use ilias_fast_core::{Control, Error, Result, threads};
 
@@ -49,6 +50,7 @@ const OPTIONS: SpatialOptions = SpatialOptions {
     score: SpatialScore::Significance,
     geometry: true,
     hypotheses: Hypotheses::Similarity,
+    family: Family::Affine,
     truncation: Truncation { query: usize::MAX, database: usize::MAX },
 };
 

@@ -7,6 +7,7 @@ distractors take turns.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,8 @@ class HardCase:
         longer_side: Of the pictures, in pixels.
         contrast: Share of the contrast that is left.
         blur: Standard deviation of the blur, in pixels.
+        noise: Standard deviation of the sensor's noise, in grey values.
+        stamp: Whether every picture carries the same caption and logo.
         clutter: Share of the usual clutter.
         near_duplicates: Least share of near-duplicates among the distractors.
     """
@@ -41,6 +44,8 @@ class HardCase:
     longer_side: int = 500
     contrast: float = 1.0
     blur: float = 0.0
+    noise: float = 0.0
+    stamp: bool = False
     clutter: float = 1.0
     near_duplicates: float = 0.0
 
@@ -69,7 +74,28 @@ class HardCase:
         if self.longer_side < longest:
             height, width = (max(1, round(n * self.longer_side / longest)) for n in image.shape[:2])
             image = cv().resize(image, (width, height), interpolation=cv().INTER_AREA)
+        if self.noise:
+            # A function of the picture, so that no other random number depends on it.
+            grain = np.random.default_rng(zlib.crc32(image.tobytes())).normal(0, self.noise, image.shape)
+            image = np.clip(image + grain, 0, 255).astype(np.uint8)
+        if self.stamp:
+            image = _stamped(image)
         return image
+
+
+def _stamped(image: Image) -> Image:
+    """The picture with a caption in a bar along its lower side and a logo in a corner: the same on all."""
+    image = image.copy()
+    height, width = image.shape[:2]
+    top = height - 34
+    rectangle(image, (0, top, width, height), (24, 26, 34))
+    caption = "(c) 2024 MUSEUM COLLECTION  No. 4711  www.example.org"
+    cv().putText(
+        image, caption, (8, height - 12), cv().FONT_HERSHEY_DUPLEX, 0.45, (236, 232, 220), 1, cv().LINE_AA
+    )
+    for ring, colour in enumerate([(196, 60, 48), (240, 236, 226), (38, 84, 150), (240, 200, 60)]):
+        rectangle(image, (width - 58 + 6 * ring, 10 + 4 * ring, width - 10 - 3 * ring, 58 - 7 * ring), colour)
+    return image
 
 
 def _room(rng: np.random.Generator, height: int, width: int) -> Scene:
@@ -110,6 +136,9 @@ CASES: dict[str, HardCase] = {
         HardCase(
             "near-duplicates", "most distractors differ from an object in two details", near_duplicates=0.9
         ),
+        HardCase("blurred", "out of focus: few keypoints, large and alike", blur=4.0),
+        HardCase("noisy", "noise makes hundreds of keypoints that mean nothing", blur=1.0, noise=24.0),
+        HardCase("stamped", "every picture carries the same caption and logo", stamp=True),
     )
 }
 """The hard cases."""

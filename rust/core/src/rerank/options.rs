@@ -1,6 +1,7 @@
 //! The options of re-ranking, one struct a method; the Python dataclasses mirror them.
 
 use super::verification::Hypotheses;
+use super::verification::models::Family;
 use crate::error::{Error, Result};
 
 /// How many descriptors of an image are used, the first ones.
@@ -65,6 +66,8 @@ pub struct SpatialOptions {
     pub geometry: bool,
     /// Which hypotheses are tried.
     pub hypotheses: Hypotheses,
+    /// The richest family of maps that is fitted.
+    pub family: Family,
     /// Descriptors used.
     pub truncation: Truncation,
 }

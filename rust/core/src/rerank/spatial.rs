@@ -53,6 +53,7 @@ pub fn verify_pair(
     let geometry = (ratios.len() == correspondences.len()).then_some(Geometry { ratios });
     let within = verification::Options {
         hypotheses: options.hypotheses,
+        family: options.family,
         // Significance is zero from 1 on; some room, since it counts distinct positions.
         tolerated: if options.score == SpatialScore::Significance { 10.0 } else { verification::TOLERATED },
         ..verification::Options::within(options.threshold)

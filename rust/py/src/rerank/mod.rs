@@ -9,6 +9,7 @@ use ilias_fast_core::kernels::nearest::QueryBlock;
 use ilias_fast_core::rerank::descriptors::Descriptors;
 use ilias_fast_core::rerank::options::{SpatialOptions, SpatialScore, Truncation};
 use ilias_fast_core::rerank::shortlist::Shortlists;
+use ilias_fast_core::rerank::verification::models::Family;
 use ilias_fast_core::rerank::{shortlist, spatial, stores};
 use ilias_fast_core::{Error, Result};
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2};
@@ -20,7 +21,7 @@ use crate::error::to_python;
 use crate::store::PyStore;
 
 use matching::{Columns, columns, match_options};
-use verification::{Model, hypotheses_of, model};
+use verification::{Model, entries, family_of, hypotheses_of, model};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     matching::register(module)?;
@@ -55,11 +56,12 @@ fn same_length(what: &str, query: usize, database: usize) -> Result<()> {
 
 /// The core's options from the fields of the Python dataclass, in its order.
 #[derive(FromPyObject)]
-struct SpatialFields(i64, f64, bool, f64, i64, String, bool, String);
+struct SpatialFields(i64, f64, bool, f64, i64, String, bool, String, String);
 
 impl SpatialFields {
     fn options(&self, truncation: Truncation) -> Result<SpatialOptions> {
-        let Self(max_distance, ratio, mutual, threshold, min_inliers, score, geometry, hypotheses) = self;
+        let Self(max_distance, ratio, mutual, threshold, min_inliers, score, geometry, hypotheses, family) =
+            self;
         let options = SpatialOptions {
             matching: match_options(*max_distance, *ratio, *mutual)?,
             threshold: *threshold,
@@ -78,6 +80,7 @@ impl SpatialFields {
             },
             geometry: *geometry,
             hypotheses: hypotheses_of(hypotheses)?,
+            family: family_of(family)?,
             truncation,
         };
         options.check()?;
@@ -123,16 +126,21 @@ fn verify_pair<'py>(
     options: SpatialFields,
 ) -> PyResult<(Columns<'py>, Bound<'py, PyArray1<bool>>, Model<'py>, f32)> {
     let (query, database) = (query.view("query")?, database.view("database image")?);
+    let options = options.options(Truncation::default()).map_err(to_python)?;
     let (result, workspace) = call_pair(py, query.len().saturating_mul(database.len()), || {
         same_length("database codes", query.bytes, database.bytes)?;
-        let options = options.options(Truncation::default())?;
         let mut workspace = spatial::Workspace::default();
         let block = QueryBlock::new(query.codes, query.bytes)?;
         let result = spatial::verify_pair(&query, &block, &database, &options, &mut workspace)?;
         Ok((result, workspace))
     })?;
     let mask = workspace.verification.mask.into_pyarray(py);
-    Ok((columns(py, &workspace.matches), mask, model(py, &result.verification)?, result.score))
+    Ok((
+        columns(py, &workspace.matches),
+        mask,
+        model(py, &result.verification, options.family)?,
+        result.score,
+    ))
 }
 
 /// The number of descriptors used of a query and of a database image; None is all.
@@ -173,7 +181,7 @@ type SpatialColumns<'py> = (
     Bound<'py, PyArray1<f64>>,
 );
 
-/// Scores, inliers, tentative correspondences, and six numbers of each model (NaN without one).
+/// Scores, inliers, tentative correspondences, and six numbers of each model, nine of homographies (NaN without one).
 #[pyfunction]
 #[expect(clippy::too_many_arguments, reason = "the signature Python calls")]
 fn rerank_spatial<'py>(
@@ -194,17 +202,22 @@ fn rerank_spatial<'py>(
         rows: vector("rows", &rows)?,
     };
     let (queries, database) = (&*queries.inner, &*database.inner);
+    let options = options.options(truncation(descriptors)).map_err(to_python)?;
     let results = call(py, threads, progress.as_ref(), |control| {
         stores::check_compatible(queries, database)?;
-        let options = options.options(truncation(descriptors))?;
         shortlist::spatial(&shortlists, queries, database, &options, control)
     })?;
     let scores: Vec<f32> = results.iter().map(|result| result.score).collect();
     let inliers: Vec<i32> = results.iter().map(|result| result.verification.inliers as i32).collect();
     let tentative: Vec<i32> = results.iter().map(|result| result.tentative as i32).collect();
+    let size = if options.family == Family::Homography { 9 } else { 6 };
     let models: Vec<f64> = results
         .iter()
-        .flat_map(|result| result.verification.model.map_or([f64::NAN; 6], |model| model.0))
+        .flat_map(|result| {
+            let mut entries = entries(&result.verification, options.family);
+            entries.resize(size, f64::NAN);
+            entries
+        })
         .collect();
     Ok((
         scores.into_pyarray(py),

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use ilias_fast_core::rerank::verification::instances::{Instance, instances};
 use ilias_fast_core::rerank::verification::models::Family;
+use ilias_fast_core::rerank::verification::models::homography::Homography;
 use ilias_fast_core::rerank::verification::{self, Geometry, Hypotheses, Options, Workspace};
 use ilias_fast_core::{Error, Result};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2};
@@ -11,8 +12,9 @@ use pyo3::prelude::*;
 
 use super::call_pair;
 use crate::arrays::matrix;
+use crate::error::to_python;
 
-/// A map as a 2 x 3 matrix.
+/// A map as a 2 x 3 matrix, or 3 x 3 if homographies were asked for.
 pub type Model<'py> = Option<Bound<'py, PyArray2<f64>>>;
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -20,11 +22,38 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(verify_instances, module)?)
 }
 
-pub fn model<'py>(py: Python<'py>, found: &verification::Verification) -> PyResult<Model<'py>> {
-    let Some(map) = found.model else { return Ok(None) };
-    let array = PyArray2::zeros(py, [2, 3], false);
-    array.readwrite().as_slice_mut()?.copy_from_slice(&map.0);
-    Ok(Some(array))
+/// The map of a verification, row by row: six numbers, or nine of the family of homographies; empty without one.
+pub fn entries(found: &verification::Verification, family: Family) -> Vec<f64> {
+    let Some(affine) = &found.model else { return Vec::new() };
+    if family == Family::Homography {
+        found.homography.unwrap_or_else(|| Homography::from_affine(affine)).0.to_vec()
+    } else {
+        affine.0.to_vec()
+    }
+}
+
+pub fn model<'py>(
+    py: Python<'py>,
+    found: &verification::Verification,
+    family: Family,
+) -> PyResult<Model<'py>> {
+    let entries = entries(found, family);
+    let rows = entries.len() / 3;
+    (rows > 0).then(|| entries.into_pyarray(py).reshape([rows, 3])).transpose()
+}
+
+/// The family of that name.
+pub fn family_of(name: &str) -> Result<Family> {
+    match name {
+        "translation" => Ok(Family::Translation),
+        "similarity" => Ok(Family::Similarity),
+        "affine" => Ok(Family::Affine),
+        "homography" => Ok(Family::Homography),
+        other => {
+            let expected = "'translation', 'similarity', 'affine' or 'homography'";
+            Err(Error::parameter("model", expected, format!("{other:?}")))
+        }
+    }
 }
 
 /// The hypotheses of that name.
@@ -45,16 +74,11 @@ struct Fields(f64, String, String);
 
 impl Fields {
     fn options(&self) -> Result<Options> {
-        let family = match self.2.as_str() {
-            "translation" => Family::Translation,
-            "similarity" => Family::Similarity,
-            "affine" => Family::Affine,
-            other => {
-                let expected = "'translation', 'similarity' or 'affine'";
-                return Err(Error::parameter("model", expected, format!("{other:?}")));
-            }
-        };
-        Ok(Options { hypotheses: hypotheses_of(&self.1)?, family, ..Options::within(self.0) })
+        Ok(Options {
+            hypotheses: hypotheses_of(&self.1)?,
+            family: family_of(&self.2)?,
+            ..Options::within(self.0)
+        })
     }
 }
 
@@ -109,7 +133,7 @@ fn verify_spatial<'py>(
             Ok((found, workspace.mask.clone()))
         })
     })?;
-    Ok((found.inliers, model(py, &found)?, PyArray1::from_slice(py, &mask)))
+    Ok((found.inliers, model(py, &found, Family::Affine)?, PyArray1::from_slice(py, &mask)))
 }
 
 type Found<'py> = (usize, Model<'py>, Bound<'py, PyArray1<bool>>, f64, usize);
@@ -131,6 +155,7 @@ fn verify_instances<'py>(
             Some((matrix("query_geometry", query)?.0, matrix("database_geometry", database)?.0))
         }
     };
+    let options = fields.options().map_err(to_python)?;
     let found = call_pair(py, query.0.len().saturating_mul(1000), || {
         let correspondences = correspondences(query, database)?;
         let ratios = match columns {
@@ -138,13 +163,13 @@ fn verify_instances<'py>(
             Some((query, database)) => Some(ratios(correspondences.len(), query, database)?),
         };
         let geometry = ratios.as_deref().map(|ratios| Geometry { ratios });
-        instances(&correspondences, geometry, &fields.options()?, most, &mut Workspace::default())
+        instances(&correspondences, geometry, &options, most, &mut Workspace::default())
     })?;
     found
         .into_iter()
         .map(|instance| {
             let Instance { verification, mask, score } = instance;
-            let map = model(py, &verification)?;
+            let map = model(py, &verification, options.family)?;
             Ok((verification.inliers, map, mask.into_pyarray(py), score, verification.hypotheses))
         })
         .collect()

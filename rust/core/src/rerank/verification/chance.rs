@@ -23,30 +23,36 @@
 /// Correspondences a model of six parameters agrees with for free.
 pub const FREE: usize = 3;
 
-/// `ln NFA` for `inliers` of `tentative` correspondences when one agrees by chance with probability `p`.
+/// The same for a homography, of eight parameters.
+pub const FREE_PROJECTIVE: usize = 4;
+
+/// `ln NFA` for `inliers` of `tentative` correspondences when one agrees by chance with probability `p`, and the
+/// model agrees with `free` of them whatever they are.
 ///
 /// Without a correspondence beyond the free ones it is the logarithm of the number of ways to choose them.
 /// Complexity: O(tentative).
-pub fn ln_expected(tentative: usize, inliers: usize, p: f64) -> f64 {
+pub fn ln_expected(tentative: usize, inliers: usize, free: usize, p: f64) -> f64 {
     let t = tentative as f64;
-    let tests = (t * (t - 1.0) * (t - 2.0) / 6.0).max(1.0).ln();
-    if inliers <= FREE || tentative < inliers || p >= 1.0 {
+    let choices: f64 = (0..free).map(|i| (t - i as f64) / (i + 1) as f64).product();
+    let tests = choices.max(1.0).ln();
+    if inliers <= free || tentative < inliers || p >= 1.0 {
         return tests;
     }
-    tests + ln_binomial_tail(tentative - FREE, inliers - FREE, p.max(f64::MIN_POSITIVE))
+    tests + ln_binomial_tail(tentative - free, inliers - free, p.max(f64::MIN_POSITIVE))
 }
 
-/// Whether `ln NFA` is at most `limit`; cheap where it is far below.
+/// Whether `ln NFA` of a map of six parameters is at most `limit`; cheap where it is far below.
 pub fn expects_at_most(limit: f64, tentative: usize, inliers: usize, p: f64) -> bool {
     let (k, mean) = (inliers as f64 - FREE as f64, p * tentative as f64);
     // Chernoff's bound on the tail, and t^3 / 6 on the number of tests.
     let bound = 3.0 * (tentative as f64).ln() + k - mean - k * (k / mean).ln();
-    (k > mean && bound <= limit) || ln_expected(tentative, inliers, p) <= limit
+    (k > mean && bound <= limit) || ln_expected(tentative, inliers, FREE, p) <= limit
 }
 
-/// `max(0, -ln NFA)`, see [`ln_expected`].
-pub fn score(tentative: usize, inliers: usize, p: f64) -> f64 {
-    (-ln_expected(tentative, inliers, p)).max(0.0)
+/// `max(0, -ln NFA)` of a map of six parameters.
+#[cfg(test)]
+fn score(tentative: usize, inliers: usize, p: f64) -> f64 {
+    (-ln_expected(tentative, inliers, FREE, p)).max(0.0)
 }
 
 /// `ln P[Binomial(n, p) >= k]` for `0 < p < 1`, `1 <= k <= n`, accurate in the far tail.
@@ -94,7 +100,11 @@ mod tests {
         for (t, n) in [(1, 1), (4, 4), (50, 5), (100, 7), (300, 9), (300, 40), (5000, 3000)] {
             for p in [1e-6, 1e-3, 0.05, 0.5, 1.0] {
                 for limit in [-5.0, 0.0, 4.6] {
-                    assert_eq!(expects_at_most(limit, t, n, p), ln_expected(t, n, p) <= limit, "{t} {n} {p}");
+                    assert_eq!(
+                        expects_at_most(limit, t, n, p),
+                        ln_expected(t, n, FREE, p) <= limit,
+                        "{t} {n} {p}"
+                    );
                 }
             }
         }

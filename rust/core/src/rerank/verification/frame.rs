@@ -1,6 +1,7 @@
 //! The coordinates hypotheses are tried in.
 
 use super::models::Affine;
+use super::models::homography::Homography;
 
 /// Coordinates centred on either side's mean, in units of the threshold.
 #[derive(Debug, Clone, Copy)]
@@ -37,5 +38,12 @@ impl Frame {
         let [x, y, u, v] = self.centre;
         let (p, q) = map.apply(x, y);
         Affine([a, b, (p - u) * self.inverse, d, e, (q - v) * self.inverse])
+    }
+
+    /// Where a homography of the coordinates given puts a point of normalised coordinates, in such.
+    pub fn mapped(&self, homography: &Homography, x: f64, y: f64) -> (f64, f64) {
+        let [from_x, from_y, u, v] = self.centre;
+        let (p, q) = homography.apply(x * self.unit + from_x, y * self.unit + from_y);
+        ((p - u) * self.inverse, (q - v) * self.inverse)
     }
 }

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`estimator`] | what a problem is: propose, score, refine |
 //! | [`ransac`] | the loop over hypotheses and the local optimisation |
-//! | [`models`] | translation, similarity, affine: minimal and least squares solutions, limits |
+//! | [`models`] | translation, similarity, affine, homography: minimal and least squares solutions, limits |
+//! | [`projective`] | the homography that explains more than the affine map |
 //! | `frame`, `sampling`, `fit` | coordinates, order of samples, the final fit |
 //! | [`instances`] | several instances in one image |
 //! | [`chance`] | what random correspondences reach, and a score that is zero for it |
@@ -26,12 +27,14 @@ mod fit;
 mod frame;
 pub mod instances;
 pub mod models;
+mod projective;
 pub mod ransac;
 mod sampling;
 
 use estimator::{Correspondences, Proposals};
 use fit::finish;
 use frame::Frame;
+use models::homography::Homography;
 use models::{Affine, Family, Limits, translation};
 use ransac::{Candidate, Plan, estimate};
 
@@ -122,6 +125,9 @@ impl Options {
 pub struct Verification {
     /// The map from query to database coordinates; None if no map has an inlier (no correspondences).
     pub model: Option<Affine>,
+    /// The homography, where one was asked for and chance explains its inliers less well than those of `model`:
+    /// then it is the map the inliers belong to, and `model` what it was found from.
+    pub homography: Option<Homography>,
     /// Number of inliers: the true entries of [`Workspace::mask`].
     pub inliers: usize,
     /// Hypotheses tried.
@@ -160,12 +166,13 @@ pub fn verify(
     options: &Options,
     workspace: &mut Workspace,
 ) -> Result<Verification> {
-    let Options { threshold, family, tolerated, .. } = *options;
+    let Options { threshold, tolerated, .. } = *options;
+    let family = options.family.min(Family::Affine);
     check(correspondences, threshold)?;
     let Workspace { points, columns, order, triples, mask, .. } = workspace;
     if correspondences.is_empty() {
         mask.clear();
-        return Ok(Verification { model: None, inliers: 0, hypotheses: 0 });
+        return Ok(Verification { model: None, homography: None, inliers: 0, hypotheses: 0 });
     }
     let exact = Inliers::new()?;
     let frame = Frame::around(exact.fill(correspondences, columns), threshold);
@@ -215,7 +222,8 @@ pub fn verify(
         }
         let inliers;
         (model, inliers) = finish(best, family);
-        let rate = agreement_rate(&model, &frame, points, inliers, LOOKED_AT, consensus);
+        let map = frame.apply(&model);
+        let rate = agreement_rate(|x, y| map.apply(x, y), points, inliers, LOOKED_AT, consensus);
         if !chance::expects_at_most(tolerated.ln(), correspondences.len(), inliers, rate) {
             translations(points);
             let family = Family::Translation;
@@ -225,7 +233,12 @@ pub fn verify(
         }
     }
     let inliers = exact.mask(columns, &model.0, threshold, mask);
-    Ok(Verification { model: (inliers > 0).then_some(model), inliers, hypotheses })
+    let model = (inliers > 0).then_some(model);
+    let mut found = Verification { model, homography: None, inliers, hypotheses };
+    if options.family == Family::Homography {
+        projective::improve(&mut found, correspondences, &frame, threshold, workspace)?;
+    }
+    Ok(found)
 }
 
 /// The linear part `[p -q; q p]` of the similarity of a ratio of scales and a difference of angles; not a number
@@ -245,21 +258,20 @@ fn least_support(points: &Points, tolerated: f64) -> f32 {
     (chance::FREE + 1..t).find(|&n| chance::expects_at_most(limit, t, n, rate)).unwrap_or(t) as f32
 }
 
-/// The share of pairs `i != j` with `|M(q_i) - d_j| <= threshold`, from about `rows` query points.
+/// The share of pairs `i != j` with `|M(q_i) - d_j| <= threshold`, from about `rows` query points; `map` is M in the
+/// coordinates of `points`.
 fn agreement_rate(
-    model: &Affine,
-    frame: &Frame,
+    map: impl Fn(f64, f64) -> (f64, f64),
     points: &Points,
     inliers: usize,
     rows: usize,
     consensus: Consensus,
 ) -> f64 {
-    let map = frame.apply(model);
     let step = points.len().div_ceil(rows.max(1));
     let (mut agreeing, mut looked_at) = (0_u64, 0_usize);
     for j in (0..points.len()).step_by(step) {
         let [x, y, _, _] = points.get(j).map(f64::from);
-        let (u, v) = map.apply(x, y);
+        let (u, v) = map(x, y);
         agreeing += u64::from(consensus.near(points, u as f32, v as f32, 1.0));
         looked_at += 1;
     }
@@ -294,9 +306,20 @@ pub fn significance(
     let Workspace { points, columns, positions, .. } = workspace;
     let frame = Frame::around(Inliers::new()?.fill(correspondences, columns), threshold);
     points.fill(correspondences.iter().map(|&point| frame.normalise(point)));
-    let rate = agreement_rate(&model, &frame, points, found.inliers, points.len(), Consensus::new()?);
+    let consensus = Consensus::new()?;
+    let map = frame.apply(&model);
+    let (rate, free) = match &found.homography {
+        None => {
+            let mapped = |x, y| map.apply(x, y);
+            (agreement_rate(mapped, points, found.inliers, points.len(), consensus), chance::FREE)
+        }
+        Some(homography) => {
+            let mapped = |x, y| frame.mapped(homography, x, y);
+            (agreement_rate(mapped, points, found.inliers, points.len(), consensus), chance::FREE_PROJECTIVE)
+        }
+    };
     let tentative = distinct(|| correspondences.iter(), positions);
-    Ok(chance::score(tentative, distinct_inliers, rate))
+    Ok((-chance::ln_expected(tentative, distinct_inliers, free, rate)).max(0.0))
 }
 
 fn check(correspondences: &[[f32; 4]], threshold: f64) -> Result<()> {

@@ -1,8 +1,10 @@
 //! The maps a correspondence set can be explained by, and their least squares solutions.
 //!
-//! Every model is an [`Affine`]; a file is one family: how many parameters it has and its least squares solution.
+//! Every model but a homography is an [`Affine`]; a file is one family: how many parameters it has and its least
+//! squares solution.
 
 pub mod affine;
+pub mod homography;
 pub mod similarity;
 pub mod translation;
 
@@ -20,6 +22,8 @@ pub enum Family {
     /// Six parameters.
     #[default]
     Affine,
+    /// Eight parameters, found from the affine map ([`super::projective`]).
+    Homography,
 }
 
 /// The affine map `(x, y) -> (a x + b y + c, d x + e y + f)`, row by row.
