@@ -143,17 +143,17 @@ def test_sampled_classes_learn_too(data: tuple[GlobalStore, dict[str, int]]) -> 
 
 def test_a_sampled_softmax_is_the_whole_one_on_average() -> None:
     generator = torch.Generator().manual_seed(1)
-    weight = torch.randn(200, 8, generator=generator)
-    z = torch.nn.functional.normalize(torch.randn(10, 8, generator=generator))
+    weight = torch.randn(200, 64, generator=generator)
+    z = torch.nn.functional.normalize(torch.randn(10, 64, generator=generator))
     y = torch.randint(0, 200, (10,), generator=generator)
-    state = {"weight": weight, "first": torch.zeros(200, 8), "second": torch.zeros(200, 8)}
+    state = {"weight": weight, "first": torch.zeros(200, 64), "second": torch.zeros(200, 64)}
     still = Still()
     exact, dz = Softmax(still, state, 64).step(z, y, 0)  # type: ignore[arg-type]
     sampled = SampledSoftmax(still, state, 80, seed=0)  # type: ignore[arg-type]
     draws = [sampled.step(z, y, done) for done in range(300)]
-    assert np.mean([float(loss) for loss, _ in draws]) == pytest.approx(float(exact), abs=0.02)
+    assert np.mean([float(loss) for loss, _ in draws]) == pytest.approx(float(exact), abs=0.06)
     mean = torch.stack([gradient for _, gradient in draws]).mean(0)
-    np.testing.assert_allclose(mean, dz, atol=0.05 * float(dz.abs().max()))
+    np.testing.assert_allclose(mean, dz, atol=0.1 * float(dz.abs().max()))
 
 
 def test_an_interrupted_training_goes_on_with_the_same_bits(
