@@ -174,7 +174,7 @@ import numpy as np
 from ilias_fast.adapt import LinearAdapter
 from ilias_fast.datasets.generate import generate
 from ilias_fast.errors import MissingExtraError
-from ilias_fast.extract import ClassicalExtractor, timm_network
+from ilias_fast.extract import ClassicalExtractor, load_network
 from ilias_fast.images import decode, resize
 from ilias_fast.report import MethodResult, ReportData, write_report
 from ilias_fast.store import GlobalStore, export_store, import_store, read_matrix
@@ -194,7 +194,7 @@ calls = {
     "resize": lambda: resize(np.zeros((2, 2, 3), np.uint8), 1),
     "fit": lambda: ClassicalExtractor.fit(Source()),
     "generate": lambda: generate(folder / "demo", images=10),
-    "timm_network": lambda: timm_network("resnet18", weights="random"),
+    "load_network": lambda: load_network("resnet18", weights="random"),
     "load": lambda: LinearAdapter.load(folder / "layer.pth"),
     "import_store": lambda: import_store(folder / "a.hdf5", folder / "b"),
     "read_matrix": lambda: read_matrix(folder / "a.hdf5"),
@@ -233,7 +233,7 @@ def without_extras() -> dict[str, dict[str, str]]:
         ("resize", "PIL", ["classical", "report", "torch"]),
         ("fit", "cv2", ["classical"]),
         ("generate", "cv2", ["classical"]),
-        ("timm_network", "timm", ["torch"]),
+        ("load_network", "timm", ["torch"]),
         ("load", "torch", ["torch"]),
         ("import_store", "h5py", ["hdf5"]),
         ("read_matrix", "h5py", ["hdf5"]),

@@ -16,10 +16,12 @@ EXTRAS_OF = {
     "jinja2": ("report",),
     "pyarrow": ("parquet",),
     "faiss": ("faiss",),
+    "open_clip": ("torch",),
     "safetensors": ("torch",),
     "threadpoolctl": ("classical",),
     "timm": ("torch",),
     "torch": ("torch",),
+    "torchvision": ("torch",),
 }
 """The extras that bring a package, the smallest first."""
 

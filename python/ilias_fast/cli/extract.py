@@ -59,13 +59,13 @@ def extract(
 ) -> None:
     """Describe images and append them to stores; run again after an interruption, it goes on."""
     from ilias_fast.errors import ParameterError
-    from ilias_fast.extract import NeuralExtractor, extract_to_stores, timm_network
+    from ilias_fast.extract import NeuralExtractor, extract_to_stores, load_network
 
     if output is None and local is None:
         raise ParameterError("expected --output, --local, or both; found neither")
     source, ids = _source(images, part)
     if model is not None:
-        network = timm_network(model, weights=weights, pooling=pooling, seed=seed)
+        network = load_network(model, weights=weights, pooling=pooling, seed=seed)
         extractor: Extractor = NeuralExtractor(network, resolution=resolution, batch_size=batch_size)
     else:
         extractor = _classical(source, ids, learnt, seed, threads)

@@ -1,9 +1,12 @@
-"""Extraction: images to descriptors."""
+"""Extraction: images and texts to descriptors."""
 
 from ilias_fast.extract.classical import ClassicalExtractor, ClassicalOptions
-from ilias_fast.extract.features import Extractor, LocalFeatures
-from ilias_fast.extract.neural import Network, NeuralExtractor, default_resolution
-from ilias_fast.extract.timm_models import timm_network
+from ilias_fast.extract.features import Extractor, LocalFeatures, StagedExtractor
+from ilias_fast.extract.network import Network, default_resolution, load_network
+from ilias_fast.extract.neural import NeuralExtractor
+from ilias_fast.extract.preparing import Preparation, Prepared
+from ilias_fast.extract.registry import Model, find_model, models
+from ilias_fast.extract.texts import TextExtractor, extract_texts
 from ilias_fast.extract.writing import ExtractReport, extract_to_stores
 
 __all__ = [
@@ -12,9 +15,17 @@ __all__ = [
     "ExtractReport",
     "Extractor",
     "LocalFeatures",
+    "Model",
     "Network",
     "NeuralExtractor",
+    "Preparation",
+    "Prepared",
+    "StagedExtractor",
+    "TextExtractor",
     "default_resolution",
+    "extract_texts",
     "extract_to_stores",
-    "timm_network",
+    "find_model",
+    "load_network",
+    "models",
 ]
