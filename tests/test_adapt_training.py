@@ -151,7 +151,7 @@ def test_a_sampled_softmax_is_the_whole_one_on_average() -> None:
     exact, dz = Softmax(still, state, 64).step(z, y, 0)  # type: ignore[arg-type]
     sampled = SampledSoftmax(still, state, 80, seed=0)  # type: ignore[arg-type]
     draws = [sampled.step(z, y, done) for done in range(300)]
-    assert np.mean([float(loss) for loss, _ in draws]) == pytest.approx(float(exact), abs=0.06)
+    assert np.mean([float(loss) for loss, _ in draws]) == pytest.approx(float(exact), abs=0.1)
     mean = torch.stack([gradient for _, gradient in draws]).mean(0)
     np.testing.assert_allclose(mean, dz, atol=0.1 * float(dz.abs().max()))
 

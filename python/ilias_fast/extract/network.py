@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ilias_fast._extras import require
 from ilias_fast._files import StrPath
 from ilias_fast.errors import ParameterError
+from ilias_fast.extract.pooling import POOLINGS, REGIONAL, pool
 from ilias_fast.extract.pooling import pooling as named_pooling
 from ilias_fast.extract.registry import Model, find_model
 from ilias_fast.images import Transform
@@ -151,7 +152,8 @@ def load_network(
             on torch's meta device: nothing can be computed), or the path of a checkpoint of this model
             (`.safetensors`, or a torch file of plain tensors, which is read without executing code).
         pooling: "head" for the model's own, or a pooling of its final features: "cls" (the class token),
-            "gap", "gem" or "mac" over the positions, prefix tokens left out. None for the benchmark's choice.
+            "gap", "gem", "mac", "spoc", "spoc-centre", "rmac", "rgem" or "crow" over the positions, prefix
+            tokens left out. None for the benchmark's choice.
         seed: Of random weights, from 0 to 2^63 - 1.
         official: Reproduce the published extraction code where it errs (CVNet with SuperGlobal's ReLUP).
 
@@ -171,7 +173,7 @@ def load_network(
             f"{name}: {row.needs_checkpoint}; give the file (weights=PATH), or weights='random' to try it out"
         )
     chosen = pooling or (row.pooling if row is not None else "head")
-    if chosen not in ("head", "cls"):
+    if chosen not in ("head", "cls", *REGIONAL):
         named_pooling(chosen)
     module = importlib.import_module(f"ilias_fast.extract.{family}")
     network: Network = module.build(Wanted(name, row, weights, chosen, seed, official))
@@ -238,15 +240,15 @@ def describe_by(
     elif features is None:
         function = None
     else:
-        pool, positions = named_pooling(wanted.pooling), features
+        name, positions = wanted.pooling, features
 
         def function(batch: torch.Tensor) -> torch.Tensor:
-            return pool(positions(batch))
+            return pool(name, positions(batch), (batch.shape[2], batch.shape[3]))
 
     if function is None:
         what = "class token" if wanted.pooling == "cls" else "features of that kind"
         fitting = [name for name, held in has.items() if held is not None]
-        fitting += [] if features is None else ["gap", "gem", "mac"]
+        fitting += [] if features is None else [*POOLINGS, *REGIONAL]
         raise ParameterError(
             f"pooling: {wanted.name} has no {what}; expected one of {', '.join(fitting)}, found "
             f"{wanted.pooling!r}"
