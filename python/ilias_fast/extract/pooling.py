@@ -80,7 +80,8 @@ def pool(name: str, features: torch.Tensor, size: tuple[int, int]) -> torch.Tens
         return pooling(name)(features)
     from ilias_fast.extract import regions
 
-    maps = features.transpose(1, 2).unflatten(2, grid_of(features.shape[1], size))
+    count, positions, channels = features.shape
+    maps = features.transpose(1, 2).reshape(count, channels, *grid_of(positions, size))
     if name.startswith("spoc"):
         return regions.spoc(maps, centre_prior=name == "spoc-centre")
     chosen: Callable[[torch.Tensor], torch.Tensor] = getattr(regions, name)

@@ -33,11 +33,11 @@ def spoc(maps: torch.Tensor, *, centre_prior: bool = False) -> torch.Tensor:
     """
     if not centre_prior:
         return maps.mean(dim=(2, 3))
-    torch = require("torch", "pool features")
+    library = require("torch", "pool features")
     height, width = maps.shape[2:]
-    rows, columns = (torch.arange(side, device=maps.device) - (side - 1) / 2 for side in (height, width))
+    rows, columns = (library.arange(side, device=maps.device) - (side - 1) / 2 for side in (height, width))
     sigma = min(height, width) / 2 / 3
-    weights = torch.exp(-(rows[:, None] ** 2 + columns[None] ** 2) / (2 * sigma**2)).to(maps.dtype)
+    weights = library.exp(-(rows[:, None] ** 2 + columns[None] ** 2) / (2 * sigma**2)).to(maps.dtype)
     pooled: torch.Tensor = (maps * weights).sum(dim=(2, 3))
     return pooled
 
@@ -54,7 +54,8 @@ def crow(maps: torch.Tensor, *, floor: float = 1e-6) -> torch.Tensor:
     spatial = (spread / norm).sqrt()
     share = (maps != 0).float().mean(dim=(2, 3))
     channels = ((maps.shape[1] * floor + share.sum(dim=1, keepdim=True)) / (floor + share)).log()
-    return (maps * spatial).sum(dim=(2, 3)) * channels
+    pooled: torch.Tensor = (maps * spatial).sum(dim=(2, 3)) * channels
+    return pooled
 
 
 def rmac(maps: torch.Tensor, *, levels: int = _LEVELS, official: bool = False) -> torch.Tensor:
@@ -138,6 +139,6 @@ def _regional(
         return vector if official else vector / (vector.norm(dim=1, keepdim=True) + _UNIT)
 
     total = pooled(maps)
-    for top, left, side in region_grid(*maps.shape[2:], levels, official=official):
+    for top, left, side in region_grid(maps.shape[2], maps.shape[3], levels, official=official):
         total = total + pooled(maps[:, :, top : top + side, left : left + side])
     return total

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -196,8 +197,8 @@ def _check(
         raise ParameterError(f"expected two stores, found {global_store} for both descriptors")
     if global_store is not None and extractor.global_dim is None:
         raise ParameterError("global_store: this extractor has no global descriptors")
-    if local_store is not None and extractor.code_bits is None:
-        raise ParameterError("local_store: this extractor has no local codes")
+    if local_store is not None and not _local_length(extractor):
+        raise ParameterError("local_store: this extractor has no local codes or descriptors")
     if getattr(extractor, "uses_boxes", False) and boxes is None:
         raise ParameterError("boxes: the extractor crops to boxes or masks by them, found none given")
 
@@ -242,12 +243,20 @@ def global_writer(provenance: dict[str, object], dim: int, path: Path) -> Global
     return writer
 
 
+def _local_length(extractor: Extractor) -> dict[str, Any]:
+    """Return the length of the local descriptors, codes or float16, as a store is created with it."""
+    if extractor.code_bits is not None:
+        return {"bits": extractor.code_bits}
+    dim = getattr(extractor, "local_dim", None)
+    return {} if dim is None else {"dim": dim}
+
+
 def _local_writer(extractor: Extractor, path: Path, stack: ExitStack) -> LocalWriter:
-    assert extractor.code_bits is not None
+    length = _local_length(extractor)
     if not exists(path):
         writer = LocalStore.create(
             path,
-            bits=extractor.code_bits,
+            **length,
             optional=extractor.local_optional,
             provenance={**extractor.provenance(), "ilias_fast": __version__},
         )
@@ -256,10 +265,9 @@ def _local_writer(extractor: Extractor, path: Path, stack: ExitStack) -> LocalWr
     writer = LocalStore.append_to(path)
     stack.callback(writer.close)
     _check_continued(extractor.provenance(), path, writer)
-    if writer.bits != extractor.code_bits:
-        raise IncompatibleStoreError(
-            f"{path}: expected codes of {extractor.code_bits} bits, found {writer.bits}"
-        )
+    if {"bits": writer.bits or None, "dim": writer.dim or None} != {"bits": None, "dim": None, **length}:
+        found = f"{writer.bits} bits" if writer.bits else f"{writer.dim} float16 numbers"
+        raise IncompatibleStoreError(f"{path}: expected local descriptors of {length}, found {found}")
     return writer
 
 
