@@ -1,4 +1,4 @@
-"""Fitting by streaming: stores against arrays, supervised whitening, awkward data; the same bits everywhere."""
+"""Fitting by streaming, supervised whitening, awkward data; applying with the same bits everywhere."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_bad_pairs(rows: np.ndarray) -> None:
         SupervisedWhitening.fit(rows, [0.5], [2])
     with pytest.raises(ParameterError, match="equal vectors"):
         SupervisedWhitening.fit(rows, [3, 4], [3, 4])
-    with pytest.raises(ParameterError, match="dimension 12 .* found 13"):
+    with pytest.raises(ParameterError, match=r"dimension 12 .* found 13"):
         SupervisedWhitening.fit(rows, [0], [1], 13)
     bad = rows.astype(np.float32)
     bad[17, 3] = np.inf

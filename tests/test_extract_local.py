@@ -19,9 +19,11 @@ pytest.importorskip("cv2", reason="images are resized by OpenCV (extra: classica
 from ilias_fast.extract import (  # noqa: E402
     LocalExtractor,
     LocalNetwork,
+    Network,
     attention_detector,
     extract_to_stores,
     local_network,
+    local_networks,
 )
 from ilias_fast.images import FolderSource  # noqa: E402
 
@@ -236,30 +238,74 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) ->
         extractor.extract(images[:1])
 
 
-@pytest.mark.parametrize(
-    ("name", "dim", "count"), [("dinov2_vitb14_reg", 768, 12), ("cvnet_resnet101", 1024, 38)]
-)
-def test_the_published_networks(name: str, dim: int, count: int, rng: np.random.Generator) -> None:
-    network = local_network(name, weights="random", seed=2)
-    assert network.dim == dim
-    extractor = LocalExtractor(network, attention_detector(dim, seed=1), most=100, device="cpu")
+def wrapped(module: Any, patch: int) -> Network:
+    """A small module as `load_network` would return it."""
+    return Network(
+        module=module.eval(),
+        describe=module,
+        dim=32,
+        mean=(0.4, 0.5, 0.6),
+        std=(0.2, 0.3, 0.2),
+        train_size=56,
+        pad_multiple=patch,
+    )
+
+
+def test_patch_tokens_lie_where_their_patches_are(rng: np.random.Generator) -> None:
+    from timm.models.vision_transformer import VisionTransformer
+
+    module = VisionTransformer(
+        img_size=56,
+        patch_size=14,
+        embed_dim=32,
+        depth=1,
+        num_heads=2,
+        num_classes=0,
+        reg_tokens=4,
+        no_embed_class=True,
+        global_pool="token",
+        dynamic_img_size=True,
+    )
+    network = local_networks._patches(wrapped(module, 14))
+    extractor = LocalExtractor(network, attention_detector(32, seed=1), device="cpu")
     image = rng.integers(0, 256, (42, 56, 3), dtype=np.uint8)
     _, (found,) = extractor.extract([image])
-    assert found.descriptors is not None
-    assert found.descriptors.shape == (count, dim)
-    np.testing.assert_allclose(np.linalg.norm(found.descriptors, axis=1), 1, rtol=1e-4)
-    assert found.xy.min() >= 0
-    assert found.xy.max() <= 1
-    if name.startswith("dinov2"):
-        # The token grid, row by row, whatever the order: 3 x 4 patches.
-        assert sorted({round(float(x) * 8) for x in found.xy[:, 0]}) == [1, 3, 5, 7]
-        assert sorted({round(float(y) * 6) for y in found.xy[:, 1]}) == [1, 3, 5]
+    assert len(found) == 12
+    assert sorted({round(float(x) * 8) for x in found.xy[:, 0]}) == [1, 3, 5, 7]
+    assert sorted({round(float(y) * 6) for y in found.xy[:, 1]}) == [1, 3, 5]
+    batch = extractor._batch([image])
+    expected = (image.transpose(2, 0, 1) / 255 - np.reshape([0.4, 0.5, 0.6], (3, 1, 1))) / np.reshape(
+        [0.2, 0.3, 0.2], (3, 1, 1)
+    )
+    np.testing.assert_allclose(batch[0], expected, atol=1e-5)
+    with torch.inference_mode():
+        maps, token = network.maps(batch)
+        features = module.forward_features(batch)
+        np.testing.assert_allclose(token, module(batch), atol=1e-5)
+    np.testing.assert_array_equal(maps[0, :, 1, 2], features[0, 5 + 4 + 2])
+
+
+def test_cvnet_describes_by_its_third_stage(rng: np.random.Generator) -> None:
+    from ilias_fast.extract.cvnet_models import cvnet
+
+    module = cvnet((1, 1, 1, 1), superglobal=False, relup=False, width=4, dim=16)
+    network = local_networks._cvnet(wrapped(module, 1))
+    assert (network.dim, network.scales) == (64, (2**-0.5, 1.0, 2**0.5))
+    extractor = LocalExtractor(network, attention_detector(64, seed=1), device="cpu")
+    image = rng.integers(0, 256, (42, 56, 3), dtype=np.uint8)
+    _, (found,) = extractor.extract([image])
+    # Grids of 2 x 3, 3 x 4 and 4 x 5; the first position is half a pixel from the corner of each.
+    assert len(found) == 6 + 12 + 20
+    assert found.scale is not None
+    np.testing.assert_allclose(sorted(set(found.scale.round())), [206, 291, 411], atol=6)
+    corners = found.xy[found.xy.max(axis=1) < 0.02]
+    np.testing.assert_allclose(sorted(corners[:, 0]), [0.5 / 79, 0.5 / 56, 0.5 / 40], rtol=1e-5)
+    with torch.inference_mode():
         batch = extractor._batch([image])
-        with torch.inference_mode():
-            maps, token = network.maps(batch)
-            head = network.module(batch)
-            features = network.module.forward_features(batch)
-        np.testing.assert_allclose(token, head, atol=1e-4)
-        np.testing.assert_array_equal(maps[0, :, 1, 2], features[0, 5 + 4 + 2])
-    else:
-        assert network.scales == (2**-0.5, 1.0, 2**0.5)
+        expected = module.s3(module.s2(module.s1(module.stem(batch.flip(1)))))
+        np.testing.assert_array_equal(network.maps(batch)[0], expected)
+
+
+@pytest.mark.parametrize(("name", "dim"), [("dinov2_vitb14_reg", 768), ("cvnet_resnet101", 1024)])
+def test_the_published_networks_are_built(name: str, dim: int) -> None:
+    assert local_network(name, weights="none").dim == dim

@@ -11,7 +11,7 @@ from ilias_fast._checkpoints import read_checkpoint
 from ilias_fast._extras import require
 from ilias_fast._files import StrPath
 from ilias_fast.errors import ParameterError
-from ilias_fast.extract.network import Network, Weights, load_network
+from ilias_fast.extract.network import Network, Weights, dimension, load_network
 from ilias_fast.extract.weights import load_state
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _cvnet(network: Network) -> LocalNetwork:
     return LocalNetwork(
         module=network.module,
         maps=maps,
-        dim=1024,
+        dim=dimension(lambda batch: maps(batch)[0].mean(dim=(2, 3)), network.module, 64, 64),
         stride=16,
         # Padding 145, field 291: position i is centred on pixel 16 i, half a pixel from its edge.
         first=0.5,
