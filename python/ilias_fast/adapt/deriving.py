@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, SupportsIndex, TypeAlias, overload
@@ -212,11 +212,7 @@ def _results(
             size = sum(value.nbytes for image in images for value in image if isinstance(value, np.ndarray))
             yield source.id_of(np.array(rows)), images, size
         return
-    width = source.dim if isinstance(source, GlobalStore) else source.bits
-    block = max(1, _BLOCK_BYTES // (4 * width))
-    for start in range(done, len(source), block):
-        numbers = np.arange(start, min(start + block, len(source)))
-        rows_there: Any = source.rows(numbers)
+    for numbers, rows_there in _blocks(source, done):
         result: NDArray[Any]
         if isinstance(step, VectorAdapter):
             result = step.apply_half(rows_there, threads=threads)
@@ -226,6 +222,23 @@ def _results(
             assert not isinstance(step, Strongest)
             result = step.apply(rows_there, threads=threads)
         yield source.id_of(numbers), result, result.nbytes
+
+
+def _blocks(
+    source: GlobalStore | BinaryStore, start: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+    """Yield numbers and rows from row `start` on; float16 rows as views of the map."""
+    if isinstance(source, GlobalStore):
+        size = max(1, _BLOCK_BYTES // (4 * source.dim))
+        for first, rows in source.shards():
+            for at in range(max(0, start - first), len(rows), size):
+                part = rows[at : at + size]
+                yield np.arange(first + at, first + at + len(part)), part
+        return
+    size = max(1, _BLOCK_BYTES // (4 * source.bits))
+    for at in range(start, len(source), size):
+        numbers = np.arange(at, min(at + size, len(source)))
+        yield numbers, source.rows(numbers)
 
 
 def _binarised(images: list[LocalImage], step: Itq, threads: int | None) -> list[LocalImage]:

@@ -13,11 +13,12 @@ cache. All tensors are torch's; nothing here records a graph.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ilias_fast._extras import require
+from ilias_fast.adapt.products import product_on
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +96,7 @@ class Softmax:
     def __init__(self, adam: Adam, state: dict[str, torch.Tensor], shard: int) -> None:
         self._torch = require("torch", "train adaptation layers")
         self._adam, self._state, self._shard = adam, state, shard
-        self._buffers: list[Any] = []
+        self._product = product_on(state["weight"].device)
 
     def step(self, z: torch.Tensor, y: torch.Tensor, done: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Learn from a batch.
@@ -114,36 +115,28 @@ class Softmax:
             slice(start, min(start + self._shard, len(weight)))
             for start in range(0, len(weight), self._shard)
         ]
-        if not self._buffers:
-            # Kept from step to step: new memory is slower to touch than what is computed in it.
-            size = (count, min(self._shard, len(weight)))
-            self._buffers = [
-                [torch.empty(count, s.stop - s.start, device=z.device) for s in shards] for _ in "ce"
-            ]
-            self._buffers.append([torch.empty(size[1], z.shape[1], device=z.device)])
-        cosines, powers, (gradients,) = self._buffers
         total = torch.zeros(count, device=z.device)
-        inverses = []
-        for shard, cosine, power in zip(shards, cosines, powers, strict=True):
+        held = []
+        for shard in shards:
             inverse = torch.linalg.vector_norm(weight[shard], dim=1).clamp_(min=1e-12).reciprocal_()
-            torch.mm(z, weight[shard].T, out=cosine)
-            cosine.mul_(inverse)
-            torch.mul(cosine, SCALE, out=power).sub_(SCALE).exp_()
+            cosine = self._product(z, weight[shard]).mul_(inverse)
+            power = torch.mul(cosine, SCALE).sub_(SCALE).exp_()
             total += power.sum(1)
-            inverses.append(inverse)
+            held.append((shard, cosine, power, inverse))
         target = weight[y]
         right = (target * z).sum(1) / torch.linalg.vector_norm(target, dim=1).clamp_(min=1e-12)
         loss = (total.log() + SCALE - SCALE * right).mean()
         share = (SCALE / count / total)[:, None]
-        dz = torch.zeros_like(z)
-        for shard, cosine, power, inverse in zip(shards, cosines, powers, inverses, strict=True):
+        dz, everyone = torch.zeros_like(z), torch.arange(count, device=z.device)
+        for shard, cosine, power, inverse in held:
             probability = power.mul_(share)
-            batch = ((y >= shard.start) & (y < shard.stop)).nonzero().squeeze(1)
+            # Of one shard all, which spares a GPU the wait for a count.
+            batch = everyone if len(held) == 1 else everyone[(y >= shard.start) & (y < shard.stop)]
             probability[batch, y[batch] - shard.start] -= SCALE / count
-            along = torch.mul(probability, cosine, out=cosine).sum(0).mul_(inverse).mul_(inverse)
+            along = cosine.mul_(probability).sum(0).mul_(inverse).mul_(inverse)
             probability.mul_(inverse)
-            dz.addmm_(probability, weight[shard])
-            gradient = torch.mm(probability.T, z, out=gradients[: shard.stop - shard.start])
+            dz += self._product(probability, weight[shard].T)
+            gradient = self._product(probability.T, z.T)
             gradient.addcmul_(weight[shard], along[:, None], value=-1)
             self._adam.step(
                 weight[shard], gradient, self._state["first"][shard], self._state["second"][shard], done

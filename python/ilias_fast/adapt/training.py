@@ -25,6 +25,7 @@ from ilias_fast._files import StrPath
 from ilias_fast.adapt.checkpoint import Checkpoint
 from ilias_fast.adapt.labels import Labelled
 from ilias_fast.adapt.linear import LinearAdapter
+from ilias_fast.adapt.products import product_on
 from ilias_fast.adapt.softmax import Adam, SampledSoftmax, Softmax
 from ilias_fast.errors import NonFiniteError, ParameterError, ShapeError
 from ilias_fast.store import GlobalStore
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Training", "TrainingOptions", "initial_state", "train_linear"]
 
 _GROUP_BYTES = 8 << 20
-_SHARD = 8192
+_SHARD = 2048  # what is made of it stays in the cache
 
 
 @dataclass(frozen=True)
@@ -220,6 +221,7 @@ class _Trainer:
     def __init__(self, library: Any, state: dict[str, torch.Tensor], options: TrainingOptions) -> None:
         self.torch, self.state = library, state
         self._adam = Adam(options.learning_rate, options.weight_decay)
+        self._product = product_on(state["weight"].device)
         classifier = {
             "weight": state["classifier"],
             "first": state["classifier.first"],
@@ -235,13 +237,13 @@ class _Trainer:
     def step(self, x: torch.Tensor, y: torch.Tensor, done: int) -> torch.Tensor:
         """Learn from a batch x float32 [B, D] of classes y; return its loss before the step."""
         lib, weight, bias = self.torch, self.state["weight"], self.state["bias"]
-        raw = lib.addmm(bias, x, weight.T)
+        raw = self._product(x, weight).add_(bias)
         norm = lib.linalg.vector_norm(raw, dim=1, keepdim=True)
         inverse = lib.where(norm > 1e-12, norm.clamp(min=1e-12).reciprocal(), 0.0)
         z = raw * inverse
         loss, dz = self._softmax.step(z, y, done)
         slope = (dz - z * (dz * z).sum(1, keepdim=True)) * inverse
-        for name, gradient in (("weight", slope.T @ x), ("bias", slope.sum(0))):
+        for name, gradient in (("weight", self._product(slope.T, x.T)), ("bias", slope.sum(0))):
             moments = self.state[f"{name}.first"], self.state[f"{name}.second"]
             self._adam.step(self.state[name], gradient, *moments, done)
         return loss
