@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "run": {"_arrays", "_core", "_extras", "_files", "errors"},
     "images": {"_arrays", "_extras", "_files", "errors"},
     "datasets": {"_core", "_extras", "_files", "cpu", "errors", "images", "run"},
-    "adapt": {"_arrays", "_checkpoints", "_files", "_tensors", "errors", "store"},
+    "adapt": {"_arrays", "_checkpoints", "_core", "_extras", "_files", "_tensors", "errors", "store"},
     "extract": {
         "_arrays",
         "_blas",

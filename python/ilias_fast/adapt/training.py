@@ -107,9 +107,9 @@ def train_linear(
     *,
     partial: bool = False,
     device: str | None = None,
-    threads: SupportsIndex | None = None,
     checkpoint: StrPath | None = None,
     checkpoint_seconds: float = 300.0,
+    threads: SupportsIndex | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Training:
     """Train a linear adaptation layer on a store's features.
@@ -125,9 +125,9 @@ def train_linear(
         options: Settings; None for the paper's.
         partial: Use only the ids that are both in the store and labelled, instead of refusing others.
         device: A torch device; None for CUDA if there is one, else the CPU.
-        threads: Threads torch may use on the CPU; None to leave it as it is.
         checkpoint: File to save the state in and to go on from; None for none. It is left when done.
         checkpoint_seconds: How often, about.
+        threads: Threads torch may use on the CPU; None to leave it as it is.
         progress: Called with (steps done, steps in all).
 
     Raises:
