@@ -17,6 +17,7 @@ from ilias_fast.cli import (
     evaluate,
     extract,
     match,
+    models,
     report,
     rerank,
     search,
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("extract")(extract.extract)
+app.command("models")(models.models)
 app.add_typer(store.app, name="store")
 app.command("search")(search.search)
 app.command("rerank")(rerank.rerank)

@@ -95,7 +95,7 @@ def described(
                 initargs=(load,),
             )
             _closed(stack, workers)
-            submit = partial(workers.submit, _work)
+            submit = partial[Future[Any]](workers.submit, _work)
             ahead = 8 * schedule.processes
         yield from _ordered(
             stages,
@@ -173,9 +173,7 @@ def _outcomes(count: int, future: Future[Any]) -> list[Described | BaseException
     except BaseException as error:  # raised when its place in the order comes: what is before it is kept
         return [error] * count
     return [
-        Described(
-            None if vectors is None else vectors[row], None if locals_ is None else locals_[row]
-        )
+        Described(None if vectors is None else vectors[row], None if locals_ is None else locals_[row])
         for row in range(count)
     ]
 
@@ -196,7 +194,7 @@ def _load(source: ImageSource, boxes: BoxesOf | None, prepare: Any, name: str) -
 
 
 def _start_worker(load: Callable[[str], Any]) -> None:
-    global _loading  # noqa: PLW0603 - what a process works with is sent to it once, not with each image
+    global _loading
     _loading = load
 
 
