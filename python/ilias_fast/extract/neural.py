@@ -323,7 +323,8 @@ class NeuralExtractor:
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    return vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    unit: Tensor = vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    return unit
 
 
 def _scaled(images: Tensor, scale: float) -> Tensor:

@@ -85,7 +85,10 @@ def described(
         if not concurrent:
             _closed(stack, describers)
         load = partial(_load, source, boxes if stages.uses_boxes else None, stages.preparation)
-        submit: Callable[[str], Future[Any]] = partial(pool.submit, load)
+
+        def submit(name: str) -> Future[Any]:
+            return pool.submit(load, name)
+
         ahead = 4 * schedule.threads
         if schedule.processes:
             workers = ProcessPoolExecutor(
@@ -95,8 +98,11 @@ def described(
                 initargs=(load,),
             )
             _closed(stack, workers)
-            submit = partial[Future[Any]](workers.submit, _work)
             ahead = 8 * schedule.processes
+
+            def submit(name: str) -> Future[Any]:
+                return workers.submit(_work, name)
+
         yield from _ordered(
             stages,
             names,

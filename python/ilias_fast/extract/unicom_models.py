@@ -157,8 +157,8 @@ def unicom(
             tokens = x.flatten(1, 2) + resized_positions(self.pos_embed, size, square=size[0] == size[1])
             for block in self.blocks:
                 tokens = block(tokens)
-            normal: Tensor = self.norm(tokens.float())
-            return normal.unflatten(1, size)
+            grid: Tensor = self.norm(tokens.float()).reshape(len(x), *size, -1)
+            return grid
 
         def tokens(self, x: Tensor) -> Tensor:
             return self._grid(x).flatten(1, 2)
