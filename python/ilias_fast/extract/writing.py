@@ -102,7 +102,7 @@ def extract_to_stores(
     _check(extractor, global_store, local_store, boxes)
     schedule = Schedule(
         threads=cpu.threads(threads),
-        processes=_arrays.count("processes", processes),
+        processes=_arrays.at_least("processes", processes, 0),
         batch_size=None if batch_size is None else _arrays.at_least_one("batch_size", batch_size),
         window=_arrays.at_least_one("window", window),
     )
