@@ -74,7 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """The command line stands above all of them and may import any."""
 
-HEAVY = {*EXTRAS_OF, "faiss", "open_clip", "torchvision", "webdataset"}
+HEAVY = {*EXTRAS_OF, "webdataset"}
 TERMINAL = {"rich", "typer"}
 
 
@@ -233,7 +233,7 @@ def without_extras() -> dict[str, dict[str, str]]:
         ("resize", "PIL", ["classical", "report", "torch"]),
         ("fit", "cv2", ["classical"]),
         ("generate", "cv2", ["classical"]),
-        ("load_network", "timm", ["torch"]),
+        ("load_network", "torch", ["torch"]),
         ("load", "torch", ["torch"]),
         ("import_store", "h5py", ["hdf5"]),
         ("read_matrix", "h5py", ["hdf5"]),
@@ -263,6 +263,7 @@ def test_extras_bring_what_they_are_said_to_bring() -> None:
         "PIL": "pillow",
         "cv2": "opencv-python-headless",
         "faiss": "faiss-cpu",
+        "open_clip": "open_clip_torch",
     }
     for package, extras in EXTRAS_OF.items():
         for extra in extras:

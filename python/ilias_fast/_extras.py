@@ -22,6 +22,7 @@ EXTRAS_OF = {
     "timm": ("torch",),
     "torch": ("torch",),
     "torchvision": ("torch",),
+    "transformers": ("text",),
 }
 """The extras that bring a package, the smallest first."""
 

@@ -19,6 +19,7 @@ from ilias_fast.cli import (
     extract,
     extract_local,
     match,
+    models,
     report,
     rerank,
     search,
@@ -45,6 +46,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("extract")(extract.extract)
 app.command("extract-local")(extract_local.extract_local)
+app.command("models")(models.models)
 app.add_typer(adapt.app, name="adapt")
 app.add_typer(store.app, name="store")
 app.command("search")(search.search)

@@ -14,8 +14,7 @@ from ilias_fast.cli import _options as options
 from ilias_fast.cli._console import StageProgress, out, plain, stages
 
 if TYPE_CHECKING:
-    from ilias_fast.adapt import Itq, PcaWhitening, SupervisedWhitening
-    from ilias_fast.adapt.adapter import VectorAdapter
+    from ilias_fast.adapt import Itq, PcaWhitening, SupervisedWhitening, TrainingOptions, VectorAdapter
     from ilias_fast.evaluate import Evaluation
     from ilias_fast.store import BinaryStore, GlobalStore, LocalStore
 
@@ -236,14 +235,14 @@ def compare(
     labels: Labels = None,
     dim: Dim = 512,
     epochs: Annotated[int, typer.Option(help="Of the linear layer.", min=1)] = 2,
+    batch_size: Annotated[int, typer.Option(help="Of the linear layer.", min=1)] = 128,
     partial: Partial = False,
     seed: Seed = 0,
     k: options.Depth = 1000,
     threads: options.Threads = None,
 ) -> None:
     """Print mAP without adaptation and with each: the benchmark's table of adaptations."""
-    from ilias_fast.adapt import load_adapter
-    from ilias_fast.adapt.adapter import VectorAdapter
+    from ilias_fast.adapt import TrainingOptions, VectorAdapter, load_adapter
     from ilias_fast.datasets import load_dataset
     from ilias_fast.errors import ParameterError
     from ilias_fast.evaluate import evaluate
@@ -263,8 +262,9 @@ def compare(
     rows = []
     with stages() as progress:
         if train_on is not None:
+            settings = TrainingOptions(dim=dim, epochs=epochs, batch_size=batch_size, seed=seed)
             learnt = GlobalStore.open(train_on)
-            compared |= _learnt(learnt, labels, dim, epochs, partial, seed, threads, progress)
+            compared |= _learnt(learnt, labels, settings, partial, threads, progress)
         for name, adapter in compared.items():
 
             def tell(done: int, total: int, name: str = name) -> None:
@@ -279,19 +279,17 @@ def compare(
 def _learnt(
     store: GlobalStore,
     labels: Path | None,
-    dim: int,
-    epochs: int,
+    settings: TrainingOptions,
     partial: bool,
-    seed: int,
     threads: int | None,
     progress: StageProgress,
 ) -> dict[str, VectorAdapter]:
     """Fit what can be compared: PCAw, and with labels Lw and the linear layer."""
-    from ilias_fast.adapt import PcaWhitening, TrainingOptions, read_labels, train_linear
+    from ilias_fast.adapt import PcaWhitening, read_labels, train_linear
 
     whitening = PcaWhitening.fit(
         store,
-        dim,
+        settings.dim,
         shrinkage=0,
         subtract_mean=True,
         progress=lambda done, total: progress("fit     PCAw", done, total),
@@ -300,7 +298,7 @@ def _learnt(
     if labels is not None:
         fitted["Lw"] = _supervised(
             store,
-            min(dim, store.dim),
+            min(settings.dim, store.dim),
             labels,
             None,
             partial,
@@ -309,7 +307,7 @@ def _learnt(
         fitted["linear"] = train_linear(
             store,
             read_labels(labels),
-            TrainingOptions(dim=dim, epochs=epochs, seed=seed),
+            settings,
             partial=partial,
             threads=threads,
             progress=lambda done, total: progress("train   linear", done, total),

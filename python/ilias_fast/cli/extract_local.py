@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, plain, stages
+from ilias_fast.cli._console import out, plain
+from ilias_fast.cli._extracting import extraction_progress, source_of
 
 __all__ = ["extract_local"]
 
@@ -16,14 +17,14 @@ __all__ = ["extract_local"]
 def extract_local(
     images: Annotated[
         list[Path],
-        typer.Argument(help="A folder of images, searched recursively, or WebDataset tars.", exists=True),
+        typer.Argument(help="A folder of images, WebDataset tars, or image files.", exists=True),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Store of the local descriptors.")],
     part: Annotated[
-        Literal["queries", "database"] | None,
+        Literal["queries", "positives", "distractors", "database"] | None,
         typer.Option(
-            help="IMAGES is a dataset, in the official ILIAS layout or a folder of photographs: describe its "
-            "image queries, cropped to their boxes, or its positives and distractors."
+            help="IMAGES is a dataset, in the official ILIAS layout or a folder of photographs: describe a "
+            "part of it. Queries are cropped to their boxes; `database`: positives and distractors."
         ),
     ] = None,
     model: Annotated[
@@ -59,19 +60,13 @@ def extract_local(
 ) -> None:
     """Describe positions of images by a network; run again after an interruption, it goes on."""
     from ilias_fast.adapt import Itq
-    from ilias_fast.cli.extract import _source
     from ilias_fast.errors import ParameterError
     from ilias_fast.extract import LocalExtractor, attention_detector, extract_to_stores, local_network
 
+    found = source_of(images, part)
     cropped = part == "queries" if crop is None else crop
-    if cropped and part is None:
-        raise ParameterError("--crop: expected --part as well, whose dataset has the boxes")
-    boxes = None
-    if cropped:
-        from ilias_fast.datasets import load_dataset
-
-        boxes = load_dataset(images[0]).boxes
-    source, ids = _source(images, part)
+    if cropped and found.boxes is None:
+        raise ParameterError("--crop takes the boxes of a dataset: say which --part of it")
     network = local_network(model, weights=weights, seed=seed)
     extractor = LocalExtractor(
         network,
@@ -83,17 +78,18 @@ def extract_local(
         global_by=None if global_output is None else global_by,
         device=device,
     )
-    with stages() as progress:
+    with extraction_progress() as show:
         done = extract_to_stores(
             extractor,
-            source,
-            ids,
+            found.source,
+            found.ids,
             global_store=global_output,
             local_store=output,
-            boxes=boxes,
+            boxes=found.boxes if cropped else None,
             strict=strict,
             threads=threads,
-            progress=lambda done, total: progress("extract", done, total),
+            progress=show.progress,
+            on_skip=show.skip,
         )
     out.print(f"{done.extracted} images described, {done.resumed} were there, {len(done.skipped)} skipped")
     for name, reason in done.skipped:

@@ -8,6 +8,7 @@ from ilias_fast.extract.network import Network, default_resolution, load_network
 from ilias_fast.extract.neural import NeuralExtractor
 from ilias_fast.extract.preparing import Preparation, Prepared
 from ilias_fast.extract.registry import Model, find_model, models
+from ilias_fast.extract.spreading import extract_on_devices
 from ilias_fast.extract.texts import TextExtractor, extract_texts
 from ilias_fast.extract.writing import ExtractReport, extract_to_stores
 
@@ -29,6 +30,7 @@ __all__ = [
     "TextExtractor",
     "attention_detector",
     "default_resolution",
+    "extract_on_devices",
     "extract_texts",
     "extract_to_stores",
     "find_model",

@@ -40,7 +40,7 @@ class Batcher(Generic[_T]):
         self._window = window
         self._window_bytes = window_bytes
         self._batch_bytes = batch_bytes
-        # A dictionary keeps its order and a bucket enters it with its first image: the oldest is in the first.
+        # A dictionary keeps its order, and a bucket enters it with its first image: the oldest is in front.
         self._buckets: dict[Hashable, tuple[Batch[_T], list[int]]] = {}
         self._images = 0
         self._bytes = 0

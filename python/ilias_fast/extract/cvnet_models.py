@@ -14,6 +14,7 @@ from ilias_fast.extract.weights import constructing, load, without_prefix
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 __all__ = ["build", "cvnet"]
 
@@ -41,7 +42,8 @@ def build(wanted: Wanted) -> Network:
     superglobal = wanted.name.startswith("superglobal")
     with constructing(wanted):
         module = cvnet(
-            _DEPTHS[wanted.name.rpartition("resnet")[2]], superglobal=superglobal,
+            _DEPTHS[wanted.name.rpartition("resnet")[2]],
+            superglobal=superglobal,
             relup=superglobal or wanted.official,
         )
     load(
@@ -52,7 +54,7 @@ def build(wanted: Wanted) -> Network:
     )
     module.eval()
 
-    def features(batch: torch.Tensor) -> Any:
+    def features(batch: Tensor) -> Any:
         return module.maps(batch.flip(1)).flatten(2).transpose(1, 2)  # type: ignore[operator]
 
     describe = describe_by(wanted, head=lambda batch: module(batch.flip(1)), features=features)  # RGB to BGR
@@ -105,7 +107,7 @@ def cvnet(
             }.items():
                 self.f.add_module(name, layer)
 
-        def forward(self, x: torch.Tensor) -> Any:
+        def forward(self, x: Tensor) -> Any:
             shortcut = self.bn(self.proj(x)) if hasattr(self, "proj") else x
             return (shortcut + self.f(x)).clamp(min=self.low)
 
@@ -132,13 +134,13 @@ def cvnet(
             self.head.pool.p = nn.Parameter(torch.full((1,), 3.0))
             self.head.fc = nn.Linear(inside, dim)
 
-        def maps(self, x: torch.Tensor) -> torch.Tensor:
+        def maps(self, x: Tensor) -> Tensor:
             x = self.stem(x)
             for stage in range(len(depths)):
                 x = getattr(self, f"s{stage + 1}")(x)
             return x
 
-        def forward(self, x: torch.Tensor) -> Any:
+        def forward(self, x: Tensor) -> Any:
             x = self.maps(x)
             if superglobal:
                 pooled = nn.functional.normalize(_gem(_regional_gem(x), _POWER, _FLOOR))
@@ -146,18 +148,18 @@ def cvnet(
                 pooled = _gem(x, self.head.pool.p, _LEARNT_FLOOR)
             return self.head.fc(pooled)
 
-    return Cvnet()  # type: ignore[no-any-return]
+    return Cvnet()
 
 
-def _gem(maps: torch.Tensor, power: float | torch.Tensor, floor: float) -> torch.Tensor:
+def _gem(maps: Tensor, power: float | Tensor, floor: float) -> Tensor:
     return maps.clamp(min=floor).pow(power).mean(dim=(2, 3)).pow(1 / power)
 
 
-def _regional_gem(maps: torch.Tensor) -> torch.Tensor:
+def _regional_gem(maps: Tensor) -> Tensor:
     """Mix each position half and half with the generalised mean of the 5 x 5 around it."""
     functional: Any = require("torch.nn.functional", "run SuperGlobal")
     if min(maps.shape[2:]) < _REGION:
         return maps
     around = functional.pad(maps / (_REGION**2) ** (1 / _REGION_POWER), (_REGION // 2,) * 4, mode="reflect")
-    pooled: torch.Tensor = functional.lp_pool2d(around, _REGION_POWER, _REGION, stride=1)
+    pooled: Tensor = functional.lp_pool2d(around, _REGION_POWER, _REGION, stride=1)
     return 0.5 * pooled + 0.5 * maps

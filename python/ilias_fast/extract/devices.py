@@ -12,6 +12,7 @@ from ilias_fast.errors import ParameterError
 
 if TYPE_CHECKING:
     import torch
+    from torch import device as Device  # noqa: N812 - a class, whatever torch calls it
 
 __all__ = ["Precision", "autocast", "device_of", "pack_for_cpu"]
 
@@ -19,7 +20,7 @@ Precision = Literal["auto", "float32", "float16", "bfloat16"]
 _PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 
 
-def device_of(name: str | None) -> torch.device:
+def device_of(name: str | None) -> Device:
     """Return a torch device that works.
 
     Args:
@@ -32,7 +33,7 @@ def device_of(name: str | None) -> torch.device:
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        device: torch.device = torch.device(name)
+        device: Device = torch.device(name)
         torch.empty(1, device=device).add_(1).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as cause:
         raise ParameterError(

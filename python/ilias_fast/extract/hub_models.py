@@ -19,7 +19,7 @@ from ilias_fast.extract.network import STATISTICS, Network, Wanted, describe_by,
 from ilias_fast.extract.weights import State, constructing, load, without_prefix
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
 __all__ = ["build", "resized_positions"]
 
@@ -100,9 +100,7 @@ def build(wanted: Wanted) -> Network:
     try:
         published = _MODELS[wanted.name]
     except KeyError:
-        raise ParameterError(
-            f"expected one of {', '.join(sorted(_MODELS))}, found {wanted.name!r}"
-        ) from None
+        raise ParameterError(f"expected one of {', '.join(sorted(_MODELS))}, found {wanted.name!r}") from None
     if published.architecture == "resnet50":
         return _resnet(wanted, published)
     return _transformer(wanted, published)
@@ -142,8 +140,8 @@ def _resnet(wanted: Wanted, published: _Published) -> Network:
     module.eval()
     body = torch.nn.Sequential(*list(module.children())[:-2])
 
-    def features(batch: torch.Tensor) -> torch.Tensor:
-        maps: torch.Tensor = body(batch)
+    def features(batch: Tensor) -> Tensor:
+        maps: Tensor = body(batch)
         return maps.flatten(2).transpose(1, 2)
 
     describe = describe_by(wanted, head=module, features=features)
@@ -169,20 +167,18 @@ def _transformer(wanted: Wanted, published: _Published) -> Network:
     tokens = _tokens(module, published) if published.own_positions else module.forward_features
     prefix = int(module.num_prefix_tokens)
 
-    def token(batch: torch.Tensor) -> torch.Tensor:
+    def token(batch: Tensor) -> Tensor:
         return tokens(batch)[:, 0]
 
-    describe = describe_by(
-        wanted, head=token, features=lambda batch: tokens(batch)[:, prefix:], token=token
-    )
+    describe = describe_by(wanted, head=token, features=lambda batch: tokens(batch)[:, prefix:], token=token)
     return _network(wanted, "timm", module, describe, int(module.patch_embed.patch_size[0]))
 
 
-def _tokens(module: Any, published: _Published) -> Callable[[torch.Tensor], torch.Tensor]:
+def _tokens(module: Any, published: _Published) -> Callable[[Tensor], Tensor]:
     """Return the forward pass of a timm transformer up to its final norm, with the family's positions."""
     torch = require("torch", "run hub models")
 
-    def tokens(batch: torch.Tensor) -> torch.Tensor:
+    def tokens(batch: Tensor) -> Tensor:
         grid = module.patch_embed(batch)  # [B, h, w, C]
         size = (int(grid.shape[1]), int(grid.shape[2]))
         positions = module.pos_embed
@@ -197,20 +193,20 @@ def _tokens(module: Any, published: _Published) -> Callable[[torch.Tensor], torc
         x = torch.cat([*(part.expand(len(batch), -1, -1) for part in before), patches], dim=1)
         for block in module.blocks:
             x = block(x)
-        normal: torch.Tensor = module.norm(x)
+        normal: Tensor = module.norm(x)
         return normal
 
     return tokens
 
 
 def resized_positions(
-    positions: torch.Tensor,
+    positions: Tensor,
     size: tuple[int, int],
     *,
     offset: float = 0.0,
     antialias: bool = False,
     square: bool = True,
-) -> torch.Tensor:
+) -> Tensor:
     """Resample a square grid of position embeddings to the grid of an image, bicubically.
 
     With an offset the scale is (side + offset) / trained side and not the ratio of the sides: DINO and DINOv2
@@ -233,7 +229,7 @@ def resized_positions(
     grid = positions.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
     scale = {"scale_factor": tuple((n + offset) / side for n in size)} if offset else {"size": size}
     resized = torch.nn.functional.interpolate(grid, mode="bicubic", antialias=antialias, **scale)
-    found: torch.Tensor = resized.permute(0, 2, 3, 1).flatten(1, 2).to(positions.dtype)
+    found: Tensor = resized.permute(0, 2, 3, 1).flatten(1, 2).to(positions.dtype)
     return found
 
 
@@ -248,7 +244,7 @@ def _registers(state: State) -> State:
 
 
 def _dinov3(state: State) -> State:
-    """Rename DINOv3's tensors; the rotary periods and the mask of the key's bias are constants of the code."""
+    """Rename DINOv3's tensors; rotary periods and the mask of the key's bias are constants of the code."""
     renamed: State = {}
     for key, value in state.items():
         if key == "mask_token" or key.endswith((".periods", ".bias_mask")):

@@ -1,7 +1,7 @@
 """A network ready for inference, whatever family it is of, and how one is built from a name.
 
-A family is one module of this package with a function `build(wanted: Wanted) -> Network`, named in `_FAMILIES`
-and imported when a model of it is first asked for.
+A family is one module of this package with a function `build(wanted: Wanted) -> Network`, named in
+`_FAMILIES` and imported when a model of it is first asked for.
 """
 
 from __future__ import annotations

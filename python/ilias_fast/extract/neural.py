@@ -26,6 +26,7 @@ from ilias_fast.images import Transform
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 __all__ = ["Network", "NeuralExtractor", "default_resolution", "state_fingerprint"]
 
@@ -211,7 +212,7 @@ class NeuralExtractor:
     def _varied(self) -> bool:
         return len(self.scales) > 1 or len(self.angles) > 1
 
-    def inputs(self, prepared: Sequence[Prepared]) -> Iterator[torch.Tensor]:
+    def inputs(self, prepared: Sequence[Prepared]) -> Iterator[Tensor]:
         """Yield what the network is given for images of one bucket: once, or once a variant.
 
         Args:
@@ -229,13 +230,13 @@ class NeuralExtractor:
             for angle in self.angles:
                 yield self._padded(_rotated(scaled, angle))
 
-    def _padded(self, batch: torch.Tensor) -> torch.Tensor:
+    def _padded(self, batch: Tensor) -> Tensor:
         functional: Any = require("torch.nn.functional", "extract neural descriptors")
         height, width = batch.shape[2:]
         to_height, to_width = self.preparation.multiple(height, width)
         down, across = to_height - height, to_width - width
         sides = (across // 2, across - across // 2, down // 2, down - down // 2)
-        padded: torch.Tensor = functional.pad(batch, sides)
+        padded: Tensor = functional.pad(batch, sides)
         return padded
 
     def extract(self, images: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], None]:
@@ -304,8 +305,8 @@ class NeuralExtractor:
             reason = (str(cause) or type(cause).__name__).splitlines()[0]
             if _OUT_OF_MEMORY not in reason.lower():
                 raise ParameterError(
-                    f"the network cannot process {len(prepared)} images of {width} x {height} ({reason}); for "
-                    f"one of fixed input size use transform='RESIZE_SQUARE' and "
+                    f"the network cannot process {len(prepared)} images of {width} x {height} ({reason}); "
+                    f"for one of fixed input size use transform='RESIZE_SQUARE' and "
                     f"resolution={self.network.train_size}"
                 ) from cause
             if len(prepared) == 1:
@@ -321,26 +322,25 @@ class NeuralExtractor:
         return np.concatenate([self._forward(prepared[:middle]), self._forward(prepared[middle:])])
 
 
-def _unit(vectors: torch.Tensor) -> torch.Tensor:
-    return vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+def _unit(vectors: Tensor) -> Tensor:
+    unit: Tensor = vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    return unit
 
 
-def _scaled(images: torch.Tensor, scale: float) -> torch.Tensor:
+def _scaled(images: Tensor, scale: float) -> Tensor:
     if scale == 1:
         return images
     functional: Any = require("torch.nn.functional", "extract neural descriptors")
-    scaled: torch.Tensor = functional.interpolate(
-        images, scale_factor=scale, mode="bicubic", align_corners=False
-    )
+    scaled: Tensor = functional.interpolate(images, scale_factor=scale, mode="bicubic", align_corners=False)
     return scaled
 
 
-def _rotated(images: torch.Tensor, angle: int) -> torch.Tensor:
+def _rotated(images: Tensor, angle: int) -> Tensor:
     if angle == 0:
         return images
     transforms: Any = require("torchvision.transforms.functional", "rotate images")
     bilinear = require("torchvision.transforms", "rotate images").InterpolationMode.BILINEAR
-    rotated: torch.Tensor = transforms.rotate(images, angle, interpolation=bilinear)
+    rotated: Tensor = transforms.rotate(images, angle, interpolation=bilinear)
     return rotated
 
 
@@ -350,4 +350,4 @@ def _convolutional(module: torch.nn.Module) -> bool:
     convolutions = sum(
         layer.weight.numel() for layer in module.modules() if isinstance(layer, torch.nn.Conv2d)
     )
-    return 2 * convolutions > sum(parameter.numel() for parameter in module.parameters())
+    return bool(2 * convolutions > sum(parameter.numel() for parameter in module.parameters()))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +17,7 @@ from ilias_fast.extract.weights import cannot_be_had, constructing, load_state, 
 from ilias_fast.images import Transform
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
 __all__ = ["build", "create", "tokenizer"]
 
@@ -74,6 +77,10 @@ def _parts(name: str) -> tuple[str, str | None]:
     return model, tag or None
 
 
+def _architecture(name: str) -> str:
+    return name.rpartition("/")[2] if name.startswith(_HUB) else name
+
+
 def create(name: str, tag: str | None, wanted: Wanted, *, part: str) -> Any:
     """Return an open_clip model in evaluation mode, weights and all.
 
@@ -88,7 +95,7 @@ def create(name: str, tag: str | None, wanted: Wanted, *, part: str) -> Any:
         StorageError, FileFormatError: The checkpoint cannot be read or does not fit.
     """
     open_clip = require("open_clip", "build open_clip models")
-    architecture = name.rpartition("/")[2] if name.startswith(_HUB) else name
+    architecture = _architecture(name)
     if architecture not in open_clip.list_models():
         raise ParameterError(f"open_clip has no model {architecture!r}")
     tags = open_clip.list_pretrained_tags_by_model(architecture)
@@ -100,8 +107,7 @@ def create(name: str, tag: str | None, wanted: Wanted, *, part: str) -> Any:
                 f"{architecture}: expected a weights tag, {architecture}/TAG, with one of "
                 f"{', '.join(tags) or 'none (give a checkpoint)'}; found {tag!r}"
             )
-    with constructing(wanted), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about activations: the benchmark's choice is documented in the registry
+    with constructing(wanted), _quiet():
         try:
             if wanted.weights == "pretrained":
                 model = open_clip.create_model(name, pretrained=tag, weights_only=True)
@@ -117,6 +123,22 @@ def create(name: str, tag: str | None, wanted: Wanted, *, part: str) -> Any:
     if wanted.checkpoint is not None:
         _fill(model, wanted, part)
     return model.eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep open_clip's warnings to itself: that a model drawn at random is so, and about activations.
+
+    It logs by functions that set up the root logger where it has no handler; with one they leave it alone.
+    """
+    root, nothing = logging.getLogger(), logging.NullHandler()
+    root.addHandler(nothing)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.removeHandler(nothing)
 
 
 def _fill(model: Any, wanted: Wanted, part: str) -> None:
@@ -138,14 +160,20 @@ def tokenizer(name: str) -> Any:
     """Return what turns texts into tokens [n, context] for a model, longer texts truncated.
 
     Args:
-        name: The model, "hf-hub:..." if a hub keeps its tokenizer.
+        name: The model; CLIP's and PE's tokenizers come with open_clip, SigLIP's is downloaded from a hub.
 
     Raises:
         ParameterError: The tokenizer has to be downloaded and cannot be.
+        MissingExtraError: open_clip, or transformers for a tokenizer of a hub, is not installed.
     """
     open_clip = require("open_clip", "describe texts")
+    architecture = _architecture(name)
+    config = open_clip.get_model_config(architecture) or {}
+    if config.get("text_cfg", {}).get("hf_tokenizer_name"):
+        require("transformers", f"tokenize for {architecture}")
     try:
-        return open_clip.get_tokenizer(name)
+        with _quiet():
+            return open_clip.get_tokenizer(architecture)
     except Exception as cause:
         raise ParameterError(
             f"the tokenizer of {name} cannot be had ({type(cause).__name__}: "
@@ -154,13 +182,13 @@ def tokenizer(name: str) -> Any:
 
 
 def _maps(module: Any) -> Any:
-    def features(batch: torch.Tensor) -> Any:
+    def features(batch: Tensor) -> Any:
         return _stages(module, batch).flatten(2).transpose(1, 2)
 
     return features
 
 
-def _stages(module: Any, x: torch.Tensor) -> torch.Tensor:
+def _stages(module: Any, x: Tensor) -> Tensor:
     for stage in (module.stem, module.layer1, module.layer2, module.layer3, module.layer4):
         x = stage(x)
     return x
@@ -172,7 +200,7 @@ def _any_size(module: Any) -> Any:
     functional = torch.nn.functional
     pool = module.attnpool
 
-    def describe(batch: torch.Tensor) -> Any:
+    def describe(batch: Tensor) -> Any:
         maps = _stages(module, batch)
         size = maps.shape[2:]
         table = pool.positional_embedding

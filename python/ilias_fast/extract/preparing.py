@@ -16,6 +16,7 @@ from ilias_fast.images import Transform, box_mask, crop_to_boxes, padding, resiz
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 __all__ = ["Preparation", "Prepared"]
 
@@ -67,7 +68,9 @@ class Preparation:
         for name, low in (("resolution", 1), ("pad_multiple", 1), ("min_size", 0)):
             value = _arrays.count(name, getattr(self, name))
             if not low <= value <= _LARGEST:
-                raise ParameterError(f"{name}: expected a whole number from {low} to {_LARGEST}, found {value}")
+                raise ParameterError(
+                    f"{name}: expected a whole number from {low} to {_LARGEST}, found {value}"
+                )
         try:
             object.__setattr__(self, "transform", Transform(self.transform))
         except ValueError:
@@ -128,7 +131,7 @@ class Preparation:
         step = self.pad_multiple
         return -(-height // step) * step, -(-width // step) * step
 
-    def batch(self, images: Sequence[Prepared], device: torch.device, *, pad: bool = True) -> torch.Tensor:
+    def batch(self, images: Sequence[Prepared], device: torch.device, *, pad: bool = True) -> Tensor:
         """Normalise, mask and pad images into one tensor on a device.
 
         The pixels travel as bytes and are normalised where the network runs.
@@ -163,10 +166,8 @@ class Preparation:
             inside[place] = True if mask is None else mask
         pin = device.type == "cuda"
         bytes_ = torch.from_numpy(canvas)
-        out: torch.Tensor = (bytes_.pin_memory() if pin else bytes_).to(device, non_blocking=pin)
+        out: Tensor = (bytes_.pin_memory() if pin else bytes_).to(device, non_blocking=pin)
         out = out.permute(0, 3, 1, 2).to(torch.float32)
-        mean, std = (
-            torch.tensor(values, device=device).reshape(3, 1, 1) for values in (self.mean, self.std)
-        )
+        mean, std = (torch.tensor(values, device=device).reshape(3, 1, 1) for values in (self.mean, self.std))
         out.div_(255).sub_(mean).div_(std)
         return out if inside.all() else out.mul_(torch.from_numpy(inside).to(device)[:, None])

@@ -121,9 +121,7 @@ def models(
         if framework in (None, row.framework)
         and text in (None, row.text)
         and public in (None, row.needs_checkpoint is None)
-        and any(
-            word.lower() in field.lower() for field in (row.name, row.display, row.arch, row.train_data)
-        )
+        and any(word.lower() in field.lower() for field in (row.name, row.display, row.arch, row.train_data))
     )
 
 

@@ -85,7 +85,10 @@ def described(
         if not concurrent:
             _closed(stack, describers)
         load = partial(_load, source, boxes if stages.uses_boxes else None, stages.preparation)
-        submit: Callable[[str], Future[Any]] = partial(pool.submit, load)
+
+        def submit(name: str) -> Future[Any]:
+            return pool.submit(load, name)
+
         ahead = 4 * schedule.threads
         if schedule.processes:
             workers = ProcessPoolExecutor(
@@ -95,8 +98,11 @@ def described(
                 initargs=(load,),
             )
             _closed(stack, workers)
-            submit = partial(workers.submit, _work)
             ahead = 8 * schedule.processes
+
+            def submit(name: str) -> Future[Any]:
+                return workers.submit(_work, name)
+
         yield from _ordered(
             stages,
             names,
@@ -173,9 +179,7 @@ def _outcomes(count: int, future: Future[Any]) -> list[Described | BaseException
     except BaseException as error:  # raised when its place in the order comes: what is before it is kept
         return [error] * count
     return [
-        Described(
-            None if vectors is None else vectors[row], None if locals_ is None else locals_[row]
-        )
+        Described(None if vectors is None else vectors[row], None if locals_ is None else locals_[row])
         for row in range(count)
     ]
 
@@ -196,7 +200,7 @@ def _load(source: ImageSource, boxes: BoxesOf | None, prepare: Any, name: str) -
 
 
 def _start_worker(load: Callable[[str], Any]) -> None:
-    global _loading  # noqa: PLW0603 - what a process works with is sent to it once, not with each image
+    global _loading
     _loading = load
 
 

@@ -73,9 +73,8 @@ class TextExtractor:
         self._wanted = Wanted(name, None, weights, "head", seed, False)
         self._tokenize = tokenize or tokenizer(model)
         self.module = create(model, tag, self._wanted, part="text")
-        for tower in ("visual",):  # not needed: its memory is given back
-            if hasattr(self.module, tower):
-                delattr(self.module, tower)
+        if hasattr(self.module, "visual"):
+            del self.module.visual  # not needed: its memory is given back
         self.module.to(self.device)
 
     def provenance(self) -> dict[str, object]:
@@ -114,7 +113,9 @@ class TextExtractor:
         vectors = np.concatenate(rows)
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
-            raise NonFiniteError(f"the text tower returned NaN or an infinity for text {int(finite.argmin())}")
+            raise NonFiniteError(
+                f"the text tower returned NaN or an infinity for text {int(finite.argmin())}"
+            )
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
         return vectors
 

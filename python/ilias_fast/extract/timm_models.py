@@ -60,9 +60,7 @@ def build(wanted: Wanted) -> Network:
     if wanted.checkpoint is not None:
         load(module, wanted, ignored=heads)
     module.eval()
-    describe = describe_by(
-        wanted, head=module, features=_features(module), token=_class_token(module)
-    )
+    describe = describe_by(wanted, head=module, features=_features(module), token=_class_token(module))
     patch = module.patch_embed.patch_size if any_size else (1, 1)
     _, height, width = config["input_size"]
     sides = (2 * patch[0], 2 * patch[1]) if patch != (1, 1) else (height, width)

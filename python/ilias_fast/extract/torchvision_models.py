@@ -76,7 +76,9 @@ def _features(module: Any, torch: Any) -> Any:
         body = module.features
     elif isinstance(getattr(module, "layer4", None), torch.nn.Module):
         children = dict(module.named_children())
-        body = torch.nn.Sequential(*(child for name, child in children.items() if name not in ("avgpool", "fc")))
+        body = torch.nn.Sequential(
+            *(child for name, child in children.items() if name not in ("avgpool", "fc"))
+        )
     else:
         return None
 

@@ -16,6 +16,7 @@ from ilias_fast.extract.weights import constructing, load, without_prefix
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 __all__ = ["build", "unicom"]
 
@@ -34,15 +35,30 @@ class _Size(NamedTuple):
 
 _MODELS = {
     "unicom_vit_base_patch16_224": _Size(
-        16, 224, 768, 12, 12, "b16/FP16-ViT-B-16.pt",
+        16,
+        224,
+        768,
+        12,
+        12,
+        "b16/FP16-ViT-B-16.pt",
         "c04f324f7c3b4435667236ec6c0eca1cd62f9d64fbfc2d06f8e8e60e6497edef",
     ),
     "unicom_vit_large_patch14_224": _Size(
-        14, 224, 1024, 24, 16, "l14/FP16-ViT-L-14.pt",
+        14,
+        224,
+        1024,
+        24,
+        16,
+        "l14/FP16-ViT-L-14.pt",
         "ff3ab62ff782876460099e6e0ee17b73a7c01109de2fffd595f16f4129404bbd",
     ),
     "unicom_vit_large_patch14_336": _Size(
-        14, 336, 1024, 24, 16, "l14_336px/FP16-ViT-L-14-336px.pt",
+        14,
+        336,
+        1024,
+        24,
+        16,
+        "l14_336px/FP16-ViT-L-14-336px.pt",
         "3916ab5aed3b522fc90345be8b4457fe5dad60801ad2af5a6871c0c096e8d7ea",
     ),
     "unicom_vit_base_patch16_gldv2": _Size(16, 512, 768, 12, 12, None, None),
@@ -111,7 +127,7 @@ def unicom(
     nn = torch.nn
     grid = trained // patch
 
-    class Unicom(vit.VisionTransformer):  # type: ignore[misc, name-defined]
+    class Unicom(vit.VisionTransformer):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__(
                 img_size=trained,
@@ -134,22 +150,22 @@ def unicom(
                 nn.BatchNorm1d(outputs, eps=2e-5),
             )
 
-        def _grid(self, x: torch.Tensor) -> torch.Tensor:
+        def _grid(self, x: Tensor) -> Tensor:
             """Return the final tokens as a map [B, h, w, dim]."""
             x = self.patch_embed(x)
             size = (int(x.shape[1]), int(x.shape[2]))
             tokens = x.flatten(1, 2) + resized_positions(self.pos_embed, size, square=size[0] == size[1])
             for block in self.blocks:
                 tokens = block(tokens)
-            normal: torch.Tensor = self.norm(tokens.float())
-            return normal.unflatten(1, size)
+            grid: Tensor = self.norm(tokens.float()).reshape(len(x), *size, -1)
+            return grid
 
-        def tokens(self, x: torch.Tensor) -> torch.Tensor:
+        def tokens(self, x: Tensor) -> Tensor:
             return self._grid(x).flatten(1, 2)
 
-        def forward(self, x: torch.Tensor) -> Any:
+        def forward(self, x: Tensor) -> Any:
             maps = self._grid(x).permute(0, 3, 1, 2)
             pooled = nn.functional.adaptive_avg_pool2d(maps, grid)
             return self.feature(pooled.permute(0, 2, 3, 1).flatten(1))  # position by position, as trained
 
-    return Unicom()  # type: ignore[no-any-return]
+    return Unicom()

@@ -103,7 +103,7 @@ def extract_to_stores(
     _check(extractor, global_store, local_store, boxes)
     schedule = Schedule(
         threads=cpu.threads(threads),
-        processes=_arrays.count("processes", processes),
+        processes=_arrays.at_least("processes", processes, 0),
         batch_size=None if batch_size is None else _arrays.at_least_one("batch_size", batch_size),
         window=_arrays.at_least_one("window", window),
     )
@@ -126,10 +126,14 @@ def extract_to_stores(
             batch, pending[:] = list(pending), []  # first: interrupted in between, nothing is appended twice
             rows = [(name, made.vector) for name, made in batch if name not in in_global]
             if to_global is not None and rows:
-                to_global.append([name for name, _ in rows], np.stack([row for _, row in rows if row is not None]))
+                to_global.append(
+                    [name for name, _ in rows], np.stack([row for _, row in rows if row is not None])
+                )
             features = [(name, made.local) for name, made in batch if name not in in_local]
             if to_local is not None and features:
-                to_local.append([name for name, _ in features], [row for _, row in features if row is not None])
+                to_local.append(
+                    [name for name, _ in features], [row for _, row in features if row is not None]
+                )
 
         def commit() -> None:
             append()
@@ -271,9 +275,7 @@ def _local_writer(extractor: Extractor, path: Path, stack: ExitStack) -> LocalWr
     return writer
 
 
-def _check_continued(
-    now: dict[str, object], path: Path, writer: GlobalWriter | LocalWriter
-) -> None:
+def _check_continued(now: dict[str, object], path: Path, writer: GlobalWriter | LocalWriter) -> None:
     """Check that the rows of a store were made by the same settings: all that `provenance` says."""
     there = writer.provenance
     differing = [key for key, value in now.items() if key not in there or there[key] != value]

@@ -97,8 +97,9 @@ def resize_mask(
 
 def _nearest(of: int, to: int) -> NDArray[np.int64]:
     """Return the source of each of `to` pixels as torch's nearest interpolation finds it, in float32."""
-    found = np.floor(np.arange(to, dtype=np.float32) * (np.float32(of) / np.float32(to))).astype(np.int64)
-    return np.minimum(found, of - 1)
+    places = np.floor(np.arange(to, dtype=np.float32) * (np.float32(of) / np.float32(to)))
+    found: NDArray[np.int64] = np.minimum(places.astype(np.int64), of - 1)
+    return found
 
 
 def _checked(boxes: ArrayLike) -> NDArray[np.int64]:

@@ -22,5 +22,7 @@ def white_balance(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     means = image.reshape(-1, 3).mean(axis=0, dtype=np.float64)
     gains = np.divide(means.mean(), means, out=np.ones(3), where=means > 0)
-    table = np.minimum(np.rint(np.arange(256)[:, None] * gains), 255).astype(np.uint8)  # a value's three images
+    table = np.minimum(np.rint(np.arange(256)[:, None] * gains), 255).astype(
+        np.uint8
+    )  # a value's three images
     return np.ascontiguousarray(np.stack([table[image[..., c], c] for c in range(3)], axis=-1))
