@@ -47,7 +47,9 @@ pub struct Length {
 impl Length {
     fn apply(self, norm: f32, row: &mut [f32]) {
         let divisor = (norm + self.added).max(self.least);
-        row.iter_mut().for_each(|value| *value /= divisor);
+        for value in row {
+            *value /= divisor;
+        }
     }
 }
 
