@@ -131,20 +131,17 @@ def extract(
     if (crop or mask) and found.boxes is None:
         raise ParameterError("--crop and --mask take the boxes of a dataset: say which --part of it")
     network = {"weights": weights, "pooling": pooling, "seed": seed, "official": official}
-    work: dict[str, Any] = {
-        "boxes": found.boxes if crop or mask else None,
-        "window": window,
-        "strict": strict,
-        "threads": threads,
-        "processes": processes,
-    }
+    schedule: dict[str, Any] = {"window": window, "strict": strict, "processes": processes}
+    work: dict[str, Any] = {"boxes": found.boxes if crop or mask else None, "threads": threads}
     with extraction_progress() as show:
         work |= {"progress": show.progress, "on_skip": show.skip}
         if model is not None and device is not None and len(device) > 1:
             if output is None or local is not None:
                 raise ParameterError("several devices fill one store of global descriptors: --output")
             make = partial(_neural, model, network, settings)
-            done = extract_on_devices(make, device, found.source, found.ids, global_store=output, **work)
+            done = extract_on_devices(
+                make, device, found.source, found.ids, global_store=output, options=schedule, **work
+            )
         else:
             if model is not None:
                 chosen = device[0] if device else None
@@ -158,6 +155,7 @@ def extract(
                 global_store=output,
                 local_store=local,
                 batch_size=batch_size,
+                **schedule,
                 **work,
             )
     out.print(f"{done.extracted} images described, {done.resumed} were there, {len(done.skipped)} skipped")

@@ -267,7 +267,7 @@ def _unic_options(wanted: Wanted) -> dict[str, Any]:
     state = without_prefix(read_checkpoint(Path(wanted.checkpoint)), *_MODELS["unic_l"].prefixes)
     options: dict[str, Any] = {}
     if not any(key.endswith("ls1.gamma") for key in state):
-        options["init_values"] = None
+        options["init_values"] = 0.0
     if "pos_embed" in state and state["pos_embed"].ndim == 3:
         options["img_size"] = 14 * int((state["pos_embed"].shape[1] - 1) ** 0.5)
     return options

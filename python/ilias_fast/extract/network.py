@@ -18,7 +18,7 @@ from ilias_fast._files import StrPath
 from ilias_fast.errors import ParameterError
 from ilias_fast.extract.pooling import POOLINGS, REGIONAL, pool
 from ilias_fast.extract.pooling import pooling as named_pooling
-from ilias_fast.extract.registry import Model, find_model
+from ilias_fast.extract.registry import Model, find_model, near
 from ilias_fast.images import Transform
 
 if TYPE_CHECKING:
@@ -197,9 +197,9 @@ def _resolve(name: str) -> tuple[str, str, Model | None]:
             raise unknown from None
         if name.partition("/")[0] in open_clip.list_models():
             return _FAMILIES["open_clip"], name, None
-        near = ", ".join(timm.list_models(f"*{name.split('.')[0].split('_')[0]}*")[:5])
-        hint = f"; timm has {near}, ..." if near else ""
-        raise ParameterError(f"{unknown}, and neither timm nor open_clip has it{hint}") from None
+        raise ParameterError(
+            f"{unknown}, and neither timm nor open_clip has it{near(name, timm.list_models())}"
+        ) from None
     return _FAMILIES[row.framework], name, row
 
 

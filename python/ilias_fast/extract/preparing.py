@@ -127,7 +127,12 @@ class Preparation:
         return max(height, low, self.min_size), max(width, low, self.min_size)
 
     def multiple(self, height: int, width: int) -> tuple[int, int]:
-        """Return the next (height, width) that `pad_multiple` divides."""
+        """Return the next (height, width) that `pad_multiple` divides.
+
+        Args:
+            height: Of the padded image.
+            width: Of the padded image.
+        """
         step = self.pad_multiple
         return -(-height // step) * step, -(-width // step) * step
 

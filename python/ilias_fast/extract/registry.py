@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
 from ilias_fast.errors import ParameterError
 
-__all__ = ["FRAMEWORKS", "Model", "find_model", "models"]
+__all__ = ["FRAMEWORKS", "Model", "find_model", "models", "near"]
 
 FRAMEWORKS = {
     "timm": "timm",
@@ -137,11 +138,20 @@ def find_model(name: str) -> Model:
     try:
         return _rows()[name]
     except KeyError:
-        near = difflib.get_close_matches(name, _rows(), n=3, cutoff=0.5)
-        hint = f"; near: {', '.join(near)}" if near else ""
         raise ParameterError(
-            f"the benchmark has no model {name!r}{hint} (`ilias-fast models` lists all)"
+            f"the benchmark has no model {name!r}{near(name, _rows())} (`ilias-fast models` lists all)"
         ) from None
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """Return "; near: ..." with the three names most like one that does not exist, or nothing.
+
+    Args:
+        name: The one that does not exist.
+        names: Those that do.
+    """
+    found = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    return f"; near: {', '.join(found)}" if found else ""
 
 
 @cache

@@ -6,7 +6,7 @@ import multiprocessing
 import queue
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,10 @@ def extract_on_devices(
     *,
     global_store: Path,
     boxes: BoxesOf | None = None,
+    options: Mapping[str, Any] | None = None,
+    on_skip: Callable[[str, str], object] | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], object] | None = None,
-    on_skip: Callable[[str, str], object] | None = None,
-    **options: Any,
 ) -> ExtractReport:
     """Describe images on several devices, one process each.
 
@@ -52,10 +52,10 @@ def extract_on_devices(
         ids: Which images; None for all of the source.
         global_store: Where the descriptors go.
         boxes: As in `extract_to_stores`; sent to the processes.
+        options: Further arguments of `extract_to_stores`, by name.
+        on_skip: Called with (id, reason) of each image that is skipped.
         threads: For all processes together; None for all cores.
         progress: Called with (images done, images in all).
-        on_skip: Called with (id, reason) of each image that is skipped.
-        options: Further arguments of `extract_to_stores`.
 
     Raises:
         IliasFastError: What a process raised, or that it was killed. The others are stopped.
@@ -80,7 +80,7 @@ def extract_on_devices(
         number: context.Process(
             target=_work,
             args=(messages, number, make, device, source, todo[cuts[number] : cuts[number + 1]]),
-            kwargs={"path": _part(store, number), "boxes": boxes, "threads": share, **options},
+            kwargs={"path": _part(store, number), "boxes": boxes, "threads": share, **(options or {})},
             daemon=True,
         )
         for number, device in enumerate(devices)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ilias_fast._extras import require
 from ilias_fast.errors import ParameterError
 from ilias_fast.extract.network import Network, Wanted, describe_by, dimension
+from ilias_fast.extract.registry import near
 from ilias_fast.extract.weights import cannot_be_had, constructing, load
 from ilias_fast.images import Transform
 
@@ -47,8 +48,7 @@ def build(wanted: Wanted) -> Network:
     timm = require("timm", "build timm models")
     name, outputs = _FINE_TUNED.get(wanted.name, (wanted.name, None))
     if not timm.is_model(name):
-        near = ", ".join(timm.list_models(f"*{name.split('.')[0].split('_')[0]}*")[:5])
-        raise ParameterError(f"timm has no model {name!r}" + (f"; near: {near}, ..." if near else ""))
+        raise ParameterError(f"timm has no model {name!r}{near(name, timm.list_models())}")
     options: dict[str, Any] = {"num_classes": outputs or 0}
     if _keeps_head(name) and wanted.name == name:
         options = {}

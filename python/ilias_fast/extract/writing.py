@@ -59,10 +59,10 @@ def extract_to_stores(
     window: int = _WINDOW,
     commit_every: int = _COMMIT_IMAGES,
     strict: bool = False,
-    threads: int | None = None,
     processes: int = 0,
-    progress: Callable[[int, int], object] | None = None,
     on_skip: Callable[[str, str], object] | None = None,
+    threads: int | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> ExtractReport:
     """Describe images and append them to stores, in the order of `ids`.
 
@@ -86,11 +86,11 @@ def extract_to_stores(
             file, so not too few.
         strict: Raise on the first image that cannot be decoded, instead of skipping it. What came before it
             is committed.
-        threads: Threads that read and decode ahead, and compute where the CPU does; None for all cores.
         processes: Processes that read and decode in place of the threads: for a device that outruns what
             Python's threads can feed. The source (and `boxes`) are then sent to them.
-        progress: Called with (images done, images in all) after each; resumed and skipped ones count.
         on_skip: Called with (id, reason) as soon as an image is skipped.
+        threads: Threads that read and decode ahead, and compute where the CPU does; None for all cores.
+        progress: Called with (images done, images in all) after each; resumed and skipped ones count.
 
     Raises:
         ImageError: An image cannot be read or decoded, and `strict` is set.
