@@ -13,7 +13,7 @@ from ilias_fast.errors import (
     IncompatibleStoreError,
     ParameterError,
 )
-from ilias_fast.store import BinaryStore, GlobalStore, LocalStore
+from ilias_fast.store import BinaryStore, GlobalStore, LocalStore, delete
 from tests.adapt_samples import KINDS, fitted
 
 
@@ -181,3 +181,29 @@ def test_the_strongest_local_descriptors(
         writer.append_arrays(["a"], [0, 0], np.empty((0, 2), np.uint8), np.empty((0, 2)), size=[[1, 1]])
     with pytest.raises(IncompatibleStoreError, match="weight"):
         derive(LocalStore.open(tmp_path / "bare"), tmp_path / "y", Strongest(3))
+
+
+def test_deleted_rows_stay_away(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ilias_fast.adapt.deriving._BLOCK_BYTES", 4 * 16 * 7)
+    _store(tmp_path / "source", rng)
+    delete(tmp_path / "source", ["0.jpg", "13.jpg", "14.jpg", "49.jpg", "80.jpg", "99.jpg"])
+    source = GlobalStore.open(tmp_path / "source")
+    layer = LinearAdapter(rng.standard_normal((4, 16)), np.zeros(4))
+    derived = derive(source, tmp_path / "derived", layer, threads=1)
+    assert list(derived.ids) == list(source.ids)
+    rows = np.arange(94)
+    np.testing.assert_array_equal(derived.rows(rows), layer.apply_half(source.rows(rows)))
+
+    def stop(done: int, total: int) -> None:
+        assert total == 94
+        if done >= 60:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        derive(source, tmp_path / "again", layer, progress=stop)
+    again = derive(source, tmp_path / "again", layer)
+    np.testing.assert_array_equal(again.rows(rows), derived.rows(rows))
+    with pytest.raises(ParameterError, match="threads"):
+        derive(source, tmp_path / "x", layer, threads=0)

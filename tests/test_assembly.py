@@ -18,6 +18,7 @@ KERNELS = {
     "dot_i8::avx2::tile": "vpmaddubsw",
     "dot_bf16::avx512::panel": "vdpbf16ps",
     "dot_f16::avx512::tile": "vfmadd",
+    "affine::avx512::tile": "vfmadd",
 }
 STORE = re.compile(r"vmov\w+\s+%[yz]mm\d+,-?(?:0x[0-9a-f]+)?\(%r[sb]p\)")
 FEWER = 4

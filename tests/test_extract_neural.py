@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ilias_fast.errors import (
     FileFormatError,
@@ -19,7 +20,7 @@ from ilias_fast.extract import (
     NeuralExtractor,
     default_resolution,
     extract_to_stores,
-    timm_network,
+    load_network,
 )
 from ilias_fast.images import FolderSource, Transform
 from ilias_fast.store import GlobalStore
@@ -28,6 +29,13 @@ from tests.extract_samples import images_of
 pytest.importorskip("PIL.Image", reason="decoding images needs Pillow (extra: classical)")
 
 from tests.oracles import images as image_oracle  # needs Pillow
+
+
+def given(extractor: NeuralExtractor, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return what the network is given for one image, [3, H, W]."""
+    (batch,) = extractor.inputs([extractor.prepare(image)])
+    found: NDArray[np.float32] = batch.cpu().numpy()[0]
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +57,11 @@ def test_descriptor_equals_timm_itself(
 ) -> None:
     import torch
 
-    network = timm_network(name, weights="random", seed=4)
+    network = load_network(name, weights="random", seed=4)
     extractor = NeuralExtractor(network, resolution=90, device="cpu")
     assert network.dim == dim
     image = image_oracle.texture(rng, 120, 80)
-    prepared = extractor.prepare(image)
+    prepared = given(extractor, image)
     assert prepared.shape == ((3, padded[1], padded[0]) if "vit" in name else (3, 60, 90))
     vectors, local = extractor.extract([image, image[:, ::-1], image.transpose(1, 0, 2)])
     assert local is None
@@ -69,9 +77,9 @@ def test_descriptor_equals_timm_itself(
 
 @pytest.mark.usefixtures("timm")
 def test_preparation_follows_the_protocol(rng: np.random.Generator) -> None:
-    extractor = NeuralExtractor(timm_network("test_vit", weights="random"), resolution=90)
+    extractor = NeuralExtractor(load_network("test_vit", weights="random"), resolution=90)
     image = image_oracle.texture(rng, 500, 333)
-    prepared = extractor.prepare(image)
+    prepared = given(extractor, image)
     from PIL import Image
 
     pixels = np.asarray(Image.fromarray(image).resize((90, 59), Image.Resampling.BICUBIC))
@@ -89,13 +97,13 @@ def test_poolings(rng: np.random.Generator) -> None:
 
     image = image_oracle.texture(rng, 64, 64)
     for name in ("test_vit", "test_resnet"):
-        module = timm_network(name, weights="random").module
+        module = load_network(name, weights="random").module
         for pooling in ("cls", "gap", "mac", "gem") if "vit" in name else ("gap", "mac", "gem"):
             extractor = NeuralExtractor(
-                timm_network(name, weights="random", pooling=pooling), resolution=64, device="cpu"
+                load_network(name, weights="random", pooling=pooling), resolution=64, device="cpu"
             )
             with torch.inference_mode():
-                features: Any = module.forward_features(torch.from_numpy(extractor.prepare(image))[None])  # type: ignore[operator]
+                features: Any = module.forward_features(torch.from_numpy(given(extractor, image))[None])  # type: ignore[operator]
             tokens = features.numpy()[0]
             if "vit" in name:
                 first, tokens = tokens[0], tokens[1:]
@@ -132,7 +140,7 @@ def test_random_weights_depend_on_the_seed_only() -> None:
     import torch
 
     state = torch.random.get_rng_state()
-    one, same, other = (timm_network("test_vit", weights="random", seed=seed) for seed in (1, 1, 2))
+    one, same, other = (load_network("test_vit", weights="random", seed=seed) for seed in (1, 1, 2))
     assert one.provenance == same.provenance
     assert one.provenance["weights"] != other.provenance["weights"]
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -143,10 +151,10 @@ def test_checkpoints(timm: Any, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     model = timm.create_model("test_vit")
-    random = timm_network("test_vit", weights="random", seed=9)
+    random = load_network("test_vit", weights="random", seed=9)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     torch.save({"state_dict": model.state_dict()}, tmp_path / "w.pth")
-    networks = [timm_network("test_vit", weights=tmp_path / name) for name in ("w.safetensors", "w.pth")]
+    networks = [load_network("test_vit", weights=tmp_path / name) for name in ("w.safetensors", "w.pth")]
     assert networks[0].provenance["weights"] == networks[1].provenance["weights"]
     assert networks[0].provenance["weights"] != random.provenance["weights"]
 
@@ -161,12 +169,12 @@ def test_checkpoints(timm: Any, tmp_path: Path) -> None:
     for name, (content, message) in broken.items():
         torch.save(content, tmp_path / name)
         with pytest.raises(FileFormatError, match=message):
-            timm_network("test_vit", weights=tmp_path / name)
+            load_network("test_vit", weights=tmp_path / name)
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "w.safetensors").read_bytes()[:1000])
     with pytest.raises(FileFormatError, match="cut"):
-        timm_network("test_vit", weights=tmp_path / "cut.safetensors")
+        load_network("test_vit", weights=tmp_path / "cut.safetensors")
     with pytest.raises(StorageError, match="gone"):
-        timm_network("test_vit", weights=tmp_path / "gone.pth")
+        load_network("test_vit", weights=tmp_path / "gone.pth")
 
 
 def test_weights_that_cannot_be_downloaded(timm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,18 +184,18 @@ def test_weights_that_cannot_be_downloaded(timm: Any, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(ParameterError, match=r"resnet18 cannot be had .*weights=PATH.*weights='random'"):
-        timm_network("resnet18")
+        load_network("resnet18")
 
 
 @pytest.mark.usefixtures("timm")
 def test_bad_network_arguments() -> None:
     with pytest.raises(ParameterError, match="no model 'resnet19'"):
-        timm_network("resnet19", weights="random")
+        load_network("resnet19", weights="random")
     with pytest.raises(ParameterError, match="expected one of head, cls, gap"):
-        timm_network("test_vit", weights="random", pooling="best")
+        load_network("test_vit", weights="random", pooling="best")
     with pytest.raises(ParameterError, match="no class token"):
-        timm_network("resnet18", weights="random", pooling="cls")
-    network = timm_network("test_vit", weights="random")
+        load_network("resnet18", weights="random", pooling="cls")
+    network = load_network("test_vit", weights="random")
     with pytest.raises(ParameterError, match="batch_size"):
         NeuralExtractor(network, batch_size=0)
     with pytest.raises(ParameterError, match="device"):
@@ -206,7 +214,7 @@ def _network(describe: Any) -> Network:
 def test_a_network_that_fails() -> None:
     image = np.full((10, 20, 3), 7, np.uint8)
     broken = NeuralExtractor(_network(lambda batch: batch.mean(dim=(2, 3)) / 0), resolution=8)
-    with pytest.raises(NonFiniteError, match="half=False"):
+    with pytest.raises(NonFiniteError, match="precision='float32'"):
         broken.extract([image])
     fixed = NeuralExtractor(_network(lambda batch: batch.reshape(len(batch), 3, 8, 8)), resolution=8)
     with pytest.raises(ParameterError, match=r"1 images of 8 x 4 .*RESIZE_SQUARE.*224"):
@@ -253,7 +261,7 @@ def test_a_batch_too_large_for_the_memory_is_halved() -> None:
 @pytest.mark.usefixtures("timm")
 def test_padding_to_a_square() -> None:
     extractor = NeuralExtractor(_network(lambda batch: batch), resolution=16, transform=Transform.RESIZE_PAD)
-    assert extractor.prepare(np.ones((8, 16, 3), np.uint8)).shape == (3, 16, 16)
+    assert given(extractor, np.ones((8, 16, 3), np.uint8)).shape == (3, 16, 16)
 
 
 def test_resolution_rule() -> None:
@@ -275,7 +283,7 @@ def test_resolution_rule() -> None:
 
 @pytest.mark.usefixtures("timm")
 def test_a_network_writes_a_store(textures: Path, tmp_path: Path) -> None:
-    extractor = NeuralExtractor(timm_network("test_vit", weights="random"), resolution=64, device="cpu")
+    extractor = NeuralExtractor(load_network("test_vit", weights="random"), resolution=64, device="cpu")
     report = extract_to_stores(extractor, FolderSource(textures), global_store=tmp_path / "g")
     assert report.extracted == 12
     store = GlobalStore.open(tmp_path / "g")

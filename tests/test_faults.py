@@ -295,8 +295,8 @@ def writing_commands(world: World, array: Path, disk: Path) -> dict[str, list[ob
         "x.safetensors": ["store", "export", array.with_name("random"), "-o", disk / "x.safetensors"],
         "x.faiss": ["store", "export", array.with_name("random"), "-o", disk / "x.faiss"],
         "b": [
-            "store",
-            "derive",
+            "adapt",
+            "apply",
             array.with_name("random"),
             "--adapter",
             array.with_name("layer"),

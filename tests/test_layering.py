@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "run": {"_arrays", "_core", "_extras", "_files", "errors"},
     "images": {"_arrays", "_extras", "_files", "errors"},
     "datasets": {"_core", "_extras", "_files", "cpu", "errors", "images", "run"},
-    "adapt": {"_arrays", "_checkpoints", "_files", "_tensors", "errors", "store"},
+    "adapt": {"_arrays", "_checkpoints", "_core", "_extras", "_files", "_tensors", "errors", "store"},
     "extract": {
         "_arrays",
         "_blas",
@@ -74,7 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """The command line stands above all of them and may import any."""
 
-HEAVY = {*EXTRAS_OF, "faiss", "open_clip", "torchvision", "webdataset"}
+HEAVY = {*EXTRAS_OF, "webdataset"}
 TERMINAL = {"rich", "typer"}
 
 
@@ -176,7 +176,7 @@ import numpy as np
 from ilias_fast.adapt import LinearAdapter
 from ilias_fast.datasets.generate import generate
 from ilias_fast.errors import MissingExtraError
-from ilias_fast.extract import ClassicalExtractor, timm_network
+from ilias_fast.extract import ClassicalExtractor, load_network
 from ilias_fast.images import decode, resize
 from ilias_fast.report import MethodResult, ReportData, write_report
 from ilias_fast.store import GlobalStore, export_store, import_store, read_matrix
@@ -196,7 +196,7 @@ calls = {
     "resize": lambda: resize(np.zeros((2, 2, 3), np.uint8), 1),
     "fit": lambda: ClassicalExtractor.fit(Source()),
     "generate": lambda: generate(folder / "demo", images=10),
-    "timm_network": lambda: timm_network("resnet18", weights="random"),
+    "load_network": lambda: load_network("resnet18", weights="random"),
     "load": lambda: LinearAdapter.load(folder / "layer.pth"),
     "import_store": lambda: import_store(folder / "a.hdf5", folder / "b"),
     "read_matrix": lambda: read_matrix(folder / "a.hdf5"),
@@ -235,7 +235,7 @@ def without_extras() -> dict[str, dict[str, str]]:
         ("resize", "PIL", ["classical", "report", "torch"]),
         ("fit", "cv2", ["classical"]),
         ("generate", "cv2", ["classical"]),
-        ("timm_network", "timm", ["torch"]),
+        ("load_network", "torch", ["torch", "gpu"]),
         ("load", "torch", ["torch", "gpu"]),
         ("import_store", "h5py", ["hdf5"]),
         ("read_matrix", "h5py", ["hdf5"]),
@@ -265,6 +265,7 @@ def test_extras_bring_what_they_are_said_to_bring() -> None:
         "PIL": "pillow",
         "cv2": "opencv-python-headless",
         "faiss": "faiss-cpu",
+        "open_clip": "open_clip_torch",
     }
     for package, extras in EXTRAS_OF.items():
         for extra in extras:

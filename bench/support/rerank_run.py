@@ -20,12 +20,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ilias_fast.rerank import LocalScores, SpatialOptions, rerank
+from ilias_fast.rerank import ChamferOptions, LocalScores, SpatialOptions, rerank
 from ilias_fast.run import Run
 from ilias_fast.store import LocalImage, LocalStore
 
 LATENT, BITS, QUERY, EACH, SHORTLIST = 24, 128, 600, 100, 1000
 POSITIVES, SHARED = 5, 30
+ALL = ChamferOptions(query_descriptors=None)
 PIXELS = (500, 500)
 
 Codes = Callable[[np.random.Generator, int], NDArray[np.uint8]]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_checkpoint"]
 
-_WRAPPERS = ("state_dict", "model", "state")
+_WRAPPERS = ("state_dict", "model", "model_state", "state")
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:

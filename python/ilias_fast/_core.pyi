@@ -13,6 +13,7 @@ __all__ = [
     "ChunkGrid",
     "IdSearch",
     "Ids",
+    "Layer",
     "Planes",
     "RunningSearch",
     "Store",
@@ -240,6 +241,33 @@ def verify_store(
     progress: Callable[[int], object] | None,
 ) -> tuple[list[tuple[str, list[str], int, int, str]], list[str], int, int]: ...
 def gc_store(path: str | os.PathLike[str]) -> list[str]: ...
+
+# --- adapt ---
+
+@final
+class Layer:
+    """An affine map, packed for the kernels."""
+
+    def __new__(
+        cls,
+        weight: NDArray[np.float32],
+        bias: NDArray[np.float32] | None,
+        mean: NDArray[np.float32] | None,
+        before: tuple[float, float] | None,
+        after: tuple[float, float] | None,
+    ) -> Layer: ...
+    def vectors(
+        self, rows: NDArray[np.float16] | NDArray[np.float32], threads: int | None
+    ) -> NDArray[np.float32]:
+        """The results of float16 or float32 rows, as float32."""
+    def halves(
+        self, rows: NDArray[np.float16] | NDArray[np.float32], threads: int | None
+    ) -> NDArray[np.float16]:
+        """The same, rounded to float16."""
+    def signs(
+        self, rows: NDArray[np.float16] | NDArray[np.float32], threads: int | None
+    ) -> NDArray[np.uint8]:
+        """Their signs, packed."""
 
 # --- search ---
 

@@ -16,10 +16,13 @@ EXTRAS_OF = {
     "jinja2": ("report",),
     "pyarrow": ("parquet",),
     "faiss": ("faiss",),
+    "open_clip": ("torch",),
     "safetensors": ("torch",),
     "threadpoolctl": ("classical",),
     "timm": ("torch",),
     "torch": ("torch", "gpu"),
+    "torchvision": ("torch",),
+    "transformers": ("text",),
 }
 """The extras that bring a package, the smallest first."""
 

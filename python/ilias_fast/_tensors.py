@@ -44,23 +44,20 @@ def write_tensors(path: StrPath, tensors: Mapping[str, NDArray[Any]], metadata: 
         StorageError: The file cannot be written.
     """
     header: dict[str, object] = {"__metadata__": dict(metadata)}
-    parts: list[bytes] = []
     end = 0
     for name, tensor in tensors.items():
-        part = np.ascontiguousarray(tensor).tobytes()
         header[name] = {
             "dtype": _NAMES[tensor.dtype],
             "shape": list(tensor.shape),
-            "data_offsets": [end, end + len(part)],
+            "data_offsets": [end, end + tensor.nbytes],
         }
-        parts.append(part)
-        end += len(part)
+        end += tensor.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with written(Path(path)) as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for part in parts:
-            file.write(part)
+        for tensor in tensors.values():
+            file.write(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data)
 
 
 class TensorEntry(NamedTuple):

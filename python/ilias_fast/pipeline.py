@@ -34,7 +34,7 @@ from ilias_fast.extract import (
     Extractor,
     NeuralExtractor,
     extract_to_stores,
-    timm_network,
+    load_network,
 )
 from ilias_fast.report import write_report
 from ilias_fast.report.assemble import Judged, matched_pairs, report_data
@@ -332,7 +332,7 @@ def _classical(
 def _neural(options: PipelineOptions) -> NeuralExtractor | None:
     if options.model is None:
         return None
-    network = timm_network(options.model, weights=options.weights, seed=options.seed)
+    network = load_network(options.model, weights=options.weights, seed=options.seed)
     return NeuralExtractor(network, resolution=options.resolution)
 
 

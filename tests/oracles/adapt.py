@@ -25,6 +25,33 @@ def pca_whiten(
     return result / (np.linalg.norm(result, axis=1, keepdims=True) + 1e-6)
 
 
+def supervised_whiten(
+    train: NDArray[np.float64],
+    queries: list[int],
+    positives: list[int],
+    vectors: NDArray[np.float64],
+    dim: int,
+) -> NDArray[np.float64]:
+    """Whiten by pairs, with columns as vectors and matrices as cirtorch has them."""
+    x = train.T
+    mean = x[:, queries].mean(axis=1, keepdims=True)
+    difference = x[:, queries] - x[:, positives]
+    spread = difference @ difference.T / difference.shape[1]
+    loading = 0.0
+    while True:
+        try:
+            factor = np.linalg.cholesky(spread + loading * np.eye(len(spread)))
+            break
+        except np.linalg.LinAlgError:
+            loading = 1e-10 if loading == 0 else 10 * loading
+    root = np.linalg.inv(factor)
+    y = root @ (x - mean)
+    values, directions = np.linalg.eigh(y @ y.T)
+    projection = directions[:, np.argsort(-values)].T @ root
+    result = projection[:dim] @ (vectors.T - mean)
+    return (result / (np.linalg.norm(result, axis=0, keepdims=True) + 1e-6)).T
+
+
 def quantisation_error(centred: NDArray[np.float64], projection: NDArray[np.float64]) -> float:
     """Return the squared distance of projected vectors, at unit mean square, from their signs, per vector."""
     projected = centred @ projection

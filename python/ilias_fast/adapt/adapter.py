@@ -6,19 +6,22 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from functools import cached_property
+from typing import Any, ClassVar, SupportsIndex, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ilias_fast import _arrays
+from ilias_fast import _arrays, _core
 from ilias_fast._files import StrPath
 from ilias_fast._tensors import read_tensors, write_tensors
-from ilias_fast.errors import FileFormatError, NonFiniteError, ShapeError
+from ilias_fast.errors import FileFormatError, ShapeError
 
-__all__ = ["Adapter"]
+__all__ = ["Adapter", "MatrixAdapter", "VectorAdapter", "require_tensor"]
 
 _Self = TypeVar("_Self", bound="Adapter")
+
+_WORTH_THREADS = 1 << 24  # multiplications, about a tenth of a millisecond
 
 
 class Adapter(ABC):
@@ -37,14 +40,19 @@ class Adapter(ABC):
         """Dimension of the descriptors the adapter takes."""
 
     @abstractmethod
-    def apply(self, vectors: ArrayLike) -> NDArray[Any]:
+    def apply(self, vectors: ArrayLike, *, threads: SupportsIndex | None = None) -> NDArray[Any]:
         """Map descriptors float [n, input_dim] to float32 descriptors or packed uint8 codes, row by row.
 
+        A row's result depends on that row alone: it has the same bits whatever the CPU level, the number of
+        threads and the rows beside it.
+
         Args:
-            vectors: float [n, input_dim].
+            vectors: float [n, input_dim]; float16 and float32 are taken as they are.
+            threads: Number of threads; None for all cores.
 
         Raises:
             ShapeError: Another dimension than `input_dim`.
+            NonFiniteError: A value is NaN or infinite, or a result is beyond float32.
         """
 
     @abstractmethod
@@ -114,9 +122,13 @@ class Adapter(ABC):
         except (ValueError, TypeError, AttributeError) as cause:
             raise FileFormatError(f"{path}: damaged {cls.kind} adapter ({cause})") from cause
 
-    def _rows(self, vectors: ArrayLike) -> NDArray[np.float32]:
-        """Check descriptors against `input_dim` and return them as float32 [n, d]."""
-        rows = _arrays.float32_rows("vectors", vectors, "n, d")
+    def _rows(self, vectors: ArrayLike) -> NDArray[np.float16] | NDArray[np.float32]:
+        """Check descriptors against `input_dim` and return them as float16 or float32 [n, d]."""
+        rows: NDArray[np.float16] | NDArray[np.float32]
+        if isinstance(vectors, np.ndarray) and vectors.dtype == np.float16 and vectors.ndim == 2:
+            rows = np.ascontiguousarray(vectors)
+        else:
+            rows = _arrays.float32_rows("vectors", vectors, "n, d")
         if rows.shape[1] != self.input_dim:
             raise ShapeError(
                 f"vectors: expected shape [n, {self.input_dim}] for this {self.kind} adapter, "
@@ -125,22 +137,51 @@ class Adapter(ABC):
         return rows
 
 
-def finite_rows(name: str, vectors: ArrayLike, at_least: int) -> NDArray[np.float32]:
-    """Return training vectors as a finite float32 [n, d] with enough rows.
+class MatrixAdapter(Adapter):
+    """An adapter that is an affine map, computed by the core."""
 
-    Raises:
-        ShapeError: Not a matrix, or fewer than `at_least` rows, or no columns.
-        NonFiniteError: A value is NaN or infinite.
-    """
-    rows = _arrays.float32_rows(name, vectors, "n, d")
-    if rows.shape[0] < at_least or rows.shape[1] < 1:
-        raise ShapeError(
-            f"{name}: expected at least {at_least} vectors to learn from, found {list(rows.shape)}"
-        )
-    finite = np.isfinite(rows).all(axis=1)
-    if not finite.all():
-        raise NonFiniteError(f"{name}: row {int(np.argmin(finite))} holds NaN or an infinity")
-    return rows
+    @abstractmethod
+    def _layer(self) -> _core.Layer:
+        """Return the affine map behind `apply`, packed for the kernels."""
+
+    @cached_property
+    def _packed(self) -> _core.Layer:
+        return self._layer()
+
+    def _threads(self, rows: int, outputs: int, threads: SupportsIndex | None) -> int | None:
+        """Return the threads asked for; one for what is done before a second would have begun."""
+        if threads is None and rows * self.input_dim * outputs < _WORTH_THREADS:
+            return 1
+        return _arrays.threads(threads)
+
+
+class VectorAdapter(MatrixAdapter):
+    """A fitted map from descriptors to descriptors of unit length."""
+
+    @property
+    @abstractmethod
+    def output_dim(self) -> int:
+        """Dimension of the descriptors the adapter returns."""
+
+    def apply(self, vectors: ArrayLike, *, threads: SupportsIndex | None = None) -> NDArray[np.float32]:
+        """Adapt descriptors; float32 [n, output_dim]; see `Adapter.apply`.
+
+        Args:
+            vectors: float [n, input_dim].
+            threads: Number of threads; None for all cores.
+        """
+        rows = self._rows(vectors)
+        return self._packed.vectors(rows, self._threads(len(rows), self.output_dim, threads))
+
+    def apply_half(self, vectors: ArrayLike, *, threads: SupportsIndex | None = None) -> NDArray[np.float16]:
+        """Adapt descriptors for a store: `apply`, rounded to the nearest float16, without a float32 copy.
+
+        Args:
+            vectors: float [n, input_dim].
+            threads: Number of threads; None for all cores.
+        """
+        rows = self._rows(vectors)
+        return self._packed.halves(rows, self._threads(len(rows), self.output_dim, threads))
 
 
 def require_tensor(

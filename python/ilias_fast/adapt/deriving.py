@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, SupportsIndex, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast import __version__, _arrays
 from ilias_fast._files import StrPath
+from ilias_fast.adapt.adapter import VectorAdapter
 from ilias_fast.adapt.itq import Itq
-from ilias_fast.adapt.linear import LinearAdapter
-from ilias_fast.adapt.pca import PcaWhitening
 from ilias_fast.adapt.steps import Signs, Strongest, Unpack
 from ilias_fast.errors import IliasFastError, IncompatibleStoreError
-from ilias_fast.store import BinaryStore, GlobalStore, LocalStore, exists, open_store
+from ilias_fast.store import BinaryStore, GlobalStore, LocalImage, LocalStore, exists, open_store
 from ilias_fast.store.formats.prefetch import prefetched
 
 __all__ = ["Step", "derive", "sample_rows"]
 
-Step: TypeAlias = LinearAdapter | PcaWhitening | Itq | Signs | Unpack | Strongest
+Step: TypeAlias = VectorAdapter | Itq | Signs | Unpack | Strongest
 """What can be done to a store."""
 
 _BLOCK_BYTES = 32 << 20
@@ -38,14 +37,16 @@ def derive(
     path: StrPath,
     step: Itq | Signs,
     *,
+    threads: SupportsIndex | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> BinaryStore: ...
 @overload
 def derive(
     source: GlobalStore,
     path: StrPath,
-    step: LinearAdapter | PcaWhitening,
+    step: VectorAdapter,
     *,
+    threads: SupportsIndex | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> GlobalStore: ...
 @overload
@@ -54,14 +55,16 @@ def derive(
     path: StrPath,
     step: Unpack,
     *,
+    threads: SupportsIndex | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> GlobalStore: ...
 @overload
 def derive(
     source: LocalStore,
     path: StrPath,
-    step: Strongest,
+    step: Strongest | Itq,
     *,
+    threads: SupportsIndex | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> LocalStore: ...
 @overload
@@ -70,6 +73,7 @@ def derive(
     path: StrPath,
     step: Step,
     *,
+    threads: SupportsIndex | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> GlobalStore | BinaryStore | LocalStore: ...
 def derive(
@@ -77,6 +81,7 @@ def derive(
     path: StrPath,
     step: Step,
     *,
+    threads: SupportsIndex | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> GlobalStore | BinaryStore | LocalStore:
     """Apply a step to every row of a store and write a derived store with the same ids in the same order.
@@ -89,8 +94,10 @@ def derive(
     Args:
         source: The store to derive from.
         path: Where the derived store goes.
-        step: A `LinearAdapter` or `PcaWhitening` (global to global), an `Itq` or `Signs` (global to binary),
-            an `Unpack` (binary to global) or a `Strongest` (local to local).
+        step: A `LinearAdapter` or whitening (global to global), an `Itq` (global to binary, or float16 local
+            descriptors to codes), `Signs` (global to binary), an `Unpack` (binary to global) or a
+            `Strongest` (local to local).
+        threads: Number of threads that adapt; None for all cores.
         progress: Called with (rows done, rows in all).
 
     Returns:
@@ -104,10 +111,10 @@ def derive(
 
     Complexity: one pass over the rows; memory for three blocks of about 32 MiB and one shard.
     """
-    path = Path(path)
+    path, threads = Path(path), _arrays.threads(threads)
     _check(source, step)
     provenance = _provenance(source, step)
-    kind: Any = _target(step)
+    kind: Any = _target(source, step)
     with closing(_writer(source, path, step, provenance)) as writer:
         if len(writer) > len(source):
             raise IncompatibleStoreError(
@@ -117,7 +124,7 @@ def derive(
         if progress is not None:
             progress(done, len(source))
         try:
-            with prefetched(_results(source, step, done)) as blocks:
+            with prefetched(_results(source, step, done, threads)) as blocks:
                 for ids, result, size in blocks:
                     writer.append(ids, result)
                     done += len(ids)
@@ -164,6 +171,10 @@ def _check(source: GlobalStore | BinaryStore | LocalStore, step: Step) -> None:
             source.require("weight")
             return
         wanted, found = "a local store", repr(source)
+    elif isinstance(source, LocalStore) and isinstance(step, Itq):
+        if source.dim == step.input_dim:
+            return
+        wanted, found = f"float16 descriptors of dimension {step.input_dim}", repr(source)
     elif isinstance(step, Unpack):
         if isinstance(source, BinaryStore) and source.bits == step.bits:
             return
@@ -178,32 +189,65 @@ def _check(source: GlobalStore | BinaryStore | LocalStore, step: Step) -> None:
     )
 
 
-def _target(step: Step) -> type[GlobalStore] | type[BinaryStore] | type[LocalStore]:
-    if isinstance(step, Strongest):
+def _target(
+    source: GlobalStore | BinaryStore | LocalStore, step: Step
+) -> type[GlobalStore] | type[BinaryStore] | type[LocalStore]:
+    if isinstance(source, LocalStore):
         return LocalStore
     return BinaryStore if isinstance(step, (Itq, Signs)) else GlobalStore
 
 
 def _results(
-    source: GlobalStore | BinaryStore | LocalStore, step: Step, done: int
+    source: GlobalStore | BinaryStore | LocalStore, step: Step, done: int, threads: int | None
 ) -> Generator[tuple[list[str], Any, int], None, None]:
     """Yield ids, what is made of their rows, and its size, from row `done` on. Runs in a thread."""
-    if isinstance(step, Strongest):
-        assert isinstance(source, LocalStore)
+    if isinstance(source, LocalStore):
         for start in range(done, len(source), _BLOCK_IMAGES):
             rows = range(start, min(start + _BLOCK_IMAGES, len(source)))
-            images = [step.apply(source.image(row)) for row in rows]
+            images = [source.image(row) for row in rows]
+            if isinstance(step, Strongest):
+                images = [step.apply(image) for image in images]
+            elif isinstance(step, Itq):
+                images = _binarised(images, step, threads)
             size = sum(value.nbytes for image in images for value in image if isinstance(value, np.ndarray))
             yield source.id_of(np.array(rows)), images, size
         return
-    assert not isinstance(source, LocalStore)
-    width = source.dim if isinstance(source, GlobalStore) else source.bits
-    block = max(1, _BLOCK_BYTES // (4 * width))
-    for start in range(done, len(source), block):
-        numbers = np.arange(start, min(start + block, len(source)))
-        rows_there: Any = source.rows(numbers)
-        result = step.apply(rows_there)
+    for numbers, rows_there in _blocks(source, done):
+        result: NDArray[Any]
+        if isinstance(step, VectorAdapter):
+            result = step.apply_half(rows_there, threads=threads)
+        elif isinstance(step, Unpack):
+            result = step.apply(rows_there)
+        else:
+            assert not isinstance(step, Strongest)
+            result = step.apply(rows_there, threads=threads)
         yield source.id_of(numbers), result, result.nbytes
+
+
+def _blocks(
+    source: GlobalStore | BinaryStore, start: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+    """Yield numbers and rows from row `start` on; float16 rows as views of the map."""
+    if isinstance(source, GlobalStore):
+        size = max(1, _BLOCK_BYTES // (4 * source.dim))
+        for first, rows in source.shards():
+            for at in range(max(0, start - first), len(rows), size):
+                part = rows[at : at + size]
+                yield np.arange(first + at, first + at + len(part)), part
+        return
+    size = max(1, _BLOCK_BYTES // (4 * source.bits))
+    for at in range(start, len(source), size):
+        numbers = np.arange(at, min(at + size, len(source)))
+        yield numbers, source.rows(numbers)
+
+
+def _binarised(images: list[LocalImage], step: Itq, threads: int | None) -> list[LocalImage]:
+    """Return images with codes in place of their float16 descriptors."""
+    descriptors = [image.descriptors for image in images if image.descriptors is not None]
+    codes = step.apply(np.concatenate(descriptors), threads=threads)
+    ends = np.cumsum([len(one) for one in descriptors])
+    parts = np.split(codes, ends[:-1])
+    return [image._replace(codes=part, descriptors=None) for image, part in zip(images, parts, strict=True)]
 
 
 def _provenance(source: GlobalStore | BinaryStore | LocalStore, step: Step) -> dict[str, Any]:
@@ -216,20 +260,23 @@ def _provenance(source: GlobalStore | BinaryStore | LocalStore, step: Step) -> d
 def _writer(
     source: GlobalStore | BinaryStore | LocalStore, path: Path, step: Step, provenance: dict[str, Any]
 ) -> Any:
-    kind: Any = _target(step)
+    kind: Any = _target(source, step)
     if not exists(path):
         options: dict[str, Any] = {
             "provenance": provenance,
             "parent": source,
             "parameters": step.provenance(),
         }
+        if isinstance(source, LocalStore):
+            if isinstance(step, Itq):
+                return LocalStore.create(path, optional=source.optional, bits=step.bits, **options)
+            length: dict[str, Any] = {"dim": source.dim} if source.dim else {"bits": source.bits}
+            return LocalStore.create(path, optional=source.optional, **length, **options)
         if isinstance(step, (Itq, Signs)):
             return BinaryStore.create(path, bits=step.bits, **options)
         if isinstance(step, Unpack):
             return GlobalStore.create(path, dim=step.bits, **options)
-        if isinstance(step, Strongest):
-            assert isinstance(source, LocalStore)
-            return LocalStore.create(path, optional=source.optional, bits=source.bits, **options)
+        assert isinstance(step, VectorAdapter)
         return GlobalStore.create(path, dim=step.output_dim, **options)
     there = open_store(path)
     same = {**there.provenance, "ilias_fast": None} == {**provenance, "ilias_fast": None}

@@ -8,25 +8,27 @@ transposed right factor and does not reach the optimum.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ilias_fast import _arrays
+from ilias_fast import _arrays, _core
 from ilias_fast._files import StrPath
-from ilias_fast.adapt.adapter import Adapter, finite_rows, require_tensor
+from ilias_fast.adapt.adapter import MatrixAdapter, require_tensor
+from ilias_fast.adapt.blocks import Blocks, Vectors, moments
 from ilias_fast.errors import FileFormatError, ParameterError
 from ilias_fast.store.formats.npz import read_npz
 
 __all__ = ["Itq"]
 
-_BLOCK = 65536
+_SAMPLE = 200_000
+_FLAT = 1e-7  # spread of unit vectors below which all are equal but for rounding
 
 
-class Itq(Adapter):
+class Itq(MatrixAdapter):
     """A binarisation u = x / ||x||, bit = ((u - mean) W >= 0), fitted by `Itq.fit` or loaded by `Itq.load`.
 
     AMES binarises without a mean. That suits descriptors centred at the origin; RootSIFT values are all
@@ -48,48 +50,63 @@ class Itq(Adapter):
     @classmethod
     def fit(
         cls,
-        vectors: ArrayLike,
+        vectors: Vectors,
         bits: int = 128,
         *,
         iterations: int = 50,
         seed: int = 0,
         subtract_mean: bool = True,
+        sample: int = _SAMPLE,
+        progress: Callable[[int, int], object] | None = None,
     ) -> Itq:
         """Learn the binarisation.
 
+        Mean and principal directions are those of all vectors, in one pass; the rotation is learnt from a
+        sample of them. So memory holds D x D numbers and the sample.
+
         Args:
-            vectors: float [n, D], n at least 2, D at least `bits`; normalised to unit length first.
+            vectors: float [n, D], n at least 2, D at least `bits`, or a store of them (global, or local with
+                float16 descriptors); normalised to unit length first.
             bits: Code length, a multiple of 8.
             iterations: Alternations of codes and rotation, at least 1.
-            seed: Of the initial random rotation.
+            seed: Of the initial random rotation, and of the sample.
             subtract_mean: Subtract the training mean when applying, too.
+            sample: Vectors that the rotation is learnt from, at most; at least 2.
+            progress: Called with (vectors done, vectors in all).
 
         Raises:
             ShapeError: Fewer than two vectors.
             NonFiniteError: A value is NaN or infinite.
-            ParameterError: `bits` is not a positive multiple of 8 or exceeds D, or `iterations` is below 1.
+            ParameterError: `bits` is not a positive multiple of 8 or exceeds D, or `iterations` is below 1,
+                or all vectors have the same direction.
         """
-        rows = _normalised(finite_rows("vectors", vectors, at_least=2)).astype(np.float64)
-        width = rows.shape[1]
+        blocks = Blocks("vectors", vectors, at_least=2)
+        width = blocks.dim
         if bits < 8 or bits % 8 or bits > width:
             raise ParameterError(
                 f"bits: expected a multiple of 8 from 8 to the dimension {width}, found {bits}"
             )
         iterations = _arrays.at_least_one("iterations", iterations)
-        mean = rows.mean(axis=0)
-        centred = rows - mean
-        _, directions = np.linalg.eigh(centred.T @ centred)
+        sample = _arrays.at_least("sample", sample, 2)
+        seen = moments(blocks, prepare=_normalised, progress=progress)
+        mean = seen.mean
+        _, directions = np.linalg.eigh(seen.about(mean))
         directions = directions[:, ::-1][:, :bits]
+        projected = (_normalised(blocks.sample(sample, seed)) - mean) @ directions
+        size = float(np.sqrt(np.mean(projected**2)))
+        if size < _FLAT:
+            raise ParameterError(
+                f"vectors: all {blocks.count} have the same direction, nothing can be learnt"
+            )
         # Scaled to unit mean square, so that the error compares with the unit of the codes.
-        projected = centred @ directions
-        projected /= max(float(np.sqrt(np.mean(projected**2))), 1e-30)
+        projected /= size
         rotation, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((bits, bits)))
         for _ in range(iterations):
             codes = np.where(projected @ rotation >= 0, 1.0, -1.0)
             left, _, right = np.linalg.svd(codes.T @ projected)
             rotation = right.T @ left.T
         rotated = projected @ rotation
-        error = float(np.sum((np.where(rotated >= 0, 1.0, -1.0) - rotated) ** 2) / len(rows))
+        error = float(np.sum((np.where(rotated >= 0, 1.0, -1.0) - rotated) ** 2) / len(rotated))
         shift = mean if subtract_mean else np.zeros_like(mean)
         projection = np.ascontiguousarray(directions @ rotation, dtype=np.float32)
         return cls(shift.astype(np.float32), projection, error)
@@ -128,24 +145,26 @@ class Itq(Adapter):
         """Code length."""
         return int(self.projection.shape[1])
 
-    def apply(self, vectors: ArrayLike) -> NDArray[np.uint8]:
+    def _layer(self) -> _core.Layer:
+        weight = np.ascontiguousarray(self.projection.T)
+        return _core.Layer(weight, None, self.mean if self.mean.any() else None, (0.0, 1e-12), None)
+
+    def apply(self, vectors: ArrayLike, *, threads: SupportsIndex | None = None) -> NDArray[np.uint8]:
         """Binarise descriptors.
 
         Args:
             vectors: float [n, D]; normalised here, so any scale will do.
+            threads: Number of threads; None for all cores.
 
         Returns:
             uint8 [n, bits / 8]: bit j of a code is the most significant first, 1 where the value is >= 0.
 
         Raises:
             ShapeError: Another dimension than the binarisation was fitted for.
+            NonFiniteError: A value is NaN or infinite.
         """
         rows = self._rows(vectors)
-        result = np.empty((rows.shape[0], self.bits // 8), np.uint8)
-        for start in range(0, rows.shape[0], _BLOCK):
-            unit = _normalised(rows[start : start + _BLOCK])
-            result[start : start + _BLOCK] = np.packbits((unit - self.mean) @ self.projection >= 0, axis=1)
-        return result
+        return self._packed.signs(rows, self._threads(len(rows), self.bits, threads))
 
     def tensors(self) -> Mapping[str, NDArray[Any]]:
         """Return `mean` and `projection`."""
@@ -165,8 +184,7 @@ class Itq(Adapter):
         )
 
 
-def _normalised(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    unit: NDArray[np.float32] = rows / np.maximum(
-        np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12)
-    )
+def _normalised(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    wide = rows.astype(np.float64)
+    unit: NDArray[np.float64] = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
     return unit

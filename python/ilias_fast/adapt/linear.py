@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,24 +10,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ilias_fast import _arrays
+from ilias_fast import _arrays, _core
 from ilias_fast._checkpoints import read_checkpoint
-from ilias_fast._files import StrPath
+from ilias_fast._extras import require
+from ilias_fast._files import StrPath, written
 from ilias_fast._tensors import read_tensors
-from ilias_fast.adapt.adapter import Adapter, require_tensor
+from ilias_fast.adapt.adapter import VectorAdapter, require_tensor
 from ilias_fast.errors import FileFormatError, NonFiniteError, ShapeError
 
 __all__ = ["LinearAdapter"]
 
-_BLOCK = 8192
 
-
-class LinearAdapter(Adapter):
+class LinearAdapter(VectorAdapter):
     """A linear layer followed by L2 normalisation, applied to queries and database alike.
+
+    A row for which W x + b is zero stays zero.
 
     Args:
         weight: float [D_out, D_in].
         bias: float [D_out].
+        training: How it was trained, for provenance; JSON types.
 
     Raises:
         ShapeError: The shapes do not fit each other.
@@ -35,7 +38,10 @@ class LinearAdapter(Adapter):
 
     kind = "linear"
 
-    def __init__(self, weight: ArrayLike, bias: ArrayLike) -> None:
+    def __init__(
+        self, weight: ArrayLike, bias: ArrayLike, training: Mapping[str, object] | None = None
+    ) -> None:
+        self.training = dict(training or {})
         self.weight = _arrays.float32_rows("weight", weight, "D_out, D_in")
         self.bias: NDArray[np.float32] = _arrays.vector("bias", bias, "fiu", np.float32, "D_out")
         if self.bias.shape[0] != self.weight.shape[0] or 0 in self.weight.shape:
@@ -62,6 +68,7 @@ class LinearAdapter(Adapter):
             MissingExtraError: A checkpoint is to be read and torch is not installed.
         """
         path = Path(path)
+        parameters: dict[str, Any] = {}
         if path.suffix in (".pth", ".pt"):
             state = read_checkpoint(path)
             try:
@@ -71,12 +78,16 @@ class LinearAdapter(Adapter):
             except (TypeError, RuntimeError) as cause:  # sparse, on another device
                 raise FileFormatError(f"{path}: expected dense tensors of real numbers ({cause})") from cause
         else:
-            tensors, _ = read_tensors(path)
+            tensors, metadata = read_tensors(path)
+            try:
+                parameters = dict(json.loads(metadata.get("ilias_fast.parameters", "{}")))
+            except (ValueError, TypeError) as cause:
+                raise FileFormatError(f"{path}: damaged parameters ({cause})") from cause
         if set(tensors) != {"layer.weight", "layer.bias"}:
             found = ", ".join(sorted(tensors)) or "none"
             raise FileFormatError(f"{path}: expected the tensors layer.weight and layer.bias, found {found}")
         try:
-            return cls._build(tensors, {})
+            return cls._build(tensors, parameters)
         except FileFormatError as cause:
             raise FileFormatError(f"{path}: {cause}") from cause
 
@@ -90,36 +101,35 @@ class LinearAdapter(Adapter):
         """Dimension of the descriptors it returns."""
         return int(self.weight.shape[0])
 
-    def apply(self, vectors: ArrayLike) -> NDArray[np.float32]:
-        """Adapt descriptors.
+    def _layer(self) -> _core.Layer:
+        return _core.Layer(self.weight, self.bias, None, None, (0.0, 1e-12))
+
+    def export(self, path: StrPath) -> None:
+        """Write the layer as the official code reads it: a torch checkpoint of its state dict.
 
         Args:
-            vectors: float [n, D_in].
-
-        Returns:
-            float32 [n, D_out] of unit length; zero where W x + b is zero.
+            path: The file (`.pth`); replaced if it exists.
 
         Raises:
-            ShapeError: Another dimension than the layer's.
+            StorageError: The file cannot be written.
+            MissingExtraError: torch is not installed.
         """
-        rows = self._rows(vectors)
-        result = np.empty((rows.shape[0], self.output_dim), np.float32)
-        for start in range(0, rows.shape[0], _BLOCK):
-            block = result[start : start + _BLOCK]
-            np.matmul(rows[start : start + _BLOCK], self.weight.T, out=block)
-            block += self.bias
-            block /= np.maximum(np.linalg.norm(block, axis=1, keepdims=True), np.float32(1e-12))
-        return result
+        torch = require("torch", "write checkpoints")
+        state = {name: torch.from_numpy(tensor.copy()) for name, tensor in self.tensors().items()}
+        with written(Path(path)) as file:
+            torch.save(state, file)
 
     def tensors(self) -> Mapping[str, NDArray[Any]]:
         """Return `layer.weight` and `layer.bias`, the official names."""
         return {"layer.weight": self.weight, "layer.bias": self.bias}
 
     def parameters(self) -> dict[str, object]:
-        """Return the dimensions."""
-        return {"input_dim": self.input_dim, "output_dim": self.output_dim}
+        """Return the dimensions, and how the layer was trained."""
+        own: dict[str, object] = {"input_dim": self.input_dim, "output_dim": self.output_dim}
+        return {**own, "training": self.training} if self.training else own
 
     @classmethod
-    def _build(cls, tensors: Mapping[str, NDArray[Any]], parameters: Mapping[str, Any]) -> LinearAdapter:  # noqa: ARG003
+    def _build(cls, tensors: Mapping[str, NDArray[Any]], parameters: Mapping[str, Any]) -> LinearAdapter:
         weight = require_tensor(tensors, "layer.weight", (None, None))
-        return cls(weight, require_tensor(tensors, "layer.bias", (weight.shape[0],)))
+        bias = require_tensor(tensors, "layer.bias", (weight.shape[0],))
+        return cls(weight, bias, dict(parameters.get("training") or {}))

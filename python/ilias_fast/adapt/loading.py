@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ilias_fast._checkpoints import read_checkpoint
 from ilias_fast._files import StrPath
 from ilias_fast._tensors import read_header
 from ilias_fast.adapt.itq import Itq
 from ilias_fast.adapt.linear import LinearAdapter
-from ilias_fast.adapt.pca import PcaWhitening
+from ilias_fast.adapt.whitening import PcaWhitening, SupervisedWhitening
 
 __all__ = ["load_adapter"]
 
 
-def load_adapter(path: StrPath) -> Itq | LinearAdapter | PcaWhitening:
+def load_adapter(path: StrPath) -> Itq | LinearAdapter | PcaWhitening | SupervisedWhitening:
     """Read an adapter that was saved here, or a published one.
 
     Args:
-        path: A safetensors file of `Adapter.save`, an official linear layer (`.pth`), or a published ITQ
-            projection (`.npz` with an array `proj` [D, bits]).
+        path: A safetensors file of `Adapter.save`, an official linear layer (`.pth`), a whitening of cirtorch
+            (`.pth` with `m` and `P`), or a published ITQ projection (`.npz` with an array `proj` [D, bits]).
 
     Raises:
         StorageError: The file is missing or cannot be read.
@@ -27,10 +28,12 @@ def load_adapter(path: StrPath) -> Itq | LinearAdapter | PcaWhitening:
     """
     file = Path(path)
     if file.suffix in (".pth", ".pt"):
-        return LinearAdapter.load(file)
+        whitening = "P" in read_checkpoint(file)
+        return SupervisedWhitening.load(file) if whitening else LinearAdapter.load(file)
     if file.suffix == ".npz":
         return Itq.load(file)
     kind = read_header(file)[1].get("ilias_fast.adapter")
-    if kind == Itq.kind:
-        return Itq.load(file)
-    return PcaWhitening.load(file) if kind == PcaWhitening.kind else LinearAdapter.load(file)
+    for one in (Itq, PcaWhitening, SupervisedWhitening):
+        if kind == one.kind:
+            return one.load(file)
+    return LinearAdapter.load(file)

@@ -6,7 +6,7 @@ Like the fitted adapters they say what they make of a store; `derive` applies th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,11 +41,12 @@ class Signs(Adapter):
         """Code length."""
         return self._dim
 
-    def apply(self, vectors: ArrayLike) -> NDArray[np.uint8]:
+    def apply(self, vectors: ArrayLike, *, threads: SupportsIndex | None = None) -> NDArray[np.uint8]:  # noqa: ARG002
         """Binarise descriptors.
 
         Args:
             vectors: float [n, dim].
+            threads: Not used: there is nothing to compute.
 
         Returns:
             uint8 [n, ceil(dim / 8)], the first bit the most significant; bits after the last are zero.

@@ -11,12 +11,15 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ilias_fast.cli import (
+    adapt,
     compare,
     demo,
     doctor,
     evaluate,
     extract,
+    extract_local,
     match,
+    models,
     report,
     rerank,
     search,
@@ -42,6 +45,9 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("extract")(extract.extract)
+app.command("extract-local")(extract_local.extract_local)
+app.command("models")(models.models)
+app.add_typer(adapt.app, name="adapt")
 app.add_typer(store.app, name="store")
 app.command("search")(search.search)
 app.command("rerank")(rerank.rerank)

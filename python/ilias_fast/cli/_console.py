@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "StageProgress",
     "comparison_tables",
+    "err",
     "errors",
     "out",
     "plain",
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 out = Console(highlight=False, emoji=False)
-_err = Console(stderr=True, highlight=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 StageProgress = Callable[[str, int, int], None]
 
@@ -85,14 +86,14 @@ def stages() -> Iterator[StageProgress]:
         TimeRemainingColumn(),
     )
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=_err, disable=not _err.is_terminal) as live:
+    with Progress(*columns, console=err, disable=not err.is_terminal) as live:
 
         def update(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
                 tasks[stage] = live.add_task(stage, total=total or None)
             task = live.tasks[tasks[stage]]
-            if not _err.is_terminal and done >= total > 0 and not task.finished:
-                _err.print(f"{stage}: {total}", soft_wrap=True)
+            if not err.is_terminal and done >= total > 0 and not task.finished:
+                err.print(f"{stage}: {total}", soft_wrap=True)
             live.update(tasks[stage], completed=done, total=total or None)
 
         yield update

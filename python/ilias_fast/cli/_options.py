@@ -60,7 +60,8 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at
 Model = Annotated[
     str | None,
     typer.Option(
-        help="timm model of the global descriptor; the classical one (VLAD of RootSIFT) if not given."
+        help="Network of the global descriptor: a name of `ilias-fast models`, or any of timm or open_clip; "
+        "the classical one (VLAD of RootSIFT) if not given."
     ),
 ]
 Weights = Annotated[

@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, plain, print_json, stages
+from ilias_fast.cli._console import out, plain, print_json
+from ilias_fast.cli._extracting import Images, extraction_progress, selected, source_of, texts_of
 
 if TYPE_CHECKING:
-    from ilias_fast.extract import Extractor
-    from ilias_fast.images import ImageSource
+    from ilias_fast.extract import Extractor, NeuralExtractor
 
 __all__ = ["extract"]
+
+Part = Literal["queries", "positives", "distractors", "database", "texts"]
+Precision = Literal["auto", "float32", "float16", "bfloat16"]
 
 
 def extract(
     images: Annotated[
         list[Path],
-        typer.Argument(help="A folder of images, searched recursively, or WebDataset tars.", exists=True),
+        typer.Argument(help="A folder of images, WebDataset tars, or image files.", exists=True),
     ],
     part: Annotated[
-        Literal["queries", "database"] | None,
+        Part | None,
         typer.Option(
-            help="IMAGES is a dataset, in the official ILIAS layout or a folder of photographs: describe its "
-            "image queries, or its positives and distractors, by the ids it is evaluated by."
+            help="IMAGES is a dataset, in the official ILIAS layout or a folder of photographs: describe a "
+            "part of it, by the ids it is evaluated by. `database`: positives and distractors."
         ),
+    ] = None,
+    ids: Annotated[
+        Path | None,
+        typer.Option("--ids", help="File of ids, one a line: only these, in this order.", exists=True),
+    ] = None,
+    selected_ids: Annotated[
+        Path | None,
+        typer.Option(help="File of bare keys, one a line (mini-ILIAS): of tars, only these.", exists=True),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Store of the global descriptors.")
@@ -48,41 +60,106 @@ def extract(
     model: options.Model = None,
     weights: options.Weights = "pretrained",
     pooling: Annotated[
-        str, typer.Option(help="With --model: `head`, `cls`, `gap`, `gem` or `mac`.")
-    ] = "head",
-    resolution: Annotated[
-        int | None, typer.Option(help="With --model: longer side in pixels.", min=1)
+        str | None, typer.Option(help="`head`, `cls`, `gap`, `gem`, `mac`; the benchmark's if not given.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images given to the extractor at once.", min=1)] = 32,
+    resolution: Annotated[
+        int | None, typer.Option(help="S of the transform, in pixels; the benchmark's if not given.", min=1)
+    ] = None,
+    transform: Annotated[
+        str | None,
+        typer.Option(help="`RESIZE_LARGE` (the benchmark's), `_SMALL`, `_CENTER`, `_SQUARE` or `_PAD`."),
+    ] = None,
+    min_size: Annotated[int, typer.Option(help="Zero-pad sides to at least this.", min=0)] = 0,
+    multiscale: Annotated[bool, typer.Option("--multiscale", help="Scales 0.707, 1, 1.414.")] = False,
+    multirotate: Annotated[bool, typer.Option("--multirotate", help="0, 90, 180, 270 degrees.")] = False,
+    crop: Annotated[bool, typer.Option("--crop", help="With --part: crop images to their boxes.")] = False,
+    mask: Annotated[bool, typer.Option("--mask", help="With --part: blank out all but the boxes.")] = False,
+    white_balance: Annotated[bool, typer.Option("--white-balance", help="Balance channels first.")] = False,
+    official: Annotated[
+        bool, typer.Option("--official", help="Reproduce the published extraction code where it errs.")
+    ] = False,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(help="`cpu`, `cuda:0`, `mps`, ...; give it several times for a process a device."),
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="`auto`: float16 on CUDA, as published, else float32.")
+    ] = "auto",
+    compiled: Annotated[bool, typer.Option("--compile", help="Run through torch.compile.")] = False,
+    channels_last: Annotated[
+        bool | None,
+        typer.Option("--channels-last/--no-channels-last", help="Memory layout; chosen if not given."),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images of one size run at once; chosen if not given.", min=1)
+    ] = None,
+    window: Annotated[
+        int, typer.Option(help="Images that may wait until a batch of their size is full.", min=1)
+    ] = 4096,
+    processes: Annotated[
+        int, typer.Option(help="Decode in so many processes in place of threads.", min=0, max=1024)
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Of what is learnt, or of random weights.", min=0)] = 0,
     strict: options.Strict = False,
     threads: options.Threads = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Describe images and append them to stores; run again after an interruption, it goes on."""
+    """Describe images (or texts) and append them to stores; run again after an interruption, it goes on."""
     from ilias_fast.errors import ParameterError
-    from ilias_fast.extract import NeuralExtractor, extract_to_stores, timm_network
+    from ilias_fast.extract import extract_on_devices, extract_to_stores
 
     if output is None and local is None:
         raise ParameterError("expected --output, --local, or both; found neither")
-    source, ids = _source(images, part)
-    if model is not None:
-        network = timm_network(model, weights=weights, pooling=pooling, seed=seed)
-        extractor: Extractor = NeuralExtractor(network, resolution=resolution, batch_size=batch_size)
-    else:
-        extractor = _classical(source, ids, learnt, seed, threads)
-    with stages() as progress:
-        done = extract_to_stores(
-            extractor,
-            source,
-            ids,
-            global_store=output,
-            local_store=local,
-            batch_size=batch_size,
-            strict=strict,
-            threads=threads,
-            progress=lambda done, total: progress("extract", done, total),
-        )
+    if part == "texts":
+        _texts(images, output, model, weights, seed, device, precision)
+        return
+    found = source_of(images, part, keys=selected(selected_ids))
+    if ids is not None:
+        found = Images(found.source, selected(ids), found.boxes)
+    settings: dict[str, Any] = {
+        "resolution": resolution,
+        "transform": transform,
+        "batch_size": batch_size,
+        "precision": precision,
+        "multiscale": multiscale,
+        "multirotate": multirotate,
+        "min_size": min_size,
+        "crop": crop,
+        "mask": mask,
+        "white_balance": white_balance,
+        "channels_last": channels_last,
+        "compile": compiled,
+    }
+    if (crop or mask) and found.boxes is None:
+        raise ParameterError("--crop and --mask take the boxes of a dataset: say which --part of it")
+    network = {"weights": weights, "pooling": pooling, "seed": seed, "official": official}
+    schedule: dict[str, Any] = {"window": window, "strict": strict, "processes": processes}
+    work: dict[str, Any] = {"boxes": found.boxes if crop or mask else None, "threads": threads}
+    with extraction_progress() as show:
+        work |= {"progress": show.progress, "on_skip": show.skip}
+        if model is not None and device is not None and len(device) > 1:
+            if output is None or local is not None:
+                raise ParameterError("several devices fill one store of global descriptors: --output")
+            make = partial(_neural, model, network, settings)
+            done = extract_on_devices(
+                make, device, found.source, found.ids, global_store=output, options=schedule, **work
+            )
+        else:
+            if model is not None:
+                chosen = device[0] if device else None
+                extractor: Extractor = _neural(model, network, settings, chosen)
+            else:
+                extractor = _classical(found, learnt, seed, threads)
+            done = extract_to_stores(
+                extractor,
+                found.source,
+                found.ids,
+                global_store=output,
+                local_store=local,
+                batch_size=batch_size,
+                **schedule,
+                **work,
+            )
     if as_json:
         print_json(asdict(done))
         return
@@ -91,32 +168,39 @@ def extract(
         out.print(f"[yellow]skipped[/] {plain(name)}: {plain(reason)}", soft_wrap=True)
 
 
-def _source(
-    images: list[Path], part: Literal["queries", "database"] | None
-) -> tuple[ImageSource, list[str] | None]:
-    """Return where the images are, and which of them are wanted; None for all."""
-    from ilias_fast.datasets import load_dataset
+def _neural(
+    model: str, network: dict[str, Any], settings: dict[str, Any], device: str | None
+) -> NeuralExtractor:
+    """Make the extractor; sent to other processes by name."""
+    from ilias_fast.extract import NeuralExtractor, load_network
+
+    return NeuralExtractor(load_network(model, **network), device=device, **settings)
+
+
+def _texts(
+    images: list[Path],
+    output: Path | None,
+    model: str | None,
+    weights: str,
+    seed: int,
+    device: list[str] | None,
+    precision: Precision,
+) -> None:
     from ilias_fast.errors import ParameterError
-    from ilias_fast.images import FolderSource, TarSource
+    from ilias_fast.extract import TextExtractor, extract_texts
 
-    if part is not None:
-        if len(images) > 1:
-            raise ParameterError(f"IMAGES: expected one dataset with --part, found {len(images)} paths")
-        dataset = load_dataset(images[0])
-        wanted = dataset.image_queries if part == "queries" else [*dataset.positives, *dataset.distractors]
-        return dataset.image_source(), list(wanted)
-    if len(images) == 1 and images[0].is_dir():
-        return FolderSource(images[0]), None
-    if any(path.is_dir() for path in images):
-        raise ParameterError(
-            "IMAGES: expected one folder or a number of tar files, found several paths with a folder"
-        )
-    return TarSource(images), None
+    if model is None or output is None:
+        raise ParameterError("--part texts: expected --model and --output")
+    texts = texts_of(images)
+    extractor = TextExtractor(
+        model, weights=weights, seed=seed, device=device[0] if device else None, precision=precision
+    )
+    with extraction_progress() as show:
+        done = extract_texts(extractor, texts, output, progress=show.progress)
+    out.print(f"{done} texts described, {len(texts) - done} were there")
 
 
-def _classical(
-    source: ImageSource, ids: list[str] | None, learnt: Path | None, seed: int, threads: int | None
-) -> Extractor:
+def _classical(found: Images, learnt: Path | None, seed: int, threads: int | None) -> Extractor:
     from ilias_fast.errors import ParameterError
     from ilias_fast.extract import ClassicalExtractor
 
@@ -127,6 +211,6 @@ def _classical(
         )
     if learnt.exists():
         return ClassicalExtractor.load(learnt, threads=threads)
-    extractor = ClassicalExtractor.fit(source, ids, seed=seed, threads=threads)
+    extractor = ClassicalExtractor.fit(found.source, found.ids, seed=seed, threads=threads)
     extractor.save(learnt)
     return extractor

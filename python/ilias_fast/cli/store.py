@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ilias_fast.cli import _options as options
 from ilias_fast.cli._console import out, plain, print_json, stages
-from ilias_fast.cli.transfer import derive, export, import_
+from ilias_fast.cli.transfer import export, import_
 
 if TYPE_CHECKING:
     from ilias_fast.store import BinaryStore, GlobalStore, LocalStore
@@ -26,7 +26,6 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="The store to make.
 
 app.command("import")(import_)
 app.command("export")(export)
-app.command("derive")(derive)
 
 
 @app.command("augment")

@@ -1,4 +1,4 @@
-"""`ilias-fast store import, export, derive`: features from anywhere into stores, out again, and changed."""
+"""`ilias-fast store import, export`: features from anywhere into stores, and out again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from ilias_fast.cli import _options as options
 from ilias_fast.cli._console import out, plain, stages
 
-__all__ = ["derive", "export", "import_"]
+__all__ = ["export", "import_"]
 
 FormatName = Annotated[
     str | None,
@@ -116,46 +116,3 @@ def export(
             progress=lambda done, total: progress("export", done, total),
         )
     out.print(f"{len(store)} rows: {plain(output)}", soft_wrap=True)
-
-
-def derive(
-    path: Annotated[Path, typer.Argument(help="The store.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The store to make or continue.")],
-    adapter: Annotated[
-        Path | None,
-        typer.Option(
-            help="Apply a linear layer (.pth or ours), a whitening, or an ITQ binarisation (.npz or ours)."
-        ),
-    ] = None,
-    signs: Annotated[bool, typer.Option("--signs", help="Binarise vectors by their signs.")] = False,
-    unpack: Annotated[
-        bool, typer.Option("--unpack", help="Cast binary codes to float16 vectors of unit length.")
-    ] = False,
-    strongest: Annotated[
-        int | None, typer.Option(help="Keep this many local descriptors an image, by weight.", min=1)
-    ] = None,
-) -> None:
-    """Make a store of another one, row by row; run again after an interruption, it goes on."""
-    from ilias_fast.adapt import Signs, Step, Strongest, Unpack, load_adapter
-    from ilias_fast.adapt import derive as derive_store
-    from ilias_fast.cli.store import card
-    from ilias_fast.errors import ParameterError
-    from ilias_fast.store import open_store
-
-    if (adapter is not None) + signs + unpack + (strongest is not None) != 1:
-        raise ParameterError("expected one of --adapter, --signs, --unpack and --strongest")
-    source = open_store(path)
-    found = source.info()
-    step: Step
-    if adapter is not None:
-        step = load_adapter(adapter)
-    elif strongest is not None:
-        step = Strongest(strongest)
-    else:
-        # On a store of another kind, which has no such length, `derive` says what it expects.
-        step = Signs(found.dim or 1) if signs else Unpack(found.bits or 1)
-    with stages() as progress:
-        store = derive_store(
-            source, output, step, progress=lambda done, total: progress("derive", done, total)
-        )
-    card(store)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Extractor", "LocalFeatures"]
+__all__ = ["Extractor", "LocalFeatures", "StagedExtractor"]
 
 
 @dataclass(frozen=True)
@@ -74,5 +74,61 @@ class Extractor(Protocol):
             Global descriptors float32 [len(images), global_dim] of unit length (zero for an image that shows
             nothing to describe) or None, and one `LocalFeatures` an image or None. The descriptors of an
             image do not depend on the others in the batch, rounding aside.
+        """
+        ...
+
+
+@runtime_checkable
+class StagedExtractor(Extractor, Protocol):
+    """An extractor whose work on one image is separate from its work on a batch.
+
+    Images are prepared in threads or processes ahead of the device; what is prepared waits until there is a
+    batch of one bucket, however far apart its images are.
+    """
+
+    @property
+    def best_batch(self) -> int:
+        """Images of one bucket that are described at once with the least time an image."""
+        ...
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether batches are described in several threads at once, each using one core."""
+        ...
+
+    @property
+    def uses_boxes(self) -> bool:
+        """Whether `prepare` looks at boxes."""
+        ...
+
+    @property
+    def preparation(self) -> Any:
+        """What `prepare` does, as a function (image, boxes) that can be sent to another process."""
+        ...
+
+    def prepare(self, image: NDArray[np.uint8], boxes: NDArray[np.int64] | None = None) -> Any:
+        """Do what needs one image only.
+
+        Args:
+            image: uint8 [height, width, 3], RGB.
+            boxes: int64 [n, 4], (x, y, width, height); None for none.
+        """
+        ...
+
+    def bucket(self, prepared: Any) -> Hashable:
+        """Return the bucket of a prepared image: batches are of one bucket.
+
+        Args:
+            prepared: What `prepare` returned.
+        """
+        ...
+
+    def describe(
+        self, prepared: Sequence[Any]
+    ) -> tuple[NDArray[np.float32] | None, list[LocalFeatures] | None]:
+        """Describe prepared images of one bucket; returns what `extract` returns.
+
+        Args:
+            prepared: What `prepare` returned.
         """
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from ilias_fast.errors import ParameterError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["POOLINGS", "gap", "gem", "mac", "pooling"]
+__all__ = ["POOLINGS", "REGIONAL", "gap", "gem", "grid_of", "mac", "pool", "pooling"]
 
 
 def gap(features: torch.Tensor) -> torch.Tensor:
@@ -23,14 +24,23 @@ def mac(features: torch.Tensor) -> torch.Tensor:
     return features.amax(dim=1)
 
 
-def gem(features: torch.Tensor, *, power: float = 3.0, floor: float = 1e-6) -> torch.Tensor:
+def gem(
+    features: torch.Tensor, *, power: float = 3.0, floor: float = 1e-6, official: bool = False
+) -> torch.Tensor:
     """Generalised mean over positions (Radenovic et al., TPAMI 2019); [B, positions, C] -> [B, C].
 
-    A channel with negative values is shifted to start at zero and its pooled value shifted back. (The
-    published extraction code shifts the wrong way, which amplifies negative values; for non-negative
-    features both are plain GeM.)
+    A channel with negative values is shifted to start at zero and its pooled value shifted back. For
+    non-negative features this is plain GeM.
+
+    Args:
+        features: float [B, positions, C].
+        power: Of the mean.
+        floor: Values are at least this.
+        official: Shift the other way, as the published extraction code does, which amplifies negative values.
     """
     lowest = features.amin(dim=1, keepdim=True).clamp(max=0)
+    if official:
+        lowest = -lowest
     mean = (features - lowest).clamp(min=floor).pow(power).mean(dim=1)
     return mean.pow(1 / power) + lowest.squeeze(1)
 
@@ -38,9 +48,12 @@ def gem(features: torch.Tensor, *, power: float = 3.0, floor: float = 1e-6) -> t
 POOLINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"gap": gap, "gem": gem, "mac": mac}
 """Poolings over positions, by their names in the benchmark."""
 
+REGIONAL = ("spoc", "spoc-centre", "rmac", "rgem", "crow")
+"""Poolings that need the grid of the positions (`extract.regions`)."""
+
 
 def pooling(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return a pooling over positions by name.
+    """Return a pooling over positions by name; for `REGIONAL` ones see `pool`.
 
     Raises:
         ParameterError: There is no such pooling.
@@ -48,5 +61,41 @@ def pooling(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
     try:
         return POOLINGS[name]
     except KeyError:
-        known = ", ".join(["head", "cls", *POOLINGS])
+        known = ", ".join(["head", "cls", *POOLINGS, *REGIONAL])
         raise ParameterError(f"pooling: expected one of {known}, found {name!r}") from None
+
+
+def pool(name: str, features: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Pool the features of a batch of images.
+
+    Args:
+        name: One of `POOLINGS` or `REGIONAL`.
+        features: float [B, positions, C], row by row.
+        size: Height and width of the images, in pixels.
+
+    Raises:
+        ParameterError: There is no such pooling.
+    """
+    if name not in REGIONAL:
+        return pooling(name)(features)
+    from ilias_fast.extract import regions
+
+    count, positions, channels = features.shape
+    maps = features.transpose(1, 2).reshape(count, channels, *grid_of(positions, size))
+    if name.startswith("spoc"):
+        return regions.spoc(maps, centre_prior=name == "spoc-centre")
+    chosen: Callable[[torch.Tensor], torch.Tensor] = getattr(regions, name)
+    return chosen(maps)
+
+
+def grid_of(positions: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Return rows and columns of the positions of an image: the factors nearest to its shape.
+
+    Args:
+        positions: How many.
+        size: Height and width of the image.
+    """
+    height, width = size
+    factors = [rows for rows in range(1, positions + 1) if positions % rows == 0]
+    rows = min(factors, key=lambda rows: abs(math.log(rows * rows * width / (positions * height))))
+    return rows, positions // rows

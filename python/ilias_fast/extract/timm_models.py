@@ -2,96 +2,81 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from ilias_fast._checkpoints import read_checkpoint
 from ilias_fast._extras import require
-from ilias_fast._files import StrPath
-from ilias_fast.errors import FileFormatError, ParameterError
-from ilias_fast.extract.neural import Network, state_fingerprint
-from ilias_fast.extract.pooling import pooling as named_pooling
+from ilias_fast.errors import ParameterError
+from ilias_fast.extract.network import Network, Wanted, describe_by, dimension
+from ilias_fast.extract.registry import near
+from ilias_fast.extract.weights import cannot_be_had, constructing, load
+from ilias_fast.images import Transform
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["timm_network"]
+__all__ = ["build"]
+
+# Rows of the registry that are no timm names: the model they were fine-tuned from, and the outputs of the
+# linear layer the published checkpoints end with (None where the benchmark takes what comes before it).
+_FINE_TUNED: dict[str, tuple[str, int | None]] = {
+    "recall_512-resnet50": ("resnet50.tv_in1k", 512),
+    "recall_512-vit_base_patch16_224_in21k": ("vit_base_patch16_224.augreg_in21k", 512),
+    "uscrr_64-vit_base_patch16_clip_224.openai": ("vit_base_patch16_clip_224.openai", None),
+    "udon_64-vit_base_patch16_224.augreg_in21k_ft_in1k": ("vit_base_patch16_224.augreg_in21k_ft_in1k", None),
+    "udon_64-vit_base_patch16_clip_224.openai": ("vit_base_patch16_clip_224.openai", None),
+}
+_TRANSFORMERS = ("vit", "eva", "deit", "beit")
 
 
-def timm_network(
-    name: str,
-    *,
-    weights: Literal["pretrained", "random"] | StrPath = "pretrained",
-    pooling: str = "head",
-    seed: int = 0,
-) -> Network:
+def build(wanted: Wanted) -> Network:
     """Build a timm model as the benchmark's protocol does.
 
     The classifier is dropped, except in models with `clip` or `pe_core` in their name, where it is the
     projection into the joint space. Vision transformers take images of any size: position embeddings are
-    resampled and sides padded to the patch size.
+    resampled and sides padded to the patch size. A model of another family that takes one size only is given
+    squares of it.
 
     Args:
-        name: Any timm model name, with or without a weights tag.
-        weights: "pretrained" (downloaded by timm unless cached), "random" (drawn from `seed`), or the path of
-            a checkpoint of this model (`.safetensors`, or a `.pth` state dict, which is read without
-            executing code).
-        pooling: "head" for the model's own pooling, or a pooling of the final features: "cls" (the class
-            token), "gap", "gem" or "mac" over the positions, prefix tokens left out.
-        seed: Of random weights, from 0 to 2^63 - 1.
+        wanted: Name, weights, pooling.
 
     Raises:
-        ParameterError: timm has no such model, the pooling does not exist or does not suit the model, the
-            seed is out of range, or the pretrained weights cannot be had.
-        StorageError: The checkpoint cannot be read.
-        FileFormatError: The checkpoint is damaged or does not fit the model.
-        MissingExtraError: torch or timm is not installed.
+        ParameterError: timm has no such model, the pooling does not suit it, or the pretrained weights
+            cannot be had.
+        StorageError, FileFormatError: The checkpoint cannot be read or does not fit.
+        MissingExtraError: timm is not installed.
     """
-    if not 0 <= seed < 1 << 63:
-        raise ParameterError(f"seed: expected a whole number from 0 to 2^63 - 1, found {seed!r}")
     timm = require("timm", "build timm models")
-    torch = require("torch", "build timm models")
+    name, outputs = _FINE_TUNED.get(wanted.name, (wanted.name, None))
     if not timm.is_model(name):
-        near = ", ".join(timm.list_models(f"*{name.split('.')[0].split('_')[0]}*")[:5])
-        raise ParameterError(f"timm has no model {name!r}" + (f"; near: {near}, ..." if near else ""))
-    if pooling not in ("head", "cls"):
-        named_pooling(pooling)
-    options: dict[str, Any] = {} if _keeps_head(name) else {"num_classes": 0}
-    # Random weights come from torch's global generator; its state is put back afterwards.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        module, any_size = _create(timm, name, weights == "pretrained", options)
-    chosen: dict[str, object] = {"weights_source": "pretrained"}
-    if weights == "random":
-        chosen = {"weights_source": "random", "seed": seed}
-    elif weights != "pretrained":
-        _load_checkpoint(module, Path(weights), name)
-        chosen = {"weights_source": "checkpoint"}
-    module.eval()
-    describe = module if pooling == "head" else _pooled(module, pooling, name)
+        raise ParameterError(f"timm has no model {name!r}{near(name, timm.list_models())}")
+    options: dict[str, Any] = {"num_classes": outputs or 0}
+    if _keeps_head(name) and wanted.name == name:
+        options = {}
+    with constructing(wanted):
+        module, any_size = _create(timm, name, wanted.weights == "pretrained", options)
     config = module.pretrained_cfg
+    classifier = config.get("classifier") or ()
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    if wanted.checkpoint is not None:
+        load(module, wanted, ignored=heads)
+    module.eval()
+    describe = describe_by(wanted, head=module, features=_features(module), token=_class_token(module))
     patch = module.patch_embed.patch_size if any_size else (1, 1)
-    channels, height, width = config["input_size"]
-    with torch.inference_mode():
-        sides = (2 * patch[0], 2 * patch[1]) if patch != (1, 1) else (height, width)
-        dim = int(describe(torch.zeros(1, channels, *sides)).shape[-1])
-    provenance = {
-        "framework": "timm",
-        "framework_version": str(timm.__version__),
-        "model": name,
-        "pooling": pooling,
-        **chosen,
-        "weights": state_fingerprint(module),
-    }
+    _, height, width = config["input_size"]
+    sides = (2 * patch[0], 2 * patch[1]) if patch != (1, 1) else (height, width)
+    fixed = bool(config.get("fixed_input_size")) and not any_size
+    row = wanted.row
     return Network(
         module=module,
         describe=describe,
-        dim=dim,
+        dim=dimension(describe, module, *sides),
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
-        train_size=int(max(height, width)),
+        train_size=(row.train_size if row is not None else None) or int(max(height, width)),
         pad_multiple=max(patch),
-        provenance=provenance,
+        resolution=row.test_size if row is not None else max(height, width) if fixed else None,
+        transform=Transform.RESIZE_SQUARE if fixed else Transform.RESIZE_LARGE,
+        provenance=wanted.provenance("timm", str(timm.__version__), module),
     )
 
 
@@ -103,7 +88,7 @@ def _create(timm: Any, name: str, pretrained: bool, options: dict[str, Any]) -> 
     """Return the model, and whether it takes images of any size that its patch size divides."""
     architecture = name.split(".")[0]
     try:
-        if any(family in architecture for family in ("vit", "eva", "deit", "beit")):
+        if any(family in architecture for family in _TRANSFORMERS):
             try:
                 # The position embeddings are resampled to whatever token grid comes.
                 return timm.create_model(name, pretrained, dynamic_img_size=True, **options), True
@@ -113,52 +98,27 @@ def _create(timm: Any, name: str, pretrained: bool, options: dict[str, Any]) -> 
     except Exception as cause:
         if not pretrained:
             raise
-        raise ParameterError(
-            f"the pretrained weights of {name} cannot be had ({type(cause).__name__}: "
-            f"{(str(cause).splitlines() or [''])[0]}); without a network, give a checkpoint file "
-            f"(weights=PATH) or ask for random weights (weights='random')"
-        ) from cause
+        raise cannot_be_had(name, cause) from cause
 
 
-def _pooled(module: Any, pooling: str, name: str) -> Any:
+def _class_token(module: Any) -> Any:
+    if getattr(module, "cls_token", None) is None:
+        return None
+
+    def token(batch: torch.Tensor) -> Any:
+        return module.forward_features(batch)[:, 0]
+
+    return token
+
+
+def _features(module: Any) -> Any:
     prefix = int(getattr(module, "num_prefix_tokens", 0))
-    if pooling == "cls" and getattr(module, "cls_token", None) is None:
-        raise ParameterError(
-            f"pooling: {name} has no class token; expected head, gap, gem or mac, found 'cls'"
-        )
     channels_last = getattr(module, "output_fmt", None) == "NHWC"
 
-    def describe(batch: torch.Tensor) -> Any:
-        features = module.forward_features(batch)
-        if pooling == "cls":
-            return features[:, 0]
-        if features.ndim == 4:
-            tokens = features.flatten(1, 2) if channels_last else features.flatten(2).transpose(1, 2)
-        else:
-            tokens = features[:, prefix:]
-        return named_pooling(pooling)(tokens)
+    def features(batch: torch.Tensor) -> Any:
+        found = module.forward_features(batch)
+        if found.ndim == 4:
+            return found.flatten(1, 2) if channels_last else found.flatten(2).transpose(1, 2)
+        return found[:, prefix:]
 
-    return describe
-
-
-def _load_checkpoint(module: Any, path: Path, name: str) -> None:
-    state = read_checkpoint(path)
-    own = module.state_dict()
-    missing = sorted(set(own) - set(state))
-    if missing:
-        raise FileFormatError(
-            f"{path}: {len(missing)} of {len(own)} tensors of {name} are missing, the first is {missing[0]}"
-        )
-    for key, tensor in own.items():
-        if tensor.shape != state[key].shape:
-            raise FileFormatError(
-                f"{path}: {key} should be {list(tensor.shape)} for {name}, found {list(state[key].shape)}"
-            )
-    classifier = module.pretrained_cfg.get("classifier") or ()
-    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    unknown = sorted(key for key in set(state) - set(own) if not any(key.startswith(head) for head in heads))
-    if unknown:
-        raise FileFormatError(
-            f"{path}: {len(unknown)} tensors do not belong to {name}, the first is {unknown[0]}"
-        )
-    module.load_state_dict({key: state[key] for key in own})
+    return features

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ilias_fast import __version__, _arrays, cpu
-from ilias_fast.errors import DuplicateIdError, ImageError, IncompatibleStoreError, ParameterError
+from ilias_fast.errors import (
+    DuplicateIdError,
+    ImageError,
+    IncompatibleStoreError,
+    InputError,
+    ParameterError,
+)
 from ilias_fast.extract.features import Extractor
-from ilias_fast.images import ImageSource, decode
+from ilias_fast.extract.scheduling import BoxesOf, Described, Schedule, described
+from ilias_fast.images import ImageSource
 from ilias_fast.store import GlobalStore, GlobalWriter, LocalStore, LocalWriter, exists
 
-__all__ = ["ExtractReport", "extract_to_stores"]
+__all__ = ["ExtractReport", "checked_ids", "extract_to_stores", "global_writer"]
 
 _log = logging.getLogger(__name__)
 
-_Pixels = NDArray[np.uint8]
-_Writer = TypeVar("_Writer", GlobalWriter, LocalWriter)
-
-_PIXEL_BUDGET = 100_000_000  # decoded at the same time, about: 300 MB
 _COMMIT_IMAGES = 2048
+_APPEND_IMAGES = 64
+_WINDOW = 4096
 _NAMED = 3  # differing settings that an error names
 
 
@@ -54,13 +57,20 @@ def extract_to_stores(
     *,
     global_store: Path | None = None,
     local_store: Path | None = None,
-    batch_size: int = 32,
+    boxes: BoxesOf | None = None,
+    batch_size: int | None = None,
+    window: int = _WINDOW,
     commit_every: int = _COMMIT_IMAGES,
     strict: bool = False,
+    processes: int = 0,
+    on_skip: Callable[[str, str], object] | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> ExtractReport:
     """Describe images and append them to stores, in the order of `ids`.
+
+    Images are read, decoded and prepared ahead of the device. Batches are of images of one size, collected
+    over a window of many: they stay full whatever the order of sizes.
 
     Run again after an interruption, it goes on where it stopped: ids that are in the stores are left alone,
     and when the two stores differ (a crash between their commits) each gets what it lacks. The rows are then
@@ -72,25 +82,36 @@ def extract_to_stores(
         ids: Which images; None for all of the source.
         global_store: Where the global descriptors go; created, or continued if it is there. None for nowhere.
         local_store: The same for the local ones.
-        batch_size: Images given to the extractor at once.
-        commit_every: Images between commits: what a crash can cost. Each commit makes a file, so not too few.
+        boxes: Returns the boxes of an image, int64 [n, 4], for an extractor that crops to or masks by them.
+        batch_size: Images given to the extractor at once; None for what suits it.
+        window: Images that may wait, at most, until there is a batch of their size.
+        commit_every: Images between commits: with the window, what a crash can cost. Each commit makes a
+            file, so not too few.
         strict: Raise on the first image that cannot be decoded, instead of skipping it. What came before it
             is committed.
-        threads: Threads that read and decode ahead; None for all cores.
-        progress: Called with (images done, images in all), resumed and skipped ones included.
+        processes: Processes that read and decode in place of the threads: for a device that outruns what
+            Python's threads can feed. The source (and `boxes`) are then sent to them.
+        on_skip: Called with (id, reason) as soon as an image is skipped.
+        threads: Threads that read and decode ahead, and compute where the CPU does; None for all cores.
+        progress: Called with (images done, images in all) after each; resumed and skipped ones count.
 
     Raises:
         ImageError: An image cannot be read or decoded, and `strict` is set.
         IncompatibleStoreError: A store was made by other settings, or is of another kind or dimension.
         DuplicateIdError: An id is given twice.
-        ParameterError: No store is given, one the extractor has nothing for, or a number is below 1.
+        ParameterError: No store is given, one the extractor has nothing for, or a number is below 1; or the
+            extractor needs boxes and none are given.
         StoreLockedError, CorruptStoreError, StorageError: A store cannot be written to.
     """
-    _check(extractor, global_store, local_store, batch_size, commit_every)
-    names = list(source.ids() if ids is None else ids)
-    if len(set(names)) != len(names):
-        twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise DuplicateIdError(f"ids: {twice!r} is given twice")
+    _check(extractor, global_store, local_store, boxes)
+    schedule = Schedule(
+        threads=cpu.threads(threads),
+        processes=_arrays.at_least("processes", processes, 0),
+        batch_size=None if batch_size is None else _arrays.at_least_one("batch_size", batch_size),
+        window=_arrays.at_least_one("window", window),
+    )
+    commit_every = _arrays.at_least_one("commit_every", commit_every)
+    names = checked_ids(source.ids() if ids is None else ids)
     with ExitStack() as stack:
         # Plain closing, not the writers' own blocks: those would commit on leaving, even when only one of
         # the two got its batch.
@@ -103,9 +124,23 @@ def extract_to_stores(
         _log.debug("extract: %d images, %d are in the stores already", len(names), resumed)
         skipped: list[tuple[str, str]] = []
         extracted = 0
-        pending = 0
+        pending: list[tuple[str, Described]] = []
+
+        def append() -> None:
+            batch, pending[:] = list(pending), []  # first: interrupted in between, nothing is appended twice
+            rows = [(name, made.vector) for name, made in batch if name not in in_global]
+            if to_global is not None and rows:
+                to_global.append(
+                    [name for name, _ in rows], np.stack([row for _, row in rows if row is not None])
+                )
+            features = [(name, made.local) for name, made in batch if name not in in_local]
+            if to_local is not None and features:
+                to_local.append(
+                    [name for name, _ in features], [row for _, row in features if row is not None]
+                )
 
         def commit() -> None:
+            append()
             for writer in (to_global, to_local):
                 if writer is not None:
                     writer.commit()
@@ -115,50 +150,54 @@ def extract_to_stores(
                 progress(resumed + extracted + len(skipped), len(names))
 
         tell()
-        pool = stack.enter_context(ThreadPoolExecutor(cpu.threads(threads)))
-        # Entered after the pool and so left before it: what is still queued is dropped, not decoded.
-        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        uncommitted = 0
+        outcomes = described(extractor, source, todo, schedule, boxes)
+        stack.callback(outcomes.close)  # type: ignore[attr-defined]
         try:
-            for batch in _batches(_decoded(source, todo, pool, batch_size), batch_size):
-                readable: list[tuple[str, _Pixels]] = []
-                failure: ImageError | None = None
-                for name, outcome in batch:
-                    if isinstance(outcome, ImageError):
-                        if strict:
-                            failure = outcome
-                            break
-                        skipped.append((name, str(outcome)))
-                    else:
-                        readable.append((name, outcome))
-                if readable:
-                    vectors, locals_ = extractor.extract([pixels for _, pixels in readable])
-                    if to_global is not None and vectors is not None:
-                        rows = [row for row, (name, _) in enumerate(readable) if name not in in_global]
-                        to_global.append([readable[row][0] for row in rows], vectors[rows])
-                    if to_local is not None and locals_ is not None:
-                        rows = [row for row, (name, _) in enumerate(readable) if name not in in_local]
-                        to_local.append([readable[row][0] for row in rows], [locals_[row] for row in rows])
-                extracted += len(readable)
-                pending += len(readable)
-                if failure is not None:
-                    raise failure
-                if pending >= commit_every:
+            for name, outcome in outcomes:
+                if isinstance(outcome, ImageError):
+                    if strict:
+                        raise outcome
+                    skipped.append((name, str(outcome)))
+                    if on_skip is not None:
+                        on_skip(name, str(outcome))
+                elif isinstance(outcome, BaseException):
+                    raise outcome
+                else:
+                    pending.append((name, outcome))
+                    extracted += 1
+                    uncommitted += 1
+                if len(pending) >= _APPEND_IMAGES:
+                    append()
+                if uncommitted >= commit_every:
                     commit()
-                    pending = 0
+                    uncommitted = 0
                 tell()
-        except (ImageError, KeyboardInterrupt):
-            commit()  # stopped on purpose: keep what is finished
+        except (ImageError, InputError, KeyboardInterrupt):
+            commit()  # stopped on purpose, or by an image: keep what is finished
             raise
         commit()
     return ExtractReport(extracted, resumed, skipped)
 
 
+def checked_ids(ids: Iterable[str]) -> list[str]:
+    """Return ids as a list.
+
+    Args:
+        ids: The ids.
+
+    Raises:
+        DuplicateIdError: An id is given twice.
+    """
+    names = list(ids)
+    if len(set(names)) != len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise DuplicateIdError(f"ids: {twice!r} is given twice")
+    return names
+
+
 def _check(
-    extractor: Extractor,
-    global_store: Path | None,
-    local_store: Path | None,
-    batch_size: int,
-    commit_every: int,
+    extractor: Extractor, global_store: Path | None, local_store: Path | None, boxes: BoxesOf | None
 ) -> None:
     if global_store is None and local_store is None:
         raise ParameterError("expected global_store or local_store or both, found neither")
@@ -166,10 +205,10 @@ def _check(
         raise ParameterError(f"expected two stores, found {global_store} for both descriptors")
     if global_store is not None and extractor.global_dim is None:
         raise ParameterError("global_store: this extractor has no global descriptors")
-    if local_store is not None and extractor.code_bits is None:
-        raise ParameterError("local_store: this extractor has no local codes")
-    for name, value in (("batch_size", batch_size), ("commit_every", commit_every)):
-        _arrays.at_least_one(name, value)
+    if local_store is not None and not _local_length(extractor):
+        raise ParameterError("local_store: this extractor has no local codes or descriptors")
+    if getattr(extractor, "uses_boxes", False) and boxes is None:
+        raise ParameterError("boxes: the extractor crops to boxes or masks by them, found none given")
 
 
 def _held(writer: GlobalWriter | LocalWriter | None, names: list[str]) -> frozenset[str]:
@@ -182,44 +221,67 @@ def _held(writer: GlobalWriter | LocalWriter | None, names: list[str]) -> frozen
 
 def _global_writer(extractor: Extractor, path: Path, stack: ExitStack) -> GlobalWriter:
     assert extractor.global_dim is not None
-    if not exists(path):
-        writer = GlobalStore.create(path, dim=extractor.global_dim, provenance=_provenance(extractor))
-        stack.callback(writer.close)
-        return writer
-    writer = _continued(extractor, path, GlobalStore.append_to(path), stack)
-    if writer.dim != extractor.global_dim:
-        raise IncompatibleStoreError(f"{path}: expected dimension {extractor.global_dim}, found {writer.dim}")
+    writer = global_writer(extractor.provenance(), extractor.global_dim, path)
+    stack.callback(writer.close)
     return writer
+
+
+def global_writer(provenance: dict[str, object], dim: int, path: Path) -> GlobalWriter:
+    """Return a writer of a new store, or one that continues a store whose rows were made alike.
+
+    Args:
+        provenance: What the rows are made of.
+        dim: Their dimension.
+        path: The store.
+
+    Raises:
+        IncompatibleStoreError: The store was made by other settings, or is of another kind or dimension.
+        StoreLockedError, CorruptStoreError, StorageError: It cannot be written to.
+    """
+    if not exists(path):
+        return GlobalStore.create(path, dim=dim, provenance={**provenance, "ilias_fast": __version__})
+    writer = GlobalStore.append_to(path)
+    try:
+        _check_continued(provenance, path, writer)
+        if writer.dim != dim:
+            raise IncompatibleStoreError(f"{path}: expected dimension {dim}, found {writer.dim}")
+    except IncompatibleStoreError:
+        writer.close()
+        raise
+    return writer
+
+
+def _local_length(extractor: Extractor) -> dict[str, Any]:
+    """Return the length of the local descriptors, codes or float16, as a store is created with it."""
+    if extractor.code_bits is not None:
+        return {"bits": extractor.code_bits}
+    dim = getattr(extractor, "local_dim", None)
+    return {} if dim is None else {"dim": dim}
 
 
 def _local_writer(extractor: Extractor, path: Path, stack: ExitStack) -> LocalWriter:
-    assert extractor.code_bits is not None
+    length = _local_length(extractor)
     if not exists(path):
         writer = LocalStore.create(
             path,
-            bits=extractor.code_bits,
+            **length,
             optional=extractor.local_optional,
-            provenance=_provenance(extractor),
+            provenance={**extractor.provenance(), "ilias_fast": __version__},
         )
         stack.callback(writer.close)
         return writer
-    writer = _continued(extractor, path, LocalStore.append_to(path), stack)
-    if writer.bits != extractor.code_bits:
-        raise IncompatibleStoreError(
-            f"{path}: expected codes of {extractor.code_bits} bits, found {writer.bits}"
-        )
+    writer = LocalStore.append_to(path)
+    stack.callback(writer.close)
+    _check_continued(extractor.provenance(), path, writer)
+    if {"bits": writer.bits or None, "dim": writer.dim or None} != {"bits": None, "dim": None, **length}:
+        found = f"{writer.bits} bits" if writer.bits else f"{writer.dim} float16 numbers"
+        raise IncompatibleStoreError(f"{path}: expected local descriptors of {length}, found {found}")
     return writer
 
 
-def _provenance(extractor: Extractor) -> dict[str, object]:
-    return {**extractor.provenance(), "ilias_fast": __version__}
-
-
-def _continued(extractor: Extractor, path: Path, writer: _Writer, stack: ExitStack) -> _Writer:
+def _check_continued(now: dict[str, object], path: Path, writer: GlobalWriter | LocalWriter) -> None:
     """Check that the rows of a store were made by the same settings: all that `provenance` says."""
-    stack.callback(writer.close)
     there = writer.provenance
-    now = extractor.provenance()
     differing = [key for key, value in now.items() if key not in there or there[key] != value]
     if differing:
         listed = "; ".join(f"{key}: {there.get(key)!r} there, {now[key]!r} now" for key in differing[:_NAMED])
@@ -228,47 +290,3 @@ def _continued(extractor: Extractor, path: Path, writer: _Writer, stack: ExitSta
             f"{path}: its rows were made with other settings ({listed}); extract with the same settings, "
             f"or into another store"
         )
-    return writer
-
-
-def _load(source: ImageSource, name: str) -> _Pixels | ImageError:
-    try:
-        return decode(source.read(name), name)
-    except ImageError as error:
-        return error
-
-
-def _decoded(
-    source: ImageSource, names: list[str], pool: ThreadPoolExecutor, batch_size: int
-) -> Iterator[tuple[str, _Pixels | ImageError]]:
-    """Yield images in order, decoded ahead as far as a budget of pixels allows."""
-    queue: deque[tuple[str, Future[_Pixels | ImageError]]] = deque()
-    ahead, window, pixels, finished = iter(names), 8, 0, 0
-    while True:
-        while len(queue) < window and (name := next(ahead, None)) is not None:
-            queue.append((name, pool.submit(_load, source, name)))
-        if not queue:
-            return
-        name, future = queue.popleft()
-        outcome = future.result()
-        if not isinstance(outcome, ImageError):
-            pixels += outcome.shape[0] * outcome.shape[1]
-            finished += 1
-            window = max(2, min(2 * batch_size, _PIXEL_BUDGET * finished // (2 * pixels)))
-        yield name, outcome
-
-
-def _batches(
-    images: Iterator[tuple[str, _Pixels | ImageError]], batch_size: int
-) -> Iterator[list[tuple[str, _Pixels | ImageError]]]:
-    """Collect images until there are `batch_size` of them, or half the budget of pixels."""
-    batch: list[tuple[str, _Pixels | ImageError]] = []
-    pixels = 0
-    for name, outcome in images:
-        batch.append((name, outcome))
-        pixels += 0 if isinstance(outcome, ImageError) else outcome.shape[0] * outcome.shape[1]
-        if len(batch) >= batch_size or pixels >= _PIXEL_BUDGET // 2:
-            yield batch
-            batch, pixels = [], 0
-    if batch:
-        yield batch

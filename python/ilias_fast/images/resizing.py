@@ -18,6 +18,7 @@ from ilias_fast.errors import DtypeError, ParameterError, ShapeError
 
 __all__ = [
     "Transform",
+    "centre_offset",
     "centre_pad",
     "fit_longer_side",
     "pad_to_multiple",
@@ -104,10 +105,19 @@ def resize(
         image, resized_size(width, height, resolution, mode), "BICUBIC" if bicubic else "BILINEAR"
     )
     if mode is Transform.RESIZE_CENTER:
-        top = round((resized.shape[0] - resolution) / 2)  # half to even, as the published code rounds
-        left = round((resized.shape[1] - resolution) / 2)
+        top, left = (centre_offset(side, resolution) for side in resized.shape[:2])
         resized = np.ascontiguousarray(resized[top : top + resolution, left : left + resolution])
     return resized
+
+
+def centre_offset(side: int, resolution: int) -> int:
+    """Return where the central `resolution` pixels of a side begin: half to even, as published.
+
+    Args:
+        side: In pixels.
+        resolution: In pixels, at most `side`.
+    """
+    return round((side - resolution) / 2)
 
 
 def fit_longer_side(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

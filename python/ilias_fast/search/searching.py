@@ -117,9 +117,8 @@ def search(
       linear adapter, which normalises, the weights survive only through its bias.
 
     An adapter is applied to queries and database, block by block, in float32, and the adapted vectors are
-    searched as they are, without rounding to float16: exact for the numbers the adapter returned (whose
-    last bits may depend on NumPy's matrix product). Adapted vectors are screened by the core, whatever the
-    backend.
+    searched as they are, without rounding to float16: exact for the numbers the adapter returned. Adapted
+    vectors are screened by the core, whatever the backend.
 
     Args:
         queries: A store, or (ids, float32 [Q, d]).

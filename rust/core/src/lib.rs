@@ -8,12 +8,14 @@
 //! | [`chunks`] | matrices in compressed chunks of HDF5 files, decoded in parallel |
 //! | [`kernels`] | the only place with `core::arch`: a folder an operation, a file a CPU level |
 //! | [`store`] | immutable safetensors shards under an atomically replaced manifest |
+//! | [`adapt`] | affine maps of rows: linear layers, whitenings, binarisations |
 //! | [`search`] | exact top-k by inner product and by Hamming distance |
 //! | [`rerank`] | tentative correspondences, Chamfer similarity, spatial verification |
 //! | [`run`] | runs as files: similarity JSON, TREC; ids as one text |
 //! | [`evaluate`] | average precision, streaming mAP |
 //! | [`calibrate`] | the peak of the machine, for benchmarks |
 
+pub mod adapt;
 pub mod calibrate;
 pub mod chunks;
 pub mod control;

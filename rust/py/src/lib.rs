@@ -5,6 +5,7 @@
 
 use pyo3::prelude::*;
 
+mod adapt;
 mod arrays;
 mod call;
 mod chunks;
@@ -25,6 +26,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     cpu::register(module)?;
     chunks::register(module)?;
     store::register(module)?;
+    adapt::register(module)?;
     search::register(module)?;
     running::register(module)?;
     score::register(module)?;

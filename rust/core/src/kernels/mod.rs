@@ -4,6 +4,7 @@
 //! `scalar.rs` the reference, and every other file one CPU level. Adding a level to an operation is one
 //! new file and one line in that operation's table.
 
+pub mod affine;
 pub mod aligned;
 pub mod consensus;
 pub mod count;

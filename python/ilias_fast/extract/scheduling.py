@@ -1,0 +1,242 @@
+"""Images through an extractor: prepared ahead in threads or processes, described in batches, out in order."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ilias_fast.errors import ImageError
+from ilias_fast.extract.batching import Batch, Batcher
+from ilias_fast.extract.features import Extractor, LocalFeatures, StagedExtractor
+from ilias_fast.images import ImageSource, decode
+
+__all__ = ["BoxesOf", "Described", "Schedule", "described"]
+
+BoxesOf = Callable[[str], NDArray[np.int64]]
+_Pixels = NDArray[np.uint8]
+
+_AHEAD_BYTES = 300_000_000  # prepared and not yet in a bucket, about
+_WINDOW_BYTES = 512_000_000  # waiting in buckets, about
+_BATCH_BYTES = 150_000_000  # images as large as this make a batch of few
+
+
+class Described(NamedTuple):
+    """What an extractor made of one image: float32 [dim] or None, local descriptors or None."""
+
+    vector: NDArray[np.float32] | None
+    local: LocalFeatures | None
+
+
+class Schedule(NamedTuple):
+    """How the work is spread.
+
+    Attributes:
+        threads: That read, decode and prepare; they also describe where the extractor allows it.
+        processes: That read, decode and prepare in place of the threads; 0 for none.
+        batch_size: Images in a batch; None for the extractor's best.
+        window: Images that may wait for a batch of their bucket to fill up.
+    """
+
+    threads: int
+    processes: int
+    batch_size: int | None
+    window: int
+
+
+def described(
+    extractor: Extractor,
+    source: ImageSource,
+    names: Sequence[str],
+    schedule: Schedule,
+    boxes: BoxesOf | None = None,
+) -> Iterator[tuple[str, Described | ImageError | BaseException]]:
+    """Yield what becomes of each image, in the order of `names`.
+
+    Which images share a batch depends on the images and the schedule alone, not on which thread was faster.
+
+    Args:
+        extractor: What describes them.
+        source: Where their bytes come from.
+        names: Their ids.
+        schedule: How the work is spread.
+        boxes: The boxes of an image; None if there are none or they are not used.
+
+    Yields:
+        (id, what was made of it; or the `ImageError` of an image that cannot be read; or what the extractor
+        raised for its batch).
+    """
+    staged = isinstance(extractor, StagedExtractor)
+    stages: StagedExtractor = extractor if isinstance(extractor, StagedExtractor) else _Whole(extractor)
+    with ExitStack() as stack:
+        concurrent = staged and stages.concurrent
+        worker = getattr(stages, "worker", nullcontext)  # what the describing threads need around them
+        enter = stack.enter_context(worker()) if concurrent else None
+        pool: Executor = ThreadPoolExecutor(schedule.threads, initializer=enter)
+        describers: Executor = pool if concurrent else ThreadPoolExecutor(1)
+        _closed(stack, pool)
+        if not concurrent:
+            _closed(stack, describers)
+        load = partial(_load, source, boxes if stages.uses_boxes else None, stages.preparation)
+
+        def submit(name: str) -> Future[Any]:
+            return pool.submit(load, name)
+
+        ahead = 4 * schedule.threads
+        if schedule.processes:
+            workers = ProcessPoolExecutor(
+                schedule.processes,
+                mp_context=multiprocessing.get_context("spawn"),  # forks of threads that hold locks may hang
+                initializer=_start_worker,
+                initargs=(load,),
+            )
+            _closed(stack, workers)
+            ahead = 8 * schedule.processes
+
+            def submit(name: str) -> Future[Any]:
+                return workers.submit(_work, name)
+
+        yield from _ordered(
+            stages,
+            names,
+            submit,
+            describers,
+            schedule,
+            ahead=ahead,
+            in_flight=2 * schedule.threads if concurrent else 2,
+        )
+
+
+def _closed(stack: ExitStack, pool: Executor) -> None:
+    stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+
+
+def _ordered(
+    stages: StagedExtractor,
+    names: Sequence[str],
+    submit: Callable[[str], Future[Any]],
+    describers: Executor,
+    schedule: Schedule,
+    *,
+    ahead: int,
+    in_flight: int,
+) -> Iterator[tuple[str, Described | ImageError | BaseException]]:
+    batcher: Batcher[Any] = Batcher(
+        schedule.batch_size or stages.best_batch,
+        window=schedule.window,
+        window_bytes=_WINDOW_BYTES,
+        batch_bytes=_BATCH_BYTES,
+    )
+    waiting: deque[Future[Any]] = deque()
+    running: deque[tuple[Batch[Any], Future[Any]]] = deque()
+    results: dict[int, Described | BaseException] = {}
+    submitted = taken = given = 0
+    seen, nbytes = 0, 0
+
+    def collect() -> None:
+        batch, future = running.popleft()
+        results.update(zip(batch.places, _outcomes(len(batch.places), future), strict=True))
+
+    while given < len(names):
+        most = ahead if not nbytes else max(2, min(ahead, _AHEAD_BYTES * seen // nbytes))
+        while submitted < len(names) and len(waiting) < most:
+            waiting.append(submit(names[submitted]))
+            submitted += 1
+        ready: list[Batch[Any]] = []
+        if waiting:
+            outcome = waiting.popleft().result()
+            if isinstance(outcome, ImageError):
+                results[taken] = outcome
+            else:
+                cost = _size(outcome)
+                seen, nbytes = seen + 1, nbytes + cost
+                batcher.size = schedule.batch_size or stages.best_batch  # it shrinks when memory runs out
+                ready = batcher.add(taken, outcome, stages.bucket(outcome), cost)
+            taken += 1
+        if taken == len(names):
+            ready += batcher.finish()
+        for batch in ready:
+            while len(running) >= in_flight:
+                collect()
+            running.append((batch, describers.submit(stages.describe, batch.items)))
+        while running and (running[0][1].done() or (taken == len(names) and given not in results)):
+            collect()
+        while given in results:
+            yield names[given], results.pop(given)
+            given += 1
+
+
+def _outcomes(count: int, future: Future[Any]) -> list[Described | BaseException]:
+    try:
+        vectors, locals_ = future.result()
+    except BaseException as error:  # raised when its place in the order comes: what is before it is kept
+        return [error] * count
+    return [
+        Described(None if vectors is None else vectors[row], None if locals_ is None else locals_[row])
+        for row in range(count)
+    ]
+
+
+def _size(prepared: Any) -> int:
+    if isinstance(prepared, np.ndarray):
+        return prepared.nbytes
+    if isinstance(prepared, tuple):
+        return sum(_size(part) for part in prepared)
+    return 64
+
+
+def _load(source: ImageSource, boxes: BoxesOf | None, prepare: Any, name: str) -> Any:
+    try:
+        return prepare(decode(source.read(name), name), None if boxes is None else boxes(name))
+    except ImageError as error:
+        return error
+
+
+def _start_worker(load: Callable[[str], Any]) -> None:
+    global _loading
+    _loading = load
+
+
+_loading: Callable[[str], Any] | None = None
+
+
+def _work(name: str) -> Any:
+    assert _loading is not None
+    return _loading(name)
+
+
+def _as_it_is(image: _Pixels, boxes: NDArray[np.int64] | None = None) -> _Pixels:
+    del boxes
+    return image
+
+
+class _Whole:
+    """An extractor that does everything at once, as one with stages: nothing is prepared, one bucket."""
+
+    best_batch = 32
+    concurrent = False
+    uses_boxes = False
+    preparation = staticmethod(_as_it_is)
+
+    def __init__(self, extractor: Extractor) -> None:
+        self.global_dim = extractor.global_dim
+        self.code_bits = extractor.code_bits
+        self.local_optional = extractor.local_optional
+        self.provenance = extractor.provenance
+        self.extract = extractor.extract
+
+    def prepare(self, image: _Pixels, boxes: NDArray[np.int64] | None = None) -> _Pixels:
+        return _as_it_is(image, boxes)
+
+    def bucket(self, prepared: _Pixels) -> None:
+        del prepared
+
+    def describe(self, prepared: Sequence[_Pixels]) -> Any:
+        return self.extract(prepared)
