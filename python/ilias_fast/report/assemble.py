@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast.errors import InputError
-from ilias_fast.evaluate import CLUTTER_BOUNDS, SCALE_BOUNDS, Comparison, Evaluation, compare
+from ilias_fast.evaluate import (
+    CLUTTER_BOUNDS,
+    SCALE_BOUNDS,
+    Comparison,
+    Evaluation,
+    compare,
+    leaderboard,
+    rank_ranges,
+)
 from ilias_fast.report.data import GroupScore, MatchedPair, MethodResult, QueryResult, ReportData
+from ilias_fast.report.figures import Heat, LinePlot
 from ilias_fast.rerank import LocalScores, SpatialOptions, correspondences
 from ilias_fast.run import Run
 
@@ -51,6 +61,8 @@ def report_data(
     methods: Sequence[Judged],
     *,
     matches: Sequence[MatchedPair] = (),
+    plots: Sequence[LinePlot] = (),
+    published: bool = True,
     skipped: Sequence[tuple[str, str]] = (),
     provenance: Mapping[str, object] | None = None,
 ) -> ReportData:
@@ -60,6 +72,8 @@ def report_data(
         dataset: What the runs were judged against, and where the pictures are.
         methods: Rows of the results table, in order, all evaluated at the same k.
         matches: Pairs to draw.
+        plots: Line plots, such as `curve_plot` and `sweep_plots` make of mAP against distractors and of sweeps.
+        published: Show the published leaderboard next to the methods.
         skipped: (id, reason) of images that could not be read.
         provenance: What made the runs.
 
@@ -83,7 +97,13 @@ def report_data(
         distractors=len(dataset.distractors),
         k=cuts.pop(),
         image=dataset.image_source().read,
+        file=_files(dataset),
+        boxes=dataset.boxes,
         matches=matches,
+        pairs=comparison.pairs,
+        plots=plots,
+        heats=_heats(dataset, methods),
+        published=leaderboard() if published else (),
         provenance={
             "Dataset": {
                 "name": dataset.name,
@@ -95,6 +115,41 @@ def report_data(
         },
         notes=[note for note, there in zip(notes, (skipped, missing), strict=True) if there],
     )
+
+
+def _files(dataset: Dataset) -> Callable[[str], Path | None]:
+    """Return where an image lies, if it is a file of its own."""
+
+    def file(id_: str) -> Path | None:
+        path = dataset.core / id_
+        return path if path.is_file() else None
+
+    return file
+
+
+def _heats(dataset: Dataset, methods: Sequence[Judged]) -> list[Heat]:
+    """Return where the positives of the scale and clutter groups rank, by the best method."""
+    best = max(methods, key=lambda method: method.evaluation.map)
+    heats = []
+    for title, by, values, bounds, label in (
+        (_CLUTTER, "clutter", dataset.clutter, CLUTTER_BOUNDS, _count_interval),
+        (_SCALE, "scale", dataset.scale, SCALE_BOUNDS, _percent_interval),
+    ):
+        if not values:
+            continue
+        found = rank_ranges(best.run, dataset, by="clutter" if by == "clutter" else "scale")
+        heats.append(
+            Heat(
+                f"Ranks of the positives by {by}",
+                title,
+                [label(low, high) for low, high in pairwise(bounds)],
+                found.ranges,
+                [[None if v != v else v for v in row] for row in found.percent.tolist()],
+                found.counts.tolist(),
+                f"Percent of a row's positives that {best.label} ranks there.",
+            )
+        )
+    return heats
 
 
 def _some(names: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,11 +35,13 @@ class Thumbnail:
         jpeg: The encoded picture, or None if the image could not be read.
         size: Width and height in pixels; 4:3 for a placeholder.
         problem: Why there is no picture, or "".
+        original: Width and height of the image, turned upright, in pixels.
     """
 
     jpeg: bytes | None
     size: tuple[int, int]
     problem: str = ""
+    original: tuple[int, int] = (4, 3)
 
     @property
     def data_uri(self) -> str:
@@ -92,7 +94,7 @@ def make_thumbnails(
         dropped = thumbnails[id_]
         total -= len(dropped.jpeg or b"")
         thumbnails[id_] = Thumbnail(
-            None, dropped.size, dropped.problem or "left out to bound the size of the page"
+            None, dropped.size, dropped.problem or "left out to bound the size of the page", dropped.original
         )
     return thumbnails
 
@@ -107,7 +109,10 @@ def _shrink_all(
     return {
         id_: thumbnail
         if thumbnail.jpeg is None
-        else _shrink(thumbnail.jpeg, max(16, round(sides[id_] * factor)), quality)
+        else replace(
+            _shrink(thumbnail.jpeg, max(16, round(sides[id_] * factor)), quality),
+            original=thumbnail.original,
+        )
         for id_, thumbnail in thumbnails.items()
     }
 
@@ -118,6 +123,7 @@ def _load(image: ImageLoader, id_: str, side: int, quality: int) -> Thumbnail:
         loaded = image(id_)
         if isinstance(loaded, np.ndarray):
             picture = pil_image.fromarray(_rgb(loaded))
+            original = picture.size
         else:
             picture = pil_image.open(io.BytesIO(loaded))
             width, height = picture.size
@@ -125,7 +131,10 @@ def _load(image: ImageLoader, id_: str, side: int, quality: int) -> Thumbnail:
                 raise ValueError(f"{width} x {height} pixels are more than {_MAX_PIXELS}")
             picture.draft("RGB", (2 * side, 2 * side))  # JPEG: decode at a fraction of the size
             picture = require("PIL.ImageOps", _PURPOSE, extra="report").exif_transpose(picture)
-        return _encode(picture, side, quality)
+            # Drafted sizes are rounded; only whether it was turned is to be read off them.
+            turned = (picture.width > picture.height) != (width > height)
+            original = (height, width) if turned else (width, height)
+        return replace(_encode(picture, side, quality), original=original)
     # Pillow reports damaged files by whatever the decoder stumbled on, SyntaxError for PNG among them.
     except (
         OSError,
