@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "search": {"_arrays", "_core", "_extras", "_files", "_tensors", "errors", "kernels", "run", "store"},
     "rerank": {"_arrays", "_checkpoints", "_core", "_extras", "_files", "cpu", "errors", "run", "store"},
     "evaluate": {"_arrays", "_core", "_counting", "_files", "datasets", "errors", "kernels", "run", "store"},
+    "sweep": {"_arrays", "datasets", "errors", "evaluate", "kernels", "rerank", "run", "store"},
     "report": {"_extras", "_files", "datasets", "errors", "evaluate", "rerank", "run", "store"},
     "pipeline": {
         "_doctor",

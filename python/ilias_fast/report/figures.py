@@ -214,6 +214,9 @@ def _log_axis(xs: Sequence[float]) -> tuple[Callable[[float], float], list[tuple
 
     powers = [10.0**n for n in range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1)]
     ticks = powers if len(powers) > 1 else positive[:: -(-len(positive) // 6)]
+    # The last value is the one people look for.
+    if ticks[-1] < positive[-1] and place(positive[-1]) - place(ticks[-1]) > 24:
+        ticks = [*ticks, positive[-1]]
     labelled = [(place(value), _short(value)) for value in ticks]
     return place, [*([(place(0.0), "0")] if zero else []), *labelled]
 

@@ -238,7 +238,7 @@ def _query_row(
         id=query.id,
         text=query.text,
         image=entry.get("q"),
-        category=" / ".join(part for part in (query.category, query.subcategory) if part),
+        category=_category(query),
         coarse=query.category,
         positives=len(set(query.positives)),
         aps=aps,
@@ -255,6 +255,13 @@ def _query_row(
             if label in labels
         ],
     )
+
+
+def _category(query: QueryResult) -> str:
+    """Name the category once: ILIAS calls a mid-level one "coarse-mid"."""
+    if query.subcategory.startswith(f"{query.category}-"):
+        return f"{query.category} / {query.subcategory.removeprefix(f'{query.category}-')}"
+    return " / ".join(part for part in (query.category, query.subcategory) if part)
 
 
 def _metric(k: int) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,10 @@ _PURPOSE = "draw the pictures of a report"
 # Steps tried in turn when the pictures are over their bound: (factor on the longer side, JPEG quality).
 _SMALLER = ((0.85, 60), (0.7, 55), (0.55, 50), (0.45, 40), (0.35, 35), (0.25, 30))
 _MAX_PIXELS = 200_000_000
+_WORKERS = 4
+
+# Pillow reports damaged files by whatever the decoder stumbled on, SyntaxError for PNG among them.
+_FAILURES = (OSError, KeyError, ValueError, TypeError, SyntaxError, EOFError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -73,10 +79,23 @@ def make_thumbnails(
         One entry for each id, in the order of `sides`.
     """
     thumbnails: dict[str, Thumbnail] = {}
-    for id_, side in sides.items():
-        thumbnails[id_] = _load(image, id_, side, quality)
-        if progress is not None:
-            progress(len(thumbnails), len(sides))
+    # Images are read one after the other, for nobody promised that `image` may be called from two threads;
+    # decoding and shrinking, most of the work, run beside it, a few images ahead.
+    with ThreadPoolExecutor(_WORKERS) as workers:
+        waiting: deque[tuple[str, Future[Thumbnail]]] = deque()
+
+        def finish() -> None:
+            id_, made = waiting.popleft()
+            thumbnails[id_] = made.result()
+            if progress is not None:
+                progress(len(thumbnails), len(sides))
+
+        for id_, side in sides.items():
+            waiting.append((id_, workers.submit(_make, _read(image, id_), side, quality)))
+            if len(waiting) > 4 * _WORKERS:
+                finish()
+        while waiting:
+            finish()
     for factor, lower in _SMALLER:
         total = _total(thumbnails)
         if total <= max_bytes:
@@ -106,21 +125,30 @@ def _total(thumbnails: Mapping[str, Thumbnail]) -> int:
 def _shrink_all(
     thumbnails: Mapping[str, Thumbnail], sides: Mapping[str, int], factor: float, quality: int
 ) -> dict[str, Thumbnail]:
-    return {
-        id_: thumbnail
-        if thumbnail.jpeg is None
-        else replace(
-            _shrink(thumbnail.jpeg, max(16, round(sides[id_] * factor)), quality),
-            original=thumbnail.original,
-        )
-        for id_, thumbnail in thumbnails.items()
-    }
+    def smaller(id_: str) -> Thumbnail:
+        thumbnail = thumbnails[id_]
+        if thumbnail.jpeg is None:
+            return thumbnail
+        made = _shrink(thumbnail.jpeg, max(16, round(sides[id_] * factor)), quality)
+        return replace(made, original=thumbnail.original)
+
+    with ThreadPoolExecutor(_WORKERS) as workers:
+        return dict(zip(thumbnails, workers.map(smaller, thumbnails), strict=True))
 
 
-def _load(image: ImageLoader, id_: str, side: int, quality: int) -> Thumbnail:
+def _read(image: ImageLoader, id_: str) -> bytes | np.ndarray | Thumbnail:
+    """Return an image as `image` gives it, or the placeholder that says why not."""
+    try:
+        return image(id_)
+    except _FAILURES as cause:
+        return Thumbnail(None, (4, 3), f"{type(cause).__name__}: {cause}")
+
+
+def _make(loaded: bytes | np.ndarray | Thumbnail, side: int, quality: int) -> Thumbnail:
+    if isinstance(loaded, Thumbnail):
+        return loaded
     pil_image = require("PIL.Image", _PURPOSE, extra="report")
     try:
-        loaded = image(id_)
         if isinstance(loaded, np.ndarray):
             picture = pil_image.fromarray(_rgb(loaded))
             original = picture.size
@@ -135,17 +163,7 @@ def _load(image: ImageLoader, id_: str, side: int, quality: int) -> Thumbnail:
             turned = (picture.width > picture.height) != (width > height)
             original = (height, width) if turned else (width, height)
         return replace(_encode(picture, side, quality), original=original)
-    # Pillow reports damaged files by whatever the decoder stumbled on, SyntaxError for PNG among them.
-    except (
-        OSError,
-        KeyError,
-        ValueError,
-        TypeError,
-        SyntaxError,
-        EOFError,
-        IndexError,
-        pil_image.DecompressionBombError,
-    ) as cause:
+    except (*_FAILURES, pil_image.DecompressionBombError) as cause:
         # Pillow names its own buffer there, not the image.
         unknown = isinstance(cause, pil_image.UnidentifiedImageError)
         text = "not an image file of a known format" if unknown else f"{type(cause).__name__}: {cause}"

@@ -1,8 +1,9 @@
 "use strict";
 // The queries: a table that sorts and filters, any two methods compared, a body for a query when it is opened.
-window.explore = ({ taken, show, addressOf, placeholder, text }) => {
+window.explore = ({ taken, show, fill, addressOf, placeholder, text }) => {
+  const fillAll = (within) => within.querySelectorAll("[data-image]").forEach(fill);
   const data = taken("content");
-  const svg = "http://www.w3.org/2000/svg";
+  const svg = document.querySelector("svg").namespaceURI;
   const table = document.getElementById("ap");
   const list = table.tBodies[0];
   const heads = [...table.tHead.rows[0].cells];
@@ -78,7 +79,7 @@ window.explore = ({ taken, show, addressOf, placeholder, text }) => {
     const image = create("img");
     image.dataset.image = number;
     image.alt = name;
-    image.loading = "lazy";
+    if (!addressOf(number).startsWith("blob:")) image.loading = "lazy";
     frame.append(image);
     boxesOn(frame, number);
     return frame;
@@ -188,7 +189,7 @@ window.explore = ({ taken, show, addressOf, placeholder, text }) => {
         const inner = create("div", "strips");
         inner.append(...others.map((method) => methodStrip(query, q, method)));
         more.append(inner);
-        show(inner);
+        fillAll(inner);
       });
       strips.append(more);
     }
@@ -230,7 +231,7 @@ window.explore = ({ taken, show, addressOf, placeholder, text }) => {
     row.classList.add("open");
     row.querySelector("a").setAttribute("aria-expanded", "true");
     opened = { row, detail };
-    show(detail);
+    fillAll(detail);
   };
 
   // Sorting and filtering
