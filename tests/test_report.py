@@ -171,7 +171,7 @@ def test_plots_shares_and_the_leaderboard(tmp_path: Path) -> None:
             ),
         )
     )
-    for words in ("A curve", "100M", "one", "Ranks", "75.0", "SigLIP", "this report"):
+    for words in ("A curve", "100M", "one", "Ranks", "75.0", "siglip", "this report"):
         assert words in page.words, words
     own = re.search(r'<tr class="own">(.*?)</tr>', page.source, re.S)
     assert own is not None

@@ -17,6 +17,7 @@ EXTRAS_OF = {
     "pyarrow": ("parquet",),
     "faiss": ("faiss",),
     "safetensors": ("torch",),
+    "scipy": ("mat",),
     "threadpoolctl": ("classical",),
     "timm": ("torch",),
     "torch": ("torch",),
