@@ -276,13 +276,13 @@ def identifiers(total: int, folder: Path | None) -> dict[str, Any]:
                 file.write(lines.tobytes())
         (Path(place) / "wanted.txt").write_text("\n".join([*wanted, "yfcc100m_000.tar/9999999999", "unknown"]))
         code = """
-import json, resource, sys, time
+import json, re, sys, time
 from pathlib import Path
 from ilias_fast.datasets import Dataset
 from ilias_fast.datasets.ilias import DistractorIds
 wanted = Path(sys.argv[2]).read_text().split("\\n")
 dataset = Dataset("d", Path(), Path(), ("i/query/q",), (), ("i/pos/p",), DistractorIds(Path(sys.argv[1])))
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 before, started = peak(), time.perf_counter()
 unknown = dataset.unknown_ids(wanted)
 print(json.dumps({"seconds": time.perf_counter() - started, "mb_before": before, "mb": peak(), "unknown": unknown}))

@@ -138,7 +138,7 @@ class Sweep:
             raise FileFormatError(f"{path}: not a sweep: {cause}") from cause
 
     def _repr_html_(self) -> str:
-        from ilias_fast.run import table
+        from ilias_fast._html import table
 
         return table(self.title, self.header(), self.rows(), self.note)
 

@@ -266,3 +266,8 @@ class ReportData:
             check_pair(f"ReportData.matches[{number}]", pair, ids, names)
         for plot in self.plots:
             check_plot(f"ReportData.plots, {plot.title!r}", plot)
+
+    def _repr_html_(self) -> str:
+        from ilias_fast.report.notebook import report_card
+
+        return report_card(self)
