@@ -274,7 +274,9 @@ def identifiers(total: int, folder: Path | None) -> dict[str, Any]:
                     lines[:, 26 - digit] = 48 + keys // 10**digit % 10
                 wanted += [lines[at].tobytes().decode().strip() for at in rng.integers(0, count, 1000)]
                 file.write(lines.tobytes())
-        (Path(place) / "wanted.txt").write_text("\n".join([*wanted, "yfcc100m_000.tar/9999999999", "unknown"]))
+        (Path(place) / "wanted.txt").write_text(
+            "\n".join([*wanted, "yfcc100m_000.tar/9999999999", "unknown"])
+        )
         code = """
 import json, re, sys, time
 from pathlib import Path

@@ -245,7 +245,11 @@ def test_instre_in_a_matlab_file(tmp_path: Path) -> None:
     truth = load_gnd(write_mat(tmp_path / "gnd_instre.mat"))
     assert (truth.name, truth.database) == ("instre", ("a01/1.jpg", "b02/22.jpg", "c/3.jpg"))
     first, second = truth.queries
-    assert (first.query, first.relevant, first.box) == ("q1.jpg", {"b02/22.jpg", "c/3.jpg"}, (10, 20, 110, 220))
+    assert (first.query, first.relevant, first.box) == (
+        "q1.jpg",
+        {"b02/22.jpg", "c/3.jpg"},
+        (10, 20, 110, 220),
+    )
     assert (second.query, second.relevant) == ("q2.jpg", {"a01/1.jpg"})
     run = Run.from_dict(
         {"q1.jpg": {"a01/1.jpg": 3.0, "b02/22.jpg": 2.0, "c/3.jpg": 1.0}, "q2.jpg": {"a01/1.jpg": 1.0}}

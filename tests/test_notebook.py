@@ -43,7 +43,9 @@ def test_an_evaluation_and_a_comparison() -> None:
 
 def test_stores(tmp_path: Path) -> None:
     hostile = "<b>&.jpg"
-    with GlobalStore.create(tmp_path / "g", dim=4, provenance={"model": "<i>vlad</i>", "steps": [1, 2]}) as writer:
+    with GlobalStore.create(
+        tmp_path / "g", dim=4, provenance={"model": "<i>vlad</i>", "steps": [1, 2]}
+    ) as writer:
         writer.append([hostile, "second"], np.ones((2, 4), np.float32))
     html = GlobalStore.open(tmp_path / "g")._repr_html_()
     assert "<b>" not in html
@@ -66,5 +68,10 @@ def test_a_report(rng: np.random.Generator) -> None:
     from tests.report_samples import make_data
 
     shown = words(make_data(rng)._repr_html_())
-    for text in ("A <report> & its title", "Method cs", "6 queries, 1,234 distractors", "One image was skipped."):
+    for text in (
+        "A <report> & its title",
+        "Method cs",
+        "6 queries, 1,234 distractors",
+        "One image was skipped.",
+    ):
         assert text in shown, text

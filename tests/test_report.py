@@ -159,7 +159,9 @@ def test_precision_and_recall(tmp_path: Path) -> None:
 
 def test_plots_shares_and_the_leaderboard(tmp_path: Path) -> None:
     plots = [
-        LinePlot("A curve", "Distractors", "mAP", [Curve("one", [0, 10, 1e8], [90, 80, 30], [0, 1, 2])], log=True),
+        LinePlot(
+            "A curve", "Distractors", "mAP", [Curve("one", [0, 10, 1e8], [90, 80, 30], [0, 1, 2])], log=True
+        ),
         LinePlot("Flat", "Dimension", "mAP", [Curve("two", [64], [5.0]), Curve("three", [64, 128], [0, 0])]),
     ]
     heat = Heat("Ranks", "Clutter", ["low"], ["1-10", "11-100"], [[75.0, None]], [[3, 0]])
@@ -167,7 +169,13 @@ def test_plots_shares_and_the_leaderboard(tmp_path: Path) -> None:
         write_report(
             tmp_path / "r.html",
             ReportData(
-                "t", [GOOD], [QueryResult("q", ["p"])], 5_000_000, plots=plots, heats=[heat], published=leaderboard()
+                "t",
+                [GOOD],
+                [QueryResult("q", ["p"])],
+                5_000_000,
+                plots=plots,
+                heats=[heat],
+                published=leaderboard(),
             ),
         )
     )

@@ -93,7 +93,12 @@ def test_browser_opens_a_query(browser: str, tmp_path: Path) -> None:
     query = QueryResult("q", ["p0", "p1", "p2"], rankings, junk=["d1"])
     methods = [MethodResult("g", "G", 20, 60, {"q": 20.0}), MethodResult("r", "R", 40, 60, {"q": 40.0})]
     data = ReportData(
-        "t", methods, [query], 8, image=picture, boxes=lambda id_: [[32, 24, 160, 120]] if id_[0] in "pq" else []
+        "t",
+        methods,
+        [query],
+        8,
+        image=picture,
+        boxes=lambda id_: [[32, 24, 160, 120]] if id_[0] in "pq" else [],
     )
     path = write_report(tmp_path / "r.html", data, options=ReportOptions(results=4))
     dom = browse(browser, tmp_path / "profile", "--dump-dom", path.as_uri())
@@ -116,7 +121,9 @@ def test_browser_opens_a_query(browser: str, tmp_path: Path) -> None:
     assert '<rect x="16" y="12" width="80" height="60"></rect>' in detail
 
 
-def test_browser_compares_any_two_and_obeys_keys(browser: str, tmp_path: Path, rng: np.random.Generator) -> None:
+def test_browser_compares_any_two_and_obeys_keys(
+    browser: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
     data = make_data(rng, queries=150)
     path = write_report(tmp_path / "r.html", dataclasses.replace(data, image=None))
     driver = """

@@ -34,13 +34,30 @@ def report(
         typer.Option("--format", "-f", help="The page, or the results table for papers and programs."),
     ] = "html",
     leaderboard: Annotated[
-        bool | None, typer.Option("--leaderboard", help="With another format: add the published numbers.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--leaderboard/--no-leaderboard",
+            help="The published numbers: on the page unless refused, in another format if asked for.",
+        ),
+    ] = None,
+    task: Annotated[
+        Literal["image", "text"] | None,
+        typer.Option(help="Which queries the page is about; image queries if a run answers any."),
+    ] = None,
+    sweeps: Annotated[
+        list[Path] | None,
+        typer.Option("--sweep", help="Draw this too: what `ilias-fast sweep --json` wrote. May be repeated."),
+    ] = None,
+    strips: Annotated[
+        int,
+        typer.Option(min=0, help="Queries whose pictures are in the page; files of others are linked."),
+    ] = 120,
     threads: options.Threads = None,
 ) -> None:
     """Write one HTML page about runs: table, plots, groups, and the pictures; or the table as text."""
     from ilias_fast._files import written
     from ilias_fast.datasets import load_dataset
+    from ilias_fast.errors import ParameterError
     from ilias_fast.evaluate import Sweep, evaluate, format_results
     from ilias_fast.report import ReportOptions, write_report
     from ilias_fast.report.assemble import Judged, curve_plots, report_data, sweep_plot
@@ -59,11 +76,17 @@ def report(
                 file.write(text.encode())
         return
     plots = [sweep_plot(Sweep.load(path)) for path in sweeps or ()]
-    judged = []
-    for path in runs:
-        run = Run.load(path)
+    loaded = [(path, Run.load(path)) for path in runs]
+    for path, run in loaded:
+        if not len(run):
+            raise ParameterError(f"{path}: expected a run with results, found an empty one")
+    if task is None:
+        image = any(query in run for _, run in loaded for query in truth.image_queries)
+        task = "image" if image or not truth.text_queries else "text"
+    judged: list[Judged] = []
+    for path, run in loaded:
         name = path.stem if all(path.stem != other.name for other in judged) else str(path)
-        evaluation = evaluate(run, truth, k=k, missing="zero", task="image", threads=threads)
+        evaluation = evaluate(run, truth, k=k, missing="zero", task=task, threads=threads)
         judged.append(Judged(name, name, run, evaluation))
     with stages() as progress:
         page = write_report(
@@ -71,7 +94,7 @@ def report(
             report_data(
                 truth,
                 judged,
-                plots=[*curve_plots(truth, judged, threads), *plots],
+                plots=[*(curve_plots(truth, judged, threads) if task == "image" else ()), *plots],
                 published=leaderboard is not False,
                 provenance={
                     "Runs": {judge.name: str(path) for judge, path in zip(judged, runs, strict=True)},

@@ -33,7 +33,9 @@ def _numbers(name: str, text: str | None) -> list[int] | None:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise typer.BadParameter(f"--{name}: expected whole numbers separated by commas, found {text!r}") from error
+        raise typer.BadParameter(
+            f"--{name}: expected whole numbers separated by commas, found {text!r}"
+        ) from error
 
 
 def _tell(sweep: Sweep, json: Path | None) -> None:
@@ -142,7 +144,9 @@ def rerank(
     queries: Annotated[Path, typer.Argument(help="Local store of the queries.")],
     database: Annotated[Path, typer.Argument(help="Local store of the database.")],
     dataset: options.Dataset,
-    method: Annotated[Literal["chamfer", "spatial"], typer.Option(help="How images are compared.")] = "chamfer",
+    method: Annotated[
+        Literal["chamfer", "spatial"], typer.Option(help="How images are compared.")
+    ] = "chamfer",
     shortlists: Annotated[
         str, typer.Option("--shortlists", "-M", help="Numbers of images re-ranked.")
     ] = "50,100,200,400,1000",

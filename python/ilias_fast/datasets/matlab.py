@@ -77,7 +77,8 @@ def _from_zero(where: str, value: object) -> list[int]:
     if numbers.size == 0:
         return []
     whole = numbers.dtype.kind in "iu" or (
-        numbers.dtype.kind == "f" and bool(np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all())
+        numbers.dtype.kind == "f"
+        and bool(np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all())
     )
     if not whole or numbers.min() < 1 or numbers.max() > 2**53:
         raise FileFormatError(f"{where}: expected whole numbers from 1 on, found {numbers.reshape(-1)[:5]}")

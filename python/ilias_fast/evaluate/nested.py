@@ -63,7 +63,9 @@ def run_curve(
         prefixes = [0, *(10**power for power in range(1, 8) if 10**power < total), total]
     cuts = [_arrays.at_least("prefixes", prefix, 0) for prefix in prefixes]
     if max(cuts, default=0) > total:
-        raise ParameterError(f"prefixes: expected at most {total}, the number of distractors, found {max(cuts)}")
+        raise ParameterError(
+            f"prefixes: expected at most {total}, the number of distractors, found {max(cuts)}"
+        )
     _check_depth(run, dataset, total)
     # The number of each distractor, -1 for positives and for ids that the dataset does not know.
     number = Ids(dataset.distractors).locate(run.database_ids, _arrays.threads(threads))[run.indices]

@@ -52,7 +52,7 @@ class Judged:
         name: Short key, a file name.
         label: As people read it.
         run: The ranked lists.
-        evaluation: Of the run, on image queries.
+        evaluation: Of the run, on image or on text queries.
     """
 
     name: str
@@ -292,6 +292,7 @@ def _query(dataset: Dataset, query: str, methods: Sequence[Judged]) -> QueryResu
         rankings={method.name: method.run[query] for method in methods if query in method.run},
         category=coarse,
         subcategory=f"{coarse}-{mid}" if coarse else "",
+        text=dataset.text(query) if query in dataset.text_queries else None,
         groups={
             _SCALE: _labels(dataset, query, dataset.scale, SCALE_BOUNDS, _percent_interval),
             _CLUTTER: _labels(dataset, query, dataset.clutter, CLUTTER_BOUNDS, _count_interval),

@@ -124,4 +124,6 @@ def check_plot(where: str, plot: LinePlot) -> None:
             )
         for value in (*curve.x, *curve.y, *curve.spread):
             if not math.isfinite(value):
-                raise NonFiniteError(f"{where}, curve {curve.label!r}: expected finite numbers, found {value}")
+                raise NonFiniteError(
+                    f"{where}, curve {curve.label!r}: expected finite numbers, found {value}"
+                )

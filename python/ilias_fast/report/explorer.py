@@ -130,8 +130,12 @@ def _entry(
     hard = _hard_negatives(query, ranks, positives | junk, options.hard)
     shown.update(dict.fromkeys(hard))
     # A positive that nobody sees on the page needs no picture there.
-    missed = set(listed[: len(listed) if len(listed) <= 2 * options.missed else options.results + options.missed])
-    top_or_hard = {id_ for known in ranks.values() for id_ in shown if known.get(id_, 1 << 62) <= options.results}
+    missed = set(
+        listed[: len(listed) if len(listed) <= 2 * options.missed else options.results + options.missed]
+    )
+    top_or_hard = {
+        id_ for known in ranks.values() for id_ in shown if known.get(id_, 1 << 62) <= options.results
+    }
     pictured = missed | top_or_hard | set(hard)
     position = {id_: at for at, id_ in enumerate(shown)}
     return {

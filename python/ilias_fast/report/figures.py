@@ -130,7 +130,9 @@ def draw_plot(plot: LinePlot, methods: Sequence[str]) -> DrawnPlot:
         return bottom - _PLOT * value / end
 
     used = {curve.method for curve in plot.curves}
-    spare = iter(n for n in range(len(methods) + len(plot.curves)) if n >= len(methods) or methods[n] not in used)
+    spare = iter(
+        n for n in range(len(methods) + len(plot.curves)) if n >= len(methods) or methods[n] not in used
+    )
     drawn = []
     for curve in plot.curves:
         at = [(place(float(x)), height(float(y))) for x, y in zip(curve.x, curve.y, strict=True)]

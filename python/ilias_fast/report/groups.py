@@ -52,7 +52,9 @@ def breakdowns(data: ReportData) -> list[Breakdown]:
     result = []
     labels = [method.label for method in data.methods]
     for key in keys:
-        table = group_table(f"By {key}", data.methods, [method.groups.get(key, ()) for method in data.methods])
+        table = group_table(
+            f"By {key}", data.methods, [method.groups.get(key, ()) for method in data.methods]
+        )
         if table.rows:
             chart = columns(*_series(table, len(labels)), labels)
             result.append(Breakdown(table.title, chart, True, table))

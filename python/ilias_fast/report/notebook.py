@@ -32,5 +32,8 @@ def report_card(data: ReportData) -> str:
     counts = f"{len(data.queries):,} queries, {data.distractors:,} distractors"
     header = ["method", f"mAP@{data.k}", "95% interval", "oracle", "p"]
     parts = [table(f"{data.title}: {counts}", header, rows, " ".join(data.notes))]
-    parts += [table(name or "Provenance", ["", ""], entries) for name, entries in provenance_sections(data.provenance)]
+    parts += [
+        table(name or "Provenance", ["", ""], entries)
+        for name, entries in provenance_sections(data.provenance)
+    ]
     return "".join(parts)
