@@ -257,7 +257,7 @@ def streaming(count: int) -> dict[str, Any]:
 
 
 def identifiers(total: int, folder: Path | None) -> dict[str, Any]:
-    """Check a run's ids against a list of `total` distractors, in a process of its own whose memory is told."""
+    """Check a run's ids against a list of `total` distractors, in a process of its own."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         path = Path(place) / "distractors.txt"
         rng = np.random.default_rng(2)
@@ -287,7 +287,8 @@ dataset = Dataset("d", Path(), Path(), ("i/query/q",), (), ("i/pos/p",), Distrac
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 before, started = peak(), time.perf_counter()
 unknown = dataset.unknown_ids(wanted)
-print(json.dumps({"seconds": time.perf_counter() - started, "mb_before": before, "mb": peak(), "unknown": unknown}))
+seconds = time.perf_counter() - started
+print(json.dumps({"seconds": seconds, "mb_before": before, "mb": peak(), "unknown": unknown}))
 """
         done = subprocess.run(
             [sys.executable, "-c", code, str(path), str(Path(place) / "wanted.txt")],

@@ -132,7 +132,8 @@ def test_browser_compares_any_two_and_obeys_keys(
       const opened = () => document.querySelector("tr.query.open")?.id ?? "";
       const key = (k) => document.dispatchEvent(new KeyboardEvent("keydown", { key: k, bubbles: true }));
       out.first = rows().length; out.start = opened();
-      key("Escape"); out.closed = opened(); key("j"); key("j"); out.second = opened(); key("k"); out.back = opened();
+      key("Escape");
+      out.closed = opened(); key("j"); key("j"); out.second = opened(); key("k"); out.back = opened();
       key("/"); out.focused = document.activeElement.id; document.activeElement.blur();
       const point = document.querySelector('#points circle[data-q="140"]');
       point.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
@@ -140,8 +141,10 @@ def test_browser_compares_any_two_and_obeys_keys(
       const base = document.getElementById("base"), focus = document.getElementById("focus");
       base.value = "2"; base.dispatchEvent(new Event("change"));
       focus.value = "1"; focus.dispatchEvent(new Event("change"));
-      out.up = document.getElementById("count-up").textContent; out.r = document.getElementById("pearson").textContent;
-      document.querySelector("[data-filter=up]").click(); out.gained = document.getElementById("shown").textContent;
+      out.up = document.getElementById("count-up").textContent;
+      out.r = document.getElementById("pearson").textContent;
+      document.querySelector("[data-filter=up]").click();
+      out.gained = document.getElementById("shown").textContent;
       document.querySelector("[data-filter=all]").click();
       location.hash = "#query-149"; window.dispatchEvent(new Event("hashchange")); out.far = opened();
     """

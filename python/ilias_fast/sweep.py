@@ -1,4 +1,4 @@
-"""Sweeps of the ILIAS paper: mAP against the dimension of the descriptors, and against the cost of re-ranking.
+"""Sweeps of the ILIAS paper: mAP against the dimension of descriptors, and the cost of re-ranking.
 
 Both return a `Sweep`, which prints, is saved as JSON, and is drawn by the report.
 """

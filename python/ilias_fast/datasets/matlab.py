@@ -1,4 +1,4 @@
-"""Ground truth in MATLAB files, as INSTRE's `gnd_instre.mat`: read as data, brought into the pickles' layout."""
+"""Ground truth in MATLAB files, as INSTRE's `gnd_instre.mat`: read as data, in the pickles' layout."""
 
 from __future__ import annotations
 

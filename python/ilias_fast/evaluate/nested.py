@@ -56,8 +56,8 @@ def run_curve(
     total = len(dataset.distractors)
     if not 0 < total <= _MOST:
         raise ParameterError(
-            f"dataset: expected a list of 1 to {_MOST:,} distractors, found {total:,}; distractor_curve streams "
-            f"the scores of any number"
+            f"dataset: expected a list of 1 to {_MOST:,} distractors, found {total:,}; distractor_curve "
+            f"streams the scores of any number"
         )
     if prefixes is None:
         prefixes = [0, *(10**power for power in range(1, 8) if 10**power < total), total]
@@ -108,6 +108,6 @@ def _check_depth(run: Run, dataset: Dataset, distractors: int) -> None:
             short.append(query)
     if short:
         raise ParameterError(
-            f"run: the lists of {len(short)} queries end before their last positive, the first is {short[0]!r}: "
-            f"they do not say where it ranks in a smaller database; use distractor_curve"
+            f"run: the lists of {len(short)} queries end before their last positive, the first is "
+            f"{short[0]!r}: they do not say where it ranks in a smaller database; use distractor_curve"
         )

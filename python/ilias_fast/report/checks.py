@@ -26,6 +26,7 @@ __all__ = ["check_method", "check_pair", "check_plot", "check_query", "unique"]
 
 
 def unique(where: str, values: Iterable[str]) -> set[str]:
+    """Return the values as a set; refuse one that occurs twice."""
     seen: set[str] = set()
     for value in values:
         if value in seen:
@@ -44,6 +45,7 @@ def check_percent(where: str, value: float) -> None:
 
 
 def check_method(method: MethodResult, ids: set[str]) -> None:
+    """Refuse a method with a value out of its range, or of a query that the report lacks."""
     where = f"method {method.name!r}"
     check_percent(f"{where}, map", method.map)
     if method.oracle is not None:
@@ -65,6 +67,7 @@ def check_method(method: MethodResult, ids: set[str]) -> None:
 
 
 def check_query(query: QueryResult, names: set[str]) -> None:
+    """Refuse a query whose rankings are of unknown methods, uneven, or repeat an id."""
     for name, ranking in query.rankings.items():
         where = f"query {query.id!r}, ranking of {name!r}"
         if name not in names:
@@ -78,6 +81,7 @@ def check_query(query: QueryResult, names: set[str]) -> None:
 
 
 def check_pair(where: str, pair: MatchedPair, ids: set[str], names: set[str]) -> None:
+    """Refuse a pair that is of an unknown query or method, or whose arrays do not fit."""
     if pair.query_id not in ids:
         raise UnknownIdError(f"{where}: {pair.query_id!r} is not among the {len(ids)} queries of the report")
     if pair.method not in names:

@@ -111,7 +111,7 @@ def _entry(
 
     i: numbers of the images it shows; k: their kinds, a letter each (positive, distractor, junk); r: for each
     its rank by every method, 0 where it is not ranked; s: for every method the scores of the results shown;
-    d: the lengths of its lists; h: positions in `i` of hard negatives, the hardest first; p: positives in all.
+    d: the lengths of its lists; h: positions in `i` of hard negatives, hardest first; p: positives in all.
     """
     positives, junk = frozenset(query.positives), frozenset(query.junk)
     methods = range(len(data.methods))

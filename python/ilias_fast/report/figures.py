@@ -24,7 +24,7 @@ class Curve:
         x: Positions, ascending.
         y: Values.
         spread: Half the height of a bar at each point (a standard deviation); empty for none.
-        method: Name of the report's method it belongs to, which gives it its colour; None for the next colour.
+        method: Name of the report's method it belongs to, which gives its colour; None for the next colour.
     """
 
     label: str

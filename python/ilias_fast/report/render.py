@@ -17,9 +17,9 @@ import numpy as np
 from ilias_fast._extras import require
 from ilias_fast._files import StrPath, written
 from ilias_fast.report.data import ReportData, ReportOptions
+from ilias_fast.report.explorer import Pictures
 from ilias_fast.report.page import build_page
 from ilias_fast.report.pairs import Pair, draw_pair
-from ilias_fast.report.explorer import Pictures
 from ilias_fast.report.thumbnails import Thumbnail, make_thumbnails
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _addresses(
     """Return where each picture is: in the page, in a file beside it, or "" nowhere."""
     if data.image is None:
         return []
-    folder = Path(os.path.abspath(page)).parent
+    folder = page.absolute().parent
     found = []
     for id_ in pictures.numbers:
         address = thumbnails[id_].data_uri if id_ in thumbnails else ""
@@ -124,7 +124,7 @@ def _addresses(
             file = data.file(id_)
             if file is not None:
                 try:
-                    relative = os.path.relpath(os.path.abspath(file), folder).replace(os.sep, "/")
+                    relative = os.path.relpath(file.absolute(), folder).replace(os.sep, "/")
                     address = "./" + quote(os.fsencode(relative))
                 except ValueError:  # another drive: no relative path leads there
                     address = ""
