@@ -57,6 +57,10 @@ COMMANDS = [
     ("match",),
     ("evaluate",),
     ("report",),
+    ("sweep",),
+    ("sweep", "distractors"),
+    ("sweep", "dimension"),
+    ("sweep", "rerank"),
     ("doctor",),
 ]
 

@@ -57,7 +57,7 @@ def dimension_sweep(
         label: Name of the curve.
         force: Compare stores whose provenance contradicts.
         threads: Number of threads; None for all cores.
-        progress: Called with (rows searched, rows in all).
+        progress: Called with (rows finished, rows in all).
 
     Returns:
         One series, with the bytes of a float16 descriptor at each dimension.
@@ -144,7 +144,7 @@ def rerank_sweep(
         gamma: Slope of the local score, likewise.
         k: The cut of mAP@k.
         threads: Number of threads; None for all cores.
-        progress: Called with (pairs scored, pairs in all).
+        progress: Called with (pairs finished, pairs in all).
 
     Returns:
         A series for each number of descriptors, with the bytes that so many of them take at most: codes, and
@@ -152,7 +152,7 @@ def rerank_sweep(
 
     Raises:
         ParameterError: A number is out of its range, the method unknown, or options of another one.
-        Other errors as `rerank` and `evaluate`.
+        UnknownIdError, IncompatibleStoreError, NonFiniteError: As `rerank`.
     """
     if method not in ("chamfer", "spatial"):
         raise ParameterError(f"method: expected 'chamfer' or 'spatial', found {method!r}")
