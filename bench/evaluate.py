@@ -17,6 +17,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -255,14 +256,68 @@ def streaming(count: int) -> dict[str, Any]:
     return {"seconds": ours_s, "gb": size, "gb_per_s": rate, "numpy_sum_gb_per_s": best}
 
 
+def identifiers(total: int, folder: Path | None) -> dict[str, Any]:
+    """Check a run's ids against a list of `total` distractors, in a process of its own."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        path = Path(place) / "distractors.txt"
+        rng = np.random.default_rng(2)
+        step = 1_000_000
+        wanted = []
+        with path.open("wb") as file:
+            for block in range(0, total, step):
+                # "yfcc100m_SSS.tar/KKKKKKKKKK", a line each: digits written into a table of bytes.
+                count = min(step, total - block)
+                lines = np.tile(np.frombuffer(b"yfcc100m_000.tar/0000000000\n", np.uint8), (count, 1))
+                lines[:, 9:12] = np.frombuffer(b"%03d" % (block // step % 1000), np.uint8)
+                keys = (block + np.arange(count)) * 97 % 10**10
+                for digit in range(10):
+                    lines[:, 26 - digit] = 48 + keys // 10**digit % 10
+                wanted += [lines[at].tobytes().decode().strip() for at in rng.integers(0, count, 1000)]
+                file.write(lines.tobytes())
+        (Path(place) / "wanted.txt").write_text(
+            "\n".join([*wanted, "yfcc100m_000.tar/9999999999", "unknown"])
+        )
+        code = """
+import json, re, sys, time
+from pathlib import Path
+from ilias_fast.datasets import Dataset
+from ilias_fast.datasets.ilias import DistractorIds
+wanted = Path(sys.argv[2]).read_text().split("\\n")
+dataset = Dataset("d", Path(), Path(), ("i/query/q",), (), ("i/pos/p",), DistractorIds(Path(sys.argv[1])))
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+before, started = peak(), time.perf_counter()
+unknown = dataset.unknown_ids(wanted)
+seconds = time.perf_counter() - started
+print(json.dumps({"seconds": seconds, "mb_before": before, "mb": peak(), "unknown": unknown}))
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path), str(Path(place) / "wanted.txt")],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found: dict[str, Any] = json.loads(done.stdout)
+        size = path.stat().st_size / 1e9
+    assert found.pop("unknown") == ["unknown", "yfcc100m_000.tar/9999999999"]
+    print(f"\n{len(wanted)} ids looked up in {total:,} distractor ids, a text of {size:.1f} GB")
+    rate = size / found["seconds"]
+    print(
+        f"  {found['seconds']:.2f} s, {rate:.2f} GB/s; peak memory {found['mb']:.0f} MB, "
+        f"{found['mb_before']:.0f} MB before"
+    )
+    return {"total": total, "gb": size, **found}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--slow-rounds", type=int, default=3, help="with the official evaluator in them")
-    parser.add_argument("--only", choices=("judging", "loading", "streaming"))
+    parser.add_argument("--only", choices=("judging", "loading", "streaming", "ids"))
+    parser.add_argument("--ids", type=int, default=100_000_000, help="distractor ids to look ids up in")
+    parser.add_argument("--folder", type=Path, help="where the list of ids goes: 28 bytes an id")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    wanted = [options.only] if options.only else ["judging", "loading", "streaming"]
+    wanted = [options.only] if options.only else ["judging", "loading", "streaming", "ids"]
     git = ["git", "rev-parse", "--short", "HEAD"]
     record: dict[str, Any] = {
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
@@ -276,6 +331,8 @@ def main() -> None:
         record["loading"] = loading(results, options.rounds)
     if "streaming" in wanted:
         record["streaming"] = streaming(options.slow_rounds)
+    if "ids" in wanted:
+        record["ids"] = identifiers(options.ids, options.folder)
     if options.out:
         options.out.write_text(json.dumps(record, indent=1) + "\n")
 

@@ -7,6 +7,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,12 +118,27 @@ class Page(HTMLParser):
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
 
+    def script(self, id_: str) -> Any:
+        """What a JSON script element of the page holds."""
+        found = re.search(rf'<script type="application/json" id="{id_}">(.*?)</script>', self.source, re.S)
+        assert found is not None
+        return json.loads(found.group(1))
+
     @property
     def images(self) -> list[str]:
-        found = re.search(r'<script type="application/json" id="images">(.*?)</script>', self.source, re.S)
-        assert found is not None
-        uris: list[str] = json.loads(found.group(1))
+        uris: list[str] = self.script("images")
         return uris
+
+    @property
+    def content(self) -> dict[str, Any]:
+        content: dict[str, Any] = self.script("content")
+        return content
+
+    def shown(self, query: int) -> dict[str, tuple[str, list[int]]]:
+        """Id -> kind and rank by each method, of the images that a query shows."""
+        entry = self.content["queries"][query]
+        ids = [self.content["ids"][number] for number in entry["i"]]
+        return dict(zip(ids, zip(entry["k"], entry["r"], strict=True), strict=True))
 
     @property
     def words(self) -> str:

@@ -224,3 +224,87 @@ def test_ranks_of_the_wrong_shape(tmp_path: Path) -> None:
         GroundTruth("x", (Labels("q", {}), Labels("q", {})))
     with pytest.raises(ParameterError, match="expected labels"):
         revisited(Run.from_dict({}), GroundTruth("x", (Labels("q", {"easy": frozenset()}),)))
+
+
+def write_mat(path: Path, **changes: Any) -> Path:
+    """Write a file like INSTRE's: cells of names, a structure array with indices from 1."""
+    savemat = pytest.importorskip("scipy.io", reason="needs the extra [mat]").savemat
+    entries = np.zeros((1, 2), dtype=[("ok", object), ("bbx", object)])
+    entries[0, 0] = (np.array([[2.0, 3.0]]), np.array([[10.0, 20.0, 110.0, 220.0]]))
+    entries[0, 1] = (np.array([[1]], np.uint16), np.array([[0.0, 0.0, 5.0, 5.0]]))
+    content = {
+        "imlist": np.array([["a01/1.jpg"], ["b02/22.jpg"], ["c/3.jpg"]], dtype=object),
+        "qimlist": np.array([["q1.jpg"], ["q2.jpg"]], dtype=object),
+        "gnd": entries,
+    }
+    savemat(path, {**content, **changes}, do_compression=True)
+    return path
+
+
+def test_instre_in_a_matlab_file(tmp_path: Path) -> None:
+    truth = load_gnd(write_mat(tmp_path / "gnd_instre.mat"))
+    assert (truth.name, truth.database) == ("instre", ("a01/1.jpg", "b02/22.jpg", "c/3.jpg"))
+    first, second = truth.queries
+    assert (first.query, first.relevant, first.box) == (
+        "q1.jpg",
+        {"b02/22.jpg", "c/3.jpg"},
+        (10, 20, 110, 220),
+    )
+    assert (second.query, second.relevant) == ("q2.jpg", {"a01/1.jpg"})
+    run = Run.from_dict(
+        {"q1.jpg": {"a01/1.jpg": 3.0, "b02/22.jpg": 2.0, "c/3.jpg": 1.0}, "q2.jpg": {"a01/1.jpg": 1.0}}
+    )
+    assert mean_average_precision(run, truth, k=1000).map == pytest.approx(((1 / 2 + 2 / 3) / 2 + 1) / 2)
+
+
+def test_a_matlab_file_of_one_query(tmp_path: Path) -> None:
+    """MATLAB's readers hand a cell of one element over without its cell."""
+    entry = np.zeros((1, 1), dtype=[("ok", object), ("junk", object)])
+    entry[0, 0] = (np.array([[1, 2]]), np.zeros((0, 0)))
+    path = write_mat(tmp_path / "one.mat", qimlist=np.array([["q"]], dtype=object), gnd=entry)
+    (labels,) = load_gnd(path).queries
+    assert (labels.query, labels.relevant, labels.junk) == ("q", {"a01/1.jpg", "b02/22.jpg"}, frozenset())
+
+
+def gnd_of(ok: Any) -> np.ndarray:
+    entries = np.zeros((1, 2), dtype=[("ok", object)])
+    entries[0, 0], entries[0, 1] = (ok,), (np.array([[1]]),)
+    return entries
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"imlist": np.arange(3.0)}, "imlist: expected a cell array"),
+        ({"gnd": np.arange(3.0)}, "gnd: expected a structure array"),
+        ({"gnd": gnd_of(np.array([[0]]))}, r"gnd\(1\)\.ok: expected whole numbers from 1"),
+        ({"gnd": gnd_of(np.array([[1.5]]))}, r"gnd\(1\)\.ok: expected whole numbers"),
+        ({"gnd": gnd_of(np.array([[np.nan]]))}, r"gnd\(1\)\.ok: expected whole numbers"),
+        ({"gnd": gnd_of("words")}, r"gnd\(1\)\.ok: expected whole numbers"),
+        ({"gnd": gnd_of(np.array([[4]]))}, r"ok: expected indices below 3, found 3"),
+        ({"gnd": gnd_of(np.array([[2, 2]]))}, "an image is listed twice"),
+    ],
+)
+def test_bad_matlab_files(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(FileFormatError, match=message):
+        load_gnd(write_mat(tmp_path / "bad.mat", **changes))
+
+
+def test_damaged_matlab_files(tmp_path: Path) -> None:
+    whole = write_mat(tmp_path / "whole.mat").read_bytes()
+    path = tmp_path / "damaged.mat"
+    rng = np.random.default_rng(0)
+    refused = 0
+    for trial in range(60):
+        data = bytearray(whole[: int(rng.integers(0, len(whole)))] if trial % 2 else whole)
+        for at in rng.integers(0, max(len(data), 1), 6):
+            data[at : at + 1] = bytes([int(rng.integers(0, 256))])
+        path.write_bytes(data)
+        try:
+            load_gnd(path)
+        except (FileFormatError, DatasetError):
+            refused += 1
+    assert refused > 50
+    path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"\x89HDF\r\n\x1a\n" + bytes(500))
+    with pytest.raises(FileFormatError, match="save it with -v7"):
+        load_gnd(path)

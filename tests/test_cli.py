@@ -63,6 +63,10 @@ COMMANDS = [
     ("match",),
     ("evaluate",),
     ("report",),
+    ("sweep",),
+    ("sweep", "distractors"),
+    ("sweep", "dimension"),
+    ("sweep", "rerank"),
     ("doctor",),
 ]
 

@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 
 from ilias_fast import errors
+from ilias_fast.evaluate import leaderboard
 from ilias_fast.report import (
+    Curve,
     GroupScore,
+    Heat,
+    LinePlot,
     MethodResult,
     QueryResult,
     Ranking,
@@ -21,6 +25,8 @@ from ilias_fast.report import (
 )
 from ilias_fast.report.plots import change_of, scatter
 from tests.report_samples import HOSTILE, Page, make_data, picture
+
+GOOD = MethodResult("g", "G", 50, 60, {"q": 50.0})
 
 
 @pytest.fixture
@@ -80,7 +86,7 @@ def test_results_table_and_queries(written: tuple[Page, ReportData]) -> None:
         assert query.id in table
         for method in data.methods:
             assert f">{method.aps[query.id]:.1f}<" in table
-    assert table.count("<tr>") == 1 + len(data.queries)
+    assert table.count('<tr class="query"') == len(data.queries)
     assert f"{len(data.queries)} queries" in page.words
     assert "18 positives" in page.words
     assert "1,234 distractors" in page.words
@@ -95,7 +101,7 @@ def test_best_value_is_marked(tmp_path: Path, rng: np.random.Generator) -> None:
         data, methods=[dataclasses.replace(m, map=v) for m, v in zip(data.methods, maps, strict=True)]
     )
     page = Page(write_report(tmp_path / "r.html", data))
-    overview = page.source[: page.source.index('id="queries"')]
+    overview = page.source[: page.source.index('id="groups"')]
     # Equal at the precision shown: both are best.
     assert overview.count('<td class="n best">52.0</td>') == 2
     assert '<td class="n">30.0</td>' in overview
@@ -112,26 +118,107 @@ def test_ranks_frames_and_missed_positives(tmp_path: Path) -> None:
     methods = [MethodResult("g", "G", 20, 60, {"q": 20.0}), MethodResult("r", "R", 40, 60, {"q": 40.0})]
     data = ReportData("t", methods, [query], 8, image=picture)
     page = Page(write_report(tmp_path / "r.html", data, options=ReportOptions(results=4)))
-    strips = page.source[page.source.index('class="strips"') :]
-    assert strips.count('<li class="positive"') == 2
-    assert strips.count('<li class="junk"') == 2
-    assert strips.count('<li class="distractor"') == 4
-    assert '<span class="from up">3 → 1</span>' in strips
-    assert "1 → 3" in strips
-    assert "new → 4" in strips
+    shown = page.shown(0)
+    assert shown["p0"] == ("p", [3, 1])
+    assert shown["d1"] == ("j", [2, 2])
+    assert shown["d0"] == ("d", [1, 3])
+    assert shown["new"] == ("d", [0, 4])
     # Positives that the compared method R lacks among 4: p1 was at rank 10 in G, p2 nowhere.
-    assert strips.count('<li class="missed"') == 2
-    assert "10 → &gt; 10" in strips
-    assert re.search(r'title="p2".*?<span class="rank">&gt; 10</span>', strips, re.S)
-    assert 'data-change="up" data-failed="no"' in page.source
+    assert shown["p1"] == ("p", [10, 0])
+    assert shown["p2"] == ("p", [0, 0])
+    entry = page.content["queries"][0]
+    assert entry["d"] == [10, 10]
+    assert entry["s"] == [[10, 9, 8, 7], [10, 9, 8, 7]]
+    assert [list(shown)[at] for at in entry["h"]][:2] == ["d0", "d2"]
+    assert 'class="n up">+20.0<' in page.source
+
+
+def test_hard_negatives_stand_above_a_positive(tmp_path: Path) -> None:
+    """The highest ranked by all methods together come first; junk, and what no positive follows, is none."""
+    rankings = {
+        "g": Ranking(["a", "junk", "b", "p", "c"], [5, 4, 3, 2, 1]),
+        "r": Ranking(["b", "p", "a", "c"], [4, 3, 2, 1]),
+    }
+    query = QueryResult("q", ["p"], rankings, junk=["junk"])
+    methods = [MethodResult("g", "G", 25, 60, {"q": 25.0}), MethodResult("r", "R", 50, 60, {"q": 50.0})]
+    page = Page(write_report(tmp_path / "r.html", ReportData("t", methods, [query], 3)))
+    shown = list(page.shown(0))
+    assert [shown[at] for at in page.content["queries"][0]["h"]] == ["b", "a"]
+
+
+def test_precision_and_recall(tmp_path: Path) -> None:
+    """A positive at rank 2 of 2: recall 50% at precision 50%, recall 100% never."""
+    query = QueryResult("q", ["p", "elsewhere"], {"g": Ranking(["d", "p"], [2, 1])})
+    page = Page(write_report(tmp_path / "r.html", ReportData("t", [GOOD], [query], 1)))
+    plot = page.source[page.source.index("Precision and recall") :]
+    numbers = re.findall(r'<th scope="row" class="n">(\d+)</th><td class="n">([\d.]+)</td>', plot)
+    table = {int(recall): float(precision) for recall, precision in numbers}
+    assert len(table) > 5
+    assert all(precision == (50.0 if recall <= 50 else 0.0) for recall, precision in table.items())
+
+
+def test_plots_shares_and_the_leaderboard(tmp_path: Path) -> None:
+    plots = [
+        LinePlot(
+            "A curve", "Distractors", "mAP", [Curve("one", [0, 10, 1e8], [90, 80, 30], [0, 1, 2])], log=True
+        ),
+        LinePlot("Flat", "Dimension", "mAP", [Curve("two", [64], [5.0]), Curve("three", [64, 128], [0, 0])]),
+    ]
+    heat = Heat("Ranks", "Clutter", ["low"], ["1-10", "11-100"], [[75.0, None]], [[3, 0]])
+    page = Page(
+        write_report(
+            tmp_path / "r.html",
+            ReportData(
+                "t",
+                [GOOD],
+                [QueryResult("q", ["p"])],
+                5_000_000,
+                plots=plots,
+                heats=[heat],
+                published=leaderboard(),
+            ),
+        )
+    )
+    for words in ("A curve", "100M", "one", "Ranks", "75.0", "siglip", "this report"):
+        assert words in page.words, words
+    own = re.search(r'<tr class="own">(.*?)</tr>', page.source, re.S)
+    assert own is not None
+    # Five million distractors: the value stands in that column.
+    assert re.findall(r'<td class="n">([^<]*)</td>', own.group(1)) == ["–", "50.0", "–", "–", "–"]
+
+
+def test_pictures_that_are_not_embedded_are_linked(tmp_path: Path, rng: np.random.Generator) -> None:
+    data = make_data(rng, queries=6)
+    (tmp_path / "out").mkdir()
+    files = {id_: tmp_path / "pictures of" / f"{id_}" for query in data.queries for id_ in query.positives}
+    data = dataclasses.replace(data, file=files.get, matches=[])
+    page = Page(write_report(tmp_path / "out" / "r.html", data, options=ReportOptions(strips=2)))
+    embedded = [uri for uri in page.images if uri.startswith("data:")]
+    linked = {uri for uri in page.images if uri.startswith("./")}
+    assert len(embedded) > 20
+    positives = {id_ for query in data.queries for id_ in query.positives}
+    assert linked < {f"./../pictures%20of/{id_}" for id_ in positives}
+    assert len(linked) == 12
+    policy = next(str(a["content"]) for a in page.all("meta") if "http-equiv" in a)
+    assert "img-src data: blob: 'self' file:;" in policy
+    assert "2 of 6 queries are in this file" in page.words
+
+
+def test_boxes_are_relative_to_the_upright_image(tmp_path: Path) -> None:
+    query = QueryResult("q", ["p"], {"g": Ranking(["p"], [1])})
+    data = ReportData(
+        "t", [GOOD], [query], 0, image=picture, boxes=lambda id_: [[32, 24, 160, 120]] if id_ == "p" else []
+    )
+    page = Page(write_report(tmp_path / "r.html", data))
+    assert page.content["boxes"] == {str(page.content["ids"].index("p")): [[100, 100, 500, 500]]}
 
 
 def test_failed_query(tmp_path: Path) -> None:
     query = QueryResult("q", ["p"], {"g": Ranking(["d0", "d1", "p"], [3, 2, 1])})
     data = ReportData("t", [MethodResult("g", "G", 33, None, {"q": 33.3})], [query], 2)
-    for results, failed in ((2, "yes"), (3, "no")):
+    for results, failed in ((2, 1), (3, 0)):
         page = Page(write_report(tmp_path / "r.html", data, options=ReportOptions(results=results)))
-        assert f'data-failed="{failed}"' in page.source
+        assert f"Failed <span>{failed}</span>" in page.source
 
 
 @pytest.mark.parametrize("place", ["query", "database", "label", "category", "text", "provenance", "group"])
@@ -167,8 +254,8 @@ def test_hostile_text_is_escaped(tmp_path: Path, rng: np.random.Generator, place
     page = Page(write_report(tmp_path / "r.html", dataclasses.replace(data, **changes)))
     assert "<script>document" not in page.source
     assert "<img src=x" not in page.source
-    assert len(page.all("script")) == 2
-    assert "&lt;script&gt;" in page.source
+    assert len(page.all("script")) == 3
+    assert "&lt;script&gt;" in page.source or HOSTILE in page.content["ids"]
     assert not [a for _, a in page.elements if "onerror" in a]
 
 
@@ -214,7 +301,7 @@ def test_many_methods_and_text_queries(tmp_path: Path, rng: np.random.Generator)
     assert "a red car" in page.words
     assert "5 image + 1 text queries" in page.words
     assert text.id not in read
-    assert "above the diagonal the method is better than Method cs" in page.words
+    assert "is better than Method cs" in page.words
 
 
 def test_missing_ap_is_a_dash_and_counted(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -226,14 +313,17 @@ def test_missing_ap_is_a_dash_and_counted(tmp_path: Path, rng: np.random.Generat
     assert all(query.id in page.source for query in data.queries)
 
 
-def test_strips_are_limited_to_what_changed_most(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_pictures_are_of_the_queries_that_changed_most(tmp_path: Path, rng: np.random.Generator) -> None:
     data = make_data(rng, queries=12, methods=2)
+    data = dataclasses.replace(data, matches=[])
     page = Page(write_report(tmp_path / "r.html", data, options=ReportOptions(strips=4)))
     before, after = (method.aps for method in data.methods)
     change = sorted(data.queries, key=lambda query: -abs(after[query.id] - before[query.id]))
-    shown = {a["data-id"] for a in page.all("details") if "data-id" in a}
-    assert shown == {query.id for query in change[:4]}
-    assert "Shown: 4 of 12 queries" in page.words
+    ids, images = page.content["ids"], page.images
+    pictured = {id_ for id_, uri in zip(ids, images, strict=True) if uri}
+    assert {query.id for query in data.queries} <= pictured
+    assert {id_ for id_ in pictured if "/pos/" in id_} == {p for q in change[:4] for p in q.positives}
+    assert "Pictures of 4 of 12 queries" in page.words
     assert len(page.all("tr")) > 12
 
 

@@ -9,12 +9,13 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ilias_fast.report import QueryResult, Ranking, write_report
-from tests.report_samples import HOSTILE, Image, make_data
+from ilias_fast.report import MethodResult, QueryResult, Ranking, ReportData, ReportOptions, write_report
+from tests.report_samples import HOSTILE, Image, make_data, picture
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -48,6 +49,23 @@ def root_of(dom: str) -> dict[str, str]:
     return dict(re.findall(r'([\w-]+)="([^"]*)"', found.group()))
 
 
+def drive(browser: str, folder: Path, path: Path, driver: str) -> dict[str, Any]:
+    """Run a script in the page, without its policy, and return what it put into `out`."""
+    report = """
+      const result = document.createElement("pre"); result.id = "driven";
+      result.textContent = btoa(unescape(encodeURIComponent(JSON.stringify(out))));
+      document.body.append(result);
+    """
+    html = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", path.read_text(encoding="utf-8"))
+    path.write_text(html.replace("</body>", f"<script>{driver}{report}</script></body>"), encoding="utf-8")
+    dom = browse(browser, folder / "profile", "--dump-dom", path.as_uri())
+    assert root_of(dom).get("data-errors") == "0", root_of(dom)
+    found = re.search(r'<pre id="driven">([^<]*)</pre>', dom)
+    assert found is not None
+    driven: dict[str, Any] = json.loads(base64.b64decode(found.group(1)))
+    return driven
+
+
 def test_browser_runs_the_page_without_error(browser: str, tmp_path: Path, rng: np.random.Generator) -> None:
     data = make_data(rng)
     hostile = QueryResult(HOSTILE, ["p"], {"global": Ranking([HOSTILE, "p"], [1, 0])}, category=HOSTILE)
@@ -58,11 +76,87 @@ def test_browser_runs_the_page_without_error(browser: str, tmp_path: Path, rng: 
     assert root.get("data-ready") == "true"
     assert root.get("data-errors") == "0", root
     assert "data-owned" not in root
-    # Opened: the first two queries and the one in the address; their pictures are blobs by now.
-    assert len(re.findall(r'<details class="query"[^>]* open=""', dom)) == 3
-    assert len(re.findall(r'<img data-image="\d+"[^>]* src="blob:', dom)) > 50
-    assert len(re.findall(r'<image [^>]*href="blob:', dom)) == 2
-    assert dom.count("<template>") == len(data.queries) - 3
+    # Opened: the query in the address; its pictures are blobs, those of other queries nowhere in the tree.
+    assert dom.count('<tr class="detail">') == 1
+    detail = dom[dom.index('<tr class="detail">') :]
+    assert len(re.findall(r'<img data-image="\d+"[^>]*src="blob:', detail)) >= 2
+    assert "<script>document" not in re.sub(r"<script.*?</script>", "", dom, flags=re.S)
+
+
+def test_browser_opens_a_query(browser: str, tmp_path: Path) -> None:
+    """The strips, the positives missed, the hard negatives and the boxes, as the page draws them."""
+    ids = [f"d{i}" for i in range(8)]
+    rankings = {
+        "g": Ranking(["d0", "d1", "p0", *ids[2:], "p1"], range(10, 0, -1)),
+        "r": Ranking(["p0", "d1", "d0", "new", *ids[2:]], range(10, 0, -1)),
+    }
+    query = QueryResult("q", ["p0", "p1", "p2"], rankings, junk=["d1"])
+    methods = [MethodResult("g", "G", 20, 60, {"q": 20.0}), MethodResult("r", "R", 40, 60, {"q": 40.0})]
+    data = ReportData(
+        "t",
+        methods,
+        [query],
+        8,
+        image=picture,
+        boxes=lambda id_: [[32, 24, 160, 120]] if id_[0] in "pq" else [],
+    )
+    path = write_report(tmp_path / "r.html", data, options=ReportOptions(results=4))
+    dom = browse(browser, tmp_path / "profile", "--dump-dom", path.as_uri())
+    assert root_of(dom).get("data-errors") == "0"
+    detail = dom[dom.index('<tr class="detail">') :]
+    strips = re.findall(r"<h4>(.*?)</h4>(.*?)</ol>", detail, re.S)
+    titles = [re.sub(r"<[^>]*>|\s+", " ", title).split() for title, _ in strips]
+    assert [words[0] for words in titles] == ["G", "R", "Missed", "Hard"]
+    assert titles[2][1:3] == ["2", "positives"]
+    listed = [re.findall(r'<li class="(\w+)" title="(\w+)', body) for _, body in strips]
+    assert listed[0] == [("distractor", "d0"), ("junk", "d1"), ("positive", "p0"), ("distractor", "d2")]
+    assert listed[1] == [("positive", "p0"), ("junk", "d1"), ("distractor", "d0"), ("distractor", "new")]
+    assert listed[2] == [("missed", "p1"), ("missed", "p2")]
+    assert listed[3][:2] == [("distractor", "d0"), ("distractor", "d2")]
+    for text in ('<span class="from up">3 → 1</span>', "1 → 3", "new → 4"):
+        assert text in strips[1][1], text
+    assert "10 → &gt; 10" in strips[2][1]
+    # The query, p0 twice and the two missed have boxes: 32 of 320 pixels is a tenth of the picture.
+    assert detail.count('<svg viewBox="0 0 160 120" class="boxes"') == 5
+    assert '<rect x="16" y="12" width="80" height="60"></rect>' in detail
+
+
+def test_browser_compares_any_two_and_obeys_keys(
+    browser: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    data = make_data(rng, queries=150)
+    path = write_report(tmp_path / "r.html", dataclasses.replace(data, image=None))
+    driver = """
+      const out = {};
+      const rows = () => [...document.querySelectorAll("tr.query")];
+      const opened = () => document.querySelector("tr.query.open")?.id ?? "";
+      const key = (k) => document.dispatchEvent(new KeyboardEvent("keydown", { key: k, bubbles: true }));
+      out.first = rows().length; out.start = opened();
+      key("Escape");
+      out.closed = opened(); key("j"); key("j"); out.second = opened(); key("k"); out.back = opened();
+      key("/"); out.focused = document.activeElement.id; document.activeElement.blur();
+      const point = document.querySelector('#points circle[data-q="140"]');
+      point.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+      out.tip = document.getElementById("tip").textContent;
+      const base = document.getElementById("base"), focus = document.getElementById("focus");
+      base.value = "2"; base.dispatchEvent(new Event("change"));
+      focus.value = "1"; focus.dispatchEvent(new Event("change"));
+      out.up = document.getElementById("count-up").textContent;
+      out.r = document.getElementById("pearson").textContent;
+      document.querySelector("[data-filter=up]").click();
+      out.gained = document.getElementById("shown").textContent;
+      document.querySelector("[data-filter=all]").click();
+      location.hash = "#query-149"; window.dispatchEvent(new Event("hashchange")); out.far = opened();
+    """
+    out = drive(browser, tmp_path, path, driver)
+    aps = [np.array([method.aps[query.id] for query in data.queries]) for method in data.methods]
+    up = int((aps[1] - aps[2] >= 0.05).sum())
+    assert (out["first"], out["start"], out["closed"]) == (100, "query-0", "")
+    assert (out["second"], out["back"], out["focused"]) == ("query-1", "query-0", "search")
+    assert out["tip"].startswith(data.queries[140].id)
+    assert (out["up"], out["gained"]) == (str(up), f"{up} queries")
+    assert float(out["r"]) == pytest.approx(np.corrcoef(aps[2], aps[1])[0, 1], abs=0.005)
+    assert out["far"] == "query-149"
 
 
 def test_browser_sorts_and_filters(browser: str, tmp_path: Path, rng: np.random.Generator) -> None:
@@ -76,14 +170,14 @@ def test_browser_sorts_and_filters(browser: str, tmp_path: Path, rng: np.random.
       const out = {};
       const heads = [...document.querySelectorAll("#ap thead th")];
       const head = heads.find((h) => h.textContent.trim() === "Method cs");
-      const rows = () => [...document.querySelectorAll("#ap tbody tr")];
+      const rows = () => [...document.querySelectorAll("#ap tbody tr.query")];
       const column = () => rows().map((r) => r.cells[head.cellIndex].textContent);
       head.querySelector("button").click();
       out.down = column(); out.ariaDown = head.getAttribute("aria-sort");
       head.querySelector("button").click();
       out.up = column(); out.ariaUp = head.getAttribute("aria-sort");
-      const queries = [...document.querySelectorAll("details.query")];
-      const shown = () => queries.filter((q) => !q.hidden).map((q) => q.dataset.id);
+      heads[0].querySelector("button").click();
+      const shown = () => rows().map((row) => row.cells[0].title);
       const press = (kind) => document.querySelector(`[data-filter=${kind}]`).click();
       press("up"); out.gained = shown(); press("down"); out.lost = shown(); press("all"); out.all = shown();
       const category = document.getElementById("category");
@@ -96,17 +190,8 @@ def test_browser_sorts_and_filters(browser: str, tmp_path: Path, rng: np.random.
       search.value = "OBJECT_003"; search.dispatchEvent(new Event("input")); out.search = shown();
       out.count = document.getElementById("shown").textContent;
       document.getElementById("theme").click(); out.theme = document.documentElement.dataset.theme;
-      const result = document.createElement("pre"); result.id = "driven";
-      result.textContent = btoa(unescape(encodeURIComponent(JSON.stringify(out))));
-      document.body.append(result);
     """
-    html = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", path.read_text(encoding="utf-8"))
-    path.write_text(html.replace("</body>", f"<script>{driver}</script></body>"), encoding="utf-8")
-    dom = browse(browser, tmp_path / "profile", "--dump-dom", path.as_uri())
-    assert root_of(dom).get("data-errors") == "0"
-    found = re.search(r'<pre id="driven">([^<]*)</pre>', dom)
-    assert found is not None
-    out = json.loads(base64.b64decode(found.group(1)))
+    out = drive(browser, tmp_path, path, driver)
     expected = sorted(aps.values(), reverse=True)
     assert out["down"] == [*(f"{ap:.1f}" for ap in expected), "–"]
     assert out["up"] == [*(f"{ap:.1f}" for ap in reversed(expected)), "–"]

@@ -18,6 +18,7 @@ EXTRAS_OF = {
     "faiss": ("faiss",),
     "open_clip": ("torch",),
     "safetensors": ("torch",),
+    "scipy": ("mat",),
     "threadpoolctl": ("classical",),
     "timm": ("torch",),
     "torch": ("torch", "gpu"),

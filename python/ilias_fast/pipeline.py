@@ -37,7 +37,7 @@ from ilias_fast.extract import (
     load_network,
 )
 from ilias_fast.report import write_report
-from ilias_fast.report.assemble import Judged, matched_pairs, report_data
+from ilias_fast.report.assemble import Judged, curve_plots, matched_pairs, report_data
 from ilias_fast.rerank import ChamferOptions, LocalScores, SpatialOptions, ensemble, rerank
 from ilias_fast.run import Run
 from ilias_fast.search import search
@@ -246,6 +246,7 @@ def run_pipeline(
             dataset,
             judged,
             matches=matched_pairs(dataset, baseline, verified, spatial, local[0], local[1], method="sp"),
+            plots=curve_plots(dataset, judged, options.threads),
             skipped=skipped,
             provenance={
                 "Descriptors": {"global": queries.provenance, "local": local[0].provenance},

@@ -24,6 +24,7 @@ from ilias_fast.cli import (
     rerank,
     search,
     store,
+    sweep,
     tune,
 )
 from ilias_fast.cli._console import errors, printable
@@ -55,6 +56,7 @@ app.command("tune")(tune.tune)
 app.command("match")(match.match)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.add_typer(sweep.app, name="sweep")
 app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
 

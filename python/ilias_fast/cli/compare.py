@@ -34,6 +34,7 @@ def compare(
     """Say whether runs differ: confidence intervals, a randomisation test, wins and losses, correlation."""
     from ilias_fast._files import written
     from ilias_fast.datasets import load_dataset
+    from ilias_fast.errors import ParameterError
     from ilias_fast.evaluate import compare as judge
     from ilias_fast.evaluate import evaluate
     from ilias_fast.run import Run
@@ -42,7 +43,10 @@ def compare(
     evaluations = {}
     for path in runs:
         name = path.stem if path.stem not in evaluations else str(path)
-        evaluations[name] = evaluate(Run.load(path), truth, k=k, task=task, missing="zero", threads=threads)
+        run = Run.load(path)
+        if not len(run):
+            raise ParameterError(f"{path}: expected a run with results, found an empty one")
+        evaluations[name] = evaluate(run, truth, k=k, task=task, missing="zero", threads=threads)
     found = judge(evaluations, samples=samples, confidence=confidence, seed=seed)
     if json == options.STDOUT:
         typer.echo(found.to_json())

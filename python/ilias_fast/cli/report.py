@@ -34,16 +34,33 @@ def report(
         typer.Option("--format", "-f", help="The page, or the results table for papers and programs."),
     ] = "html",
     leaderboard: Annotated[
-        bool, typer.Option("--leaderboard", help="With another format: add the published numbers.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--leaderboard/--no-leaderboard",
+            help="The published numbers: on the page unless refused, in another format if asked for.",
+        ),
+    ] = None,
+    task: Annotated[
+        Literal["image", "text"] | None,
+        typer.Option(help="Which queries the page is about; image queries if a run answers any."),
+    ] = None,
+    sweeps: Annotated[
+        list[Path] | None,
+        typer.Option("--sweep", help="Draw this too: what `ilias-fast sweep --json` wrote. May be repeated."),
+    ] = None,
+    strips: Annotated[
+        int,
+        typer.Option(min=0, help="Queries whose pictures are in the page; files of others are linked."),
+    ] = 120,
     threads: options.Threads = None,
 ) -> None:
     """Write one HTML page about runs: table, plots, groups, and the pictures; or the table as text."""
     from ilias_fast._files import written
     from ilias_fast.datasets import load_dataset
-    from ilias_fast.evaluate import evaluate, format_results
-    from ilias_fast.report import write_report
-    from ilias_fast.report.assemble import Judged, report_data
+    from ilias_fast.errors import ParameterError
+    from ilias_fast.evaluate import Sweep, evaluate, format_results
+    from ilias_fast.report import ReportOptions, write_report
+    from ilias_fast.report.assemble import Judged, curve_plots, report_data, sweep_plot
     from ilias_fast.run import Run
 
     truth = load_dataset(dataset)
@@ -51,28 +68,40 @@ def report(
         evaluations = {
             path.stem: evaluate(Run.load(path), truth, k=k, missing="zero", threads=threads) for path in runs
         }
-        text = format_results(evaluations, form, published=leaderboard)
+        text = format_results(evaluations, form, published=bool(leaderboard))
         if output is None:
             typer.echo(text, nl=False)
         else:
             with written(output) as file:
                 file.write(text.encode())
         return
-    judged = []
-    for path in runs:
-        run = Run.load(path)
-        judged.append(
-            Judged(
-                path.stem,
-                path.stem,
-                run,
-                evaluate(run, truth, k=k, missing="zero", task="image", threads=threads),
-            )
-        )
+    plots = [sweep_plot(Sweep.load(path)) for path in sweeps or ()]
+    loaded = [(path, Run.load(path)) for path in runs]
+    for path, run in loaded:
+        if not len(run):
+            raise ParameterError(f"{path}: expected a run with results, found an empty one")
+    if task is None:
+        image = any(query in run for _, run in loaded for query in truth.image_queries)
+        task = "image" if image or not truth.text_queries else "text"
+    judged: list[Judged] = []
+    for path, run in loaded:
+        name = path.stem if all(path.stem != other.name for other in judged) else str(path)
+        evaluation = evaluate(run, truth, k=k, missing="zero", task=task, threads=threads)
+        judged.append(Judged(name, name, run, evaluation))
     with stages() as progress:
         page = write_report(
             output or Path("report.html"),
-            report_data(truth, judged, provenance={"Runs": {path.stem: str(path) for path in runs}}),
+            report_data(
+                truth,
+                judged,
+                plots=[*(curve_plots(truth, judged, threads) if task == "image" else ()), *plots],
+                published=leaderboard is not False,
+                provenance={
+                    "Runs": {judge.name: str(path) for judge, path in zip(judged, runs, strict=True)},
+                    **{judge.name: dict(judge.run.provenance) for judge in judged},
+                },
+            ),
+            options=ReportOptions(strips=strips),
             progress=lambda done, total: progress("pictures", done, total),
         )
     out.print(f"report: {plain(page)}", soft_wrap=True)

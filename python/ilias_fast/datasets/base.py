@@ -227,7 +227,8 @@ class Dataset:
         wanted = Ids(sorted(set(ids) - set(self.positives)))
         if not len(wanted):
             return []
-        if not len(self.distractors):
+        # Not their number: that would be a pass of its own over a long list.
+        if next(iter(self.distractors), None) is None:
             raise DatasetError(
                 f"{self.root}: cannot check {len(wanted)} ids (for example {wanted[0]!r}): "
                 f"the dataset lists no distractors"

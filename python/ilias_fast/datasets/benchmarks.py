@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ilias_fast._files import StrPath, read_bytes, read_lines, storage_error
+from ilias_fast.datasets.matlab import mat_content
 from ilias_fast.errors import DatasetError, FileFormatError, IliasFastError
 from ilias_fast.run import unpickle
 
@@ -106,13 +107,14 @@ class GroundTruth:
 
 
 def load_gnd(path: StrPath, *, name: str | None = None) -> GroundTruth:
-    """Read `gnd_<dataset>.pkl` of revisitop (ROxford5k, RParis6k, Oxford5k, Paris6k) or one like it.
+    """Read `gnd_<dataset>.pkl` of revisitop (ROxford5k, RParis6k, Oxford5k, Paris6k), or INSTRE's `.mat`.
 
     `imlist`, `qimlist`, and `gnd`: for each query the index lists `easy`, `hard`, `junk`, or `ok` and
-    `junk` (Oxford5k, Paris6k, INSTRE), and `bbx` = [x1, y1, x2, y2]. JSON of the same layout is read as well.
+    `junk` (Oxford5k, Paris6k, INSTRE), and `bbx` = [x1, y1, x2, y2]. JSON of the same layout is read as well,
+    and MATLAB files, whose indices start at 1 (extra `[mat]`).
 
     Args:
-        path: The pickle, or a `.json`.
+        path: The pickle, a `.mat`, or a `.json`.
         name: What to call it; None for the file's name without "gnd_".
 
     Raises:
@@ -315,6 +317,8 @@ def _number(dataset: str, name: str) -> int:
 
 
 def _content(path: Path) -> dict[str, Any]:
+    if path.suffix == ".mat":
+        return mat_content(path)
     data = read_bytes(path)
     if path.suffix == ".json":
         try:

@@ -17,8 +17,10 @@ from ilias_fast.evaluate.benchmarks import (
 from ilias_fast.evaluate.comparing import Comparison, MethodSummary, PairSummary, compare
 from ilias_fast.evaluate.ilias import CLUTTER_BOUNDS, SCALE_BOUNDS, MissingQueriesWarning, evaluate
 from ilias_fast.evaluate.leaderboard import PublishedRow, leaderboard
+from ilias_fast.evaluate.nested import run_curve
 from ilias_fast.evaluate.result import Evaluation, QueryScore, TaskScores
 from ilias_fast.evaluate.streaming import DistractorCurve, RandomSubsets, distractor_curve
+from ilias_fast.evaluate.sweeps import Sweep, SweepSeries
 from ilias_fast.evaluate.tables import format_results
 
 __all__ = [
@@ -35,6 +37,8 @@ __all__ = [
     "QueryScore",
     "RandomSubsets",
     "RankRanges",
+    "Sweep",
+    "SweepSeries",
     "TaskScores",
     "compare",
     "distractor_curve",
@@ -48,5 +52,6 @@ __all__ = [
     "rank_ranges",
     "recall_at",
     "revisited",
+    "run_curve",
     "run_from_ranks",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ilias_fast.run import table
+from ilias_fast._html import table
 
 if TYPE_CHECKING:
     from ilias_fast.evaluate.comparing import Comparison

@@ -16,10 +16,14 @@ from ilias_fast.report.data import (
     ReportData,
     ReportOptions,
 )
+from ilias_fast.report.figures import Curve, Heat, LinePlot
 from ilias_fast.report.render import write_report
 
 __all__ = [
+    "Curve",
     "GroupScore",
+    "Heat",
+    "LinePlot",
     "MatchedPair",
     "MethodResult",
     "QueryResult",

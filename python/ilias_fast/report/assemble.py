@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ilias_fast.errors import InputError
-from ilias_fast.evaluate import CLUTTER_BOUNDS, SCALE_BOUNDS, Comparison, Evaluation, compare
+from ilias_fast.errors import InputError, ParameterError
+from ilias_fast.evaluate import (
+    CLUTTER_BOUNDS,
+    SCALE_BOUNDS,
+    Comparison,
+    Evaluation,
+    Sweep,
+    compare,
+    leaderboard,
+    rank_ranges,
+    run_curve,
+)
 from ilias_fast.report.data import GroupScore, MatchedPair, MethodResult, QueryResult, ReportData
+from ilias_fast.report.figures import Curve, Heat, LinePlot
 from ilias_fast.rerank import LocalScores, SpatialOptions, correspondences
 from ilias_fast.run import Run
 
@@ -20,10 +32,13 @@ if TYPE_CHECKING:
     from ilias_fast.datasets import Dataset
     from ilias_fast.store import LocalStore
 
-__all__ = ["Judged", "matched_pairs", "report_data"]
+__all__ = ["Judged", "curve_plots", "matched_pairs", "report_data", "sweep_plot"]
 
 _SCALE = "Scale of the object (share of the image)"
 _CLUTTER = "Clutter (segments beside the object)"
+
+_CURVE_MOST = 1_000_000
+"""Distractors up to which a curve is read off the runs: their ids are looked up one by one."""
 
 _SAMPLES = 2000
 """Bootstrap samples behind the confidence intervals: their ends are good to a tenth of their width."""
@@ -37,7 +52,7 @@ class Judged:
         name: Short key, a file name.
         label: As people read it.
         run: The ranked lists.
-        evaluation: Of the run, on image queries.
+        evaluation: Of the run, on image or on text queries.
     """
 
     name: str
@@ -51,6 +66,8 @@ def report_data(
     methods: Sequence[Judged],
     *,
     matches: Sequence[MatchedPair] = (),
+    plots: Sequence[LinePlot] = (),
+    published: bool = True,
     skipped: Sequence[tuple[str, str]] = (),
     provenance: Mapping[str, object] | None = None,
 ) -> ReportData:
@@ -60,6 +77,8 @@ def report_data(
         dataset: What the runs were judged against, and where the pictures are.
         methods: Rows of the results table, in order, all evaluated at the same k.
         matches: Pairs to draw.
+        plots: Line plots, such as `curve_plots` and `sweep_plot` make.
+        published: Show the published leaderboard next to the methods.
         skipped: (id, reason) of images that could not be read.
         provenance: What made the runs.
 
@@ -83,7 +102,13 @@ def report_data(
         distractors=len(dataset.distractors),
         k=cuts.pop(),
         image=dataset.image_source().read,
+        file=_files(dataset),
+        boxes=dataset.boxes,
         matches=matches,
+        pairs=comparison.pairs,
+        plots=plots,
+        heats=_heats(dataset, methods),
+        published=leaderboard() if published else (),
         provenance={
             "Dataset": {
                 "name": dataset.name,
@@ -95,6 +120,83 @@ def report_data(
         },
         notes=[note for note, there in zip(notes, (skipped, missing), strict=True) if there],
     )
+
+
+def sweep_plot(sweep: Sweep) -> LinePlot:
+    """Return a sweep as a plot of the page.
+
+    Args:
+        sweep: The sweep.
+    """
+    return LinePlot(
+        sweep.title,
+        sweep.x_label,
+        sweep.metric,
+        [Curve(one.label, one.x, one.maps, one.spread) for one in sweep.series],
+        sweep.note,
+        sweep.log,
+    )
+
+
+def curve_plots(dataset: Dataset, methods: Sequence[Judged], threads: int | None = None) -> list[LinePlot]:
+    """Return mAP against the number of distractors, if the lists of the runs are deep enough to tell.
+
+    Args:
+        dataset: What the runs were judged against.
+        methods: The runs, evaluated at one k; those whose lists end too early are left out.
+        threads: Number of threads; None for all cores.
+    """
+    if not 10 < len(dataset.distractors) <= _CURVE_MOST:
+        return []
+    curves = []
+    for method in methods:
+        try:
+            found = run_curve(method.run, dataset, k=method.evaluation.k, threads=threads)
+        except ParameterError:
+            continue
+        x = [float(count) for count in found.distractors.tolist()]
+        curves.append(Curve(method.label, x, found.maps.tolist(), method=method.name))
+    if not curves:
+        return []
+    note = "The same queries and positives among the first distractors of the list."
+    cut = methods[0].evaluation.k
+    metric = f"mAP@{cut // 1000}k" if cut % 1000 == 0 else f"mAP@{cut}"
+    return [LinePlot("mAP against the number of distractors", "Distractors", metric, curves, note, log=True)]
+
+
+def _files(dataset: Dataset) -> Callable[[str], Path | None]:
+    """Return where an image lies, if it is a file of its own."""
+
+    def file(id_: str) -> Path | None:
+        path = dataset.core / id_
+        return path if path.is_file() else None
+
+    return file
+
+
+def _heats(dataset: Dataset, methods: Sequence[Judged]) -> list[Heat]:
+    """Return where the positives of the scale and clutter groups rank, by the best method."""
+    best = max(methods, key=lambda method: method.evaluation.map)
+    heats = []
+    for by, values, bounds, label in (
+        ("clutter", dataset.clutter, CLUTTER_BOUNDS, _count_interval),
+        ("scale", dataset.scale, SCALE_BOUNDS, _percent_interval),
+    ):
+        if not values:
+            continue
+        found = rank_ranges(best.run, dataset, by="clutter" if by == "clutter" else "scale")
+        heats.append(
+            Heat(
+                f"Ranks of the positives by {by}",
+                by.capitalize(),
+                [label(low, high) for low, high in pairwise(bounds)],
+                found.ranges,
+                [[None if v != v else v for v in row] for row in found.percent.tolist()],
+                found.counts.tolist(),
+                f"Percent of a row's positives that {best.label} ranks there.",
+            )
+        )
+    return heats
 
 
 def _some(names: Sequence[str]) -> str:
@@ -135,12 +237,9 @@ def _groups(
     """Return the groups of one annotation in order, with the number of queries behind each mean."""
     if not values:
         return []
-    of_instance = {
-        instance: [
-            values[positive] for positive in dataset.positives if dataset.instance_of(positive) == instance
-        ]
-        for instance in {dataset.instance_of(query) for query in scores.queries}
-    }
+    of_instance: dict[str, list[float]] = {}
+    for positive in dataset.positives:
+        of_instance.setdefault(dataset.instance_of(positive), []).append(values[positive])
     listed = []
     for low, high in pairwise(bounds):
         count = sum(
@@ -193,6 +292,7 @@ def _query(dataset: Dataset, query: str, methods: Sequence[Judged]) -> QueryResu
         rankings={method.name: method.run[query] for method in methods if query in method.run},
         category=coarse,
         subcategory=f"{coarse}-{mid}" if coarse else "",
+        text=dataset.text(query) if query in dataset.text_queries else None,
         groups={
             _SCALE: _labels(dataset, query, dataset.scale, SCALE_BOUNDS, _percent_interval),
             _CLUTTER: _labels(dataset, query, dataset.clutter, CLUTTER_BOUNDS, _count_interval),

@@ -7,23 +7,18 @@ so that they cannot contradict each other.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ilias_fast.errors import (
-    DtypeError,
-    DuplicateIdError,
-    InputError,
-    NonFiniteError,
-    ParameterError,
-    ShapeError,
-    UnknownIdError,
-)
+from ilias_fast.errors import InputError, ParameterError
+from ilias_fast.evaluate import PairSummary, PublishedRow
+from ilias_fast.report.checks import check_method, check_pair, check_plot, check_query, unique
+from ilias_fast.report.figures import Heat, LinePlot
 
 __all__ = [
     "GroupScore",
@@ -161,7 +156,9 @@ class ReportOptions:
     Attributes:
         results: Results shown for each query and method.
         missed: Positives beyond them that are shown with their rank, at most, for each query.
-        strips: Queries shown with pictures, at most; of more, those whose AP changed most.
+        hard: Hard negatives shown for each query, at most.
+        strips: Queries whose pictures are in the page, at most; of more, those whose AP changed most. The
+            others show the files that `ReportData.file` names, or ids alone.
         lines: Correspondences drawn in a pair, at most; inliers first, then an even selection.
         thumbnail: Longer side of a picture in pixels; pictures of matched pairs are twice as large.
         quality: JPEG quality of the pictures.
@@ -170,6 +167,7 @@ class ReportOptions:
 
     results: int = 10
     missed: int = 6
+    hard: int = 6
     strips: int = 120
     lines: int = 100
     thumbnail: int = 160
@@ -180,6 +178,7 @@ class ReportOptions:
         for name, low, high in (
             ("results", 1, 1000),
             ("missed", 0, 1000),
+            ("hard", 0, 1000),
             ("strips", 0, 1_000_000),
             ("lines", 1, 100_000),
             ("thumbnail", 16, 2048),
@@ -206,7 +205,15 @@ class ReportData:
         k: Depth of mAP@k.
         image: Gives pictures by id; None leaves them out. An OSError, KeyError or ValueError it raises
             (`ImageError` and `UnknownIdError` are such) becomes a placeholder that the page counts.
+        file: Where the image of an id lies; the page then links the pictures that it does not hold, by
+            relative path. None, or None of an id: not linked.
+        boxes: Gives the boxes of the object on an image, [n, 4]: x, y, width and height in pixels; asked for
+            queries and their positives.
         matches: Pairs whose correspondences are drawn.
+        pairs: Every two methods compared, by their names; the page recomputes what it can, and shows the p.
+        plots: Line plots beside the groups: mAP against distractors, sweeps.
+        heats: Tables of shares, such as rank ranges.
+        published: The published leaderboard, shown next to the methods.
         provenance: What made the page: key -> value, or section -> mapping of key -> value.
         notes: Sentences the reader should see before trusting the numbers (skipped images, missing queries).
 
@@ -224,7 +231,13 @@ class ReportData:
     baseline: str | None = None
     k: int = 1000
     image: ImageLoader | None = None
+    file: Callable[[str], Path | None] | None = None
+    boxes: Callable[[str], ArrayLike] | None = None
     matches: Sequence[MatchedPair] = ()
+    pairs: Sequence[PairSummary] = ()
+    plots: Sequence[LinePlot] = ()
+    heats: Sequence[Heat] = ()
+    published: Sequence[PublishedRow] = ()
     provenance: Mapping[str, object] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
@@ -239,102 +252,22 @@ class ReportData:
             raise ParameterError(f"ReportData.k: expected at least 1, found {self.k}")
         if self.distractors < 0:
             raise ParameterError(f"ReportData.distractors: expected a count, found {self.distractors}")
-        names = _unique("ReportData.methods", (method.name for method in self.methods))
-        ids = _unique("ReportData.queries", (query.id for query in self.queries))
+        names = unique("ReportData.methods", (method.name for method in self.methods))
+        ids = unique("ReportData.queries", (query.id for query in self.queries))
         if self.baseline is not None and self.baseline not in names:
             raise InputError(
                 f"ReportData.baseline: {self.baseline!r} is not a method; expected one of {sorted(names)}"
             )
         for method in self.methods:
-            _check_method(method, ids)
+            check_method(method, ids)
         for query in self.queries:
-            _check_query(query, names)
+            check_query(query, names)
         for number, pair in enumerate(self.matches):
-            _check_pair(f"ReportData.matches[{number}]", pair, ids, names)
+            check_pair(f"ReportData.matches[{number}]", pair, ids, names)
+        for plot in self.plots:
+            check_plot(f"ReportData.plots, {plot.title!r}", plot)
 
+    def _repr_html_(self) -> str:
+        from ilias_fast.report.notebook import report_card
 
-def _unique(where: str, values: Iterable[str]) -> set[str]:
-    seen: set[str] = set()
-    for value in values:
-        if value in seen:
-            raise DuplicateIdError(f"{where}: {value!r} occurs twice; each must be unique")
-        seen.add(value)
-    return seen
-
-
-def _check_percent(where: str, value: float) -> None:
-    if not math.isfinite(value):
-        raise NonFiniteError(
-            f"{where}: expected percent in 0..100, found {value}; leave out what was not evaluated"
-        )
-    if not -1e-9 <= value <= 100 + 1e-9:
-        raise ParameterError(f"{where}: expected percent in 0..100, found {value}")
-
-
-def _check_method(method: MethodResult, ids: set[str]) -> None:
-    where = f"method {method.name!r}"
-    _check_percent(f"{where}, map", method.map)
-    if method.oracle is not None:
-        _check_percent(f"{where}, oracle", method.oracle)
-    for id_, ap in method.aps.items():
-        if id_ not in ids:
-            raise UnknownIdError(f"{where}, aps: {id_!r} is not among the {len(ids)} queries of the report")
-        _check_percent(f"{where}, AP of {id_!r}", ap)
-    listed = [
-        *method.groups.items(),
-        ("categories", method.categories),
-        ("subcategories", method.subcategories),
-    ]
-    for group, scores in listed:
-        _unique(f"{where}, {group}", (score.label for score in scores))
-        for score in scores:
-            if score.map is not None:
-                _check_percent(f"{where}, {group} {score.label!r}", score.map)
-
-
-def _check_query(query: QueryResult, names: set[str]) -> None:
-    for name, ranking in query.rankings.items():
-        where = f"query {query.id!r}, ranking of {name!r}"
-        if name not in names:
-            raise InputError(f"{where}: no such method; expected one of {sorted(names)}")
-        if len(ranking.ids) != len(ranking.scores):
-            raise ShapeError(
-                f"{where}: expected one score for each id, found {len(ranking.ids)} ids, "
-                f"{len(ranking.scores)} scores"
-            )
-        _unique(where, ranking.ids)
-
-
-def _check_pair(where: str, pair: MatchedPair, ids: set[str], names: set[str]) -> None:
-    if pair.query_id not in ids:
-        raise UnknownIdError(f"{where}: {pair.query_id!r} is not among the {len(ids)} queries of the report")
-    if pair.method not in names:
-        raise InputError(f"{where}: {pair.method!r} is not a method; expected one of {sorted(names)}")
-    query_xy, database_xy = np.asarray(pair.query_xy), np.asarray(pair.database_xy)
-    inliers = np.asarray(pair.inliers)
-    count = len(query_xy) if query_xy.ndim else -1
-    for name, array, shape in (
-        ("query_xy", query_xy, (count, 2)),
-        ("database_xy", database_xy, (count, 2)),
-        ("inliers", inliers, (count,)),
-    ):
-        if array.shape != shape:
-            raise ShapeError(f"{where}.{name}: expected shape {list(shape)}, found {list(array.shape)}")
-    for name, array in (("query_xy", query_xy), ("database_xy", database_xy)):
-        if array.dtype.kind not in "fiu":
-            raise DtypeError(f"{where}.{name}: expected real numbers, found {array.dtype}")
-        if not np.isfinite(array).all():
-            raise NonFiniteError(f"{where}.{name}: expected coordinates in [0, 1], found NaN or infinity")
-        if count and (array.min() < -0.01 or array.max() > 1.01):
-            raise ParameterError(
-                f"{where}.{name}: expected coordinates in [0, 1], found {array.min()} to {array.max()}; "
-                f"divide x by the image's width and y by its height"
-            )
-    if inliers.dtype != np.bool_:
-        raise DtypeError(f"{where}.inliers: expected bool, found {inliers.dtype}")
-    if pair.model is not None:
-        model = np.asarray(pair.model)
-        if model.shape not in ((2, 3), (3, 3)):
-            raise ShapeError(f"{where}.model: expected shape [2, 3] or [3, 3], found {list(model.shape)}")
-        if model.dtype.kind not in "fiu" or not np.isfinite(model).all():
-            raise NonFiniteError(f"{where}.model: expected finite numbers, found {model.tolist()}")
+        return report_card(self)

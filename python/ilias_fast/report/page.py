@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ilias_fast.report.data import GroupScore, MethodResult, QueryResult, ReportData, ReportOptions
-from ilias_fast.report.plots import Columns, Dot, Rows, Scatter, change_of, columns, dot_strip, rows, scatter
-from ilias_fast.report.strips import Pictures, Strip, build_strip, choose_strips, groupings_of
+import numpy as np
 
-__all__ = [
-    "Breakdown",
-    "MethodRow",
-    "Page",
-    "QueryRow",
-    "Table",
-    "TableRow",
-    "build_page",
-    "provenance_sections",
-]
+from ilias_fast.report.data import MethodResult, QueryResult, ReportData, ReportOptions
+from ilias_fast.report.explorer import Explored, Pictures, choose_strips, explore, groupings_of
+from ilias_fast.report.figures import Curve, DrawnPlot, Heat, LinePlot, draw_plot
+from ilias_fast.report.groups import Breakdown, Table, best_of, breakdowns, group_table
+from ilias_fast.report.plots import Dot, Rows, Scatter, change_of, dot_strip, rows, scatter
+from ilias_fast.report.precision import RECALLS
+from ilias_fast.report.provenance import provenance_sections
+from ilias_fast.report.standings import Standing, standings
+
+__all__ = ["MethodRow", "Page", "QueryRow", "build_page"]
 
 
 @dataclass(frozen=True)
@@ -39,52 +38,31 @@ class MethodRow:
 
 @dataclass(frozen=True)
 class QueryRow:
-    """A row of the per-query table. `change` compares the compared method with the baseline."""
+    """A row of the per-query table. `change` compares the compared method with the baseline.
+
+    `opens`: there is something to show of it. `groups`: "grouping:group" of the groups it is in.
+    """
 
     number: int
     id: str
+    text: str | None
+    image: int | None
     category: str
+    coarse: str
     positives: int
     aps: list[float | None]
     best: float | None
     delta: float | None
     change: str
+    failed: bool
     dots: list[Dot]
-    has_strip: bool
-
-
-@dataclass(frozen=True)
-class TableRow:
-    """A group in a table of groups: mAP of each method."""
-
-    label: str
-    note: str
-    values: list[float | None]
-    best: float | None
-    dots: list[Dot]
-
-
-@dataclass(frozen=True)
-class Table:
-    """The numbers behind a chart, or instead of one where there are too many."""
-
-    title: str
-    rows: list[TableRow]
-
-
-@dataclass(frozen=True)
-class Breakdown:
-    """A grouping of the queries: its chart (vertical or horizontal) and its numbers."""
-
-    title: str
-    chart: Columns | Rows
-    vertical: bool
-    table: Table
+    opens: bool
+    groups: list[str]
 
 
 @dataclass(frozen=True)
 class Page:
-    """Everything the template needs, apart from the pictures."""
+    """Everything the template needs, apart from the pictures. `queries_json` is read by the script."""
 
     title: str
     metric: str
@@ -95,17 +73,22 @@ class Page:
     baseline: MethodRow
     focus: MethodRow
     overview: Rows
+    standings: list[Standing]
+    distractors: int
     queries: list[QueryRow]
     with_categories: bool
     with_intervals: bool
     with_junk: bool
-    scatters: list[tuple[MethodRow, Scatter]]
+    scatter: Scatter | None
+    plots: list[DrawnPlot]
+    heats: Sequence[Heat]
     breakdowns: list[Breakdown]
     subcategories: Table | None
-    strips: list[Strip]
     categories: list[str]
     groupings: list[tuple[str, list[str]]]
     counts: dict[str, int]
+    embedded: int
+    queries_json: dict[str, Any]
     provenance: list[tuple[str, list[tuple[str, str]]]]
     results: int
 
@@ -121,28 +104,15 @@ def build_page(data: ReportData, options: ReportOptions, pictures: Pictures) -> 
 
     methods = _method_rows(data, base)
     deltas = [_delta(query.id, data.methods[base], data.methods[focus]) for query in data.queries]
-    chosen = choose_strips(data.queries, deltas, options.strips)
-    strips = [
-        build_strip(
-            data,
-            data.queries[q],
-            q,
-            base=base,
-            focus=focus,
-            delta=deltas[q],
-            options=options,
-            pictures=pictures,
-        )
-        for q in chosen
-    ]
-    shown = set(chosen)
+    embedded = choose_strips(data.queries, deltas, options.strips)
+    explored = explore(data, options, pictures, embedded)
+    groupings = groupings_of(data)
     query_rows = [
-        _query_row(
-            query, q, [method.aps.get(query.id) for method in data.methods], labels, deltas[q], q in shown
-        )
+        _query_row(data, query, q, explored, focus, deltas[q], groupings)
         for q, query in enumerate(data.queries)
     ]
-    subcategories = _table("Mid-level categories", data.methods, [m.subcategories for m in data.methods])
+    subcategories = group_table("Mid-level categories", data.methods, [m.subcategories for m in data.methods])
+    plots = [*_precision_plot(data, explored), *data.plots]
     return Page(
         title=data.title,
         metric=_metric(data.k),
@@ -159,30 +129,76 @@ def build_page(data: ReportData, options: ReportOptions, pictures: Pictures) -> 
             labels,
             oracles=[method.oracle for method in data.methods],
         ),
+        standings=standings(data),
+        distractors=data.distractors,
         queries=query_rows,
         with_categories=any(query.category for query in data.queries),
         with_intervals=any(method.interval for method in data.methods),
         with_junk=any(query.junk for query in data.queries),
-        scatters=_scatters(data, methods, base, others),
-        breakdowns=_breakdowns(data),
+        scatter=_scatter(data, base, focus) if others else None,
+        plots=[draw_plot(plot, names) for plot in plots],
+        heats=data.heats,
+        breakdowns=breakdowns(data),
         subcategories=subcategories if subcategories.rows else None,
-        strips=strips,
-        categories=sorted({strip.category for strip in strips if strip.category}),
-        groupings=groupings_of(data),
+        categories=sorted({query.category for query in data.queries if query.category}),
+        groupings=groupings,
         counts={
-            "all": len(strips),
-            "gained": sum(strip.change == "up" for strip in strips),
-            "lost": sum(strip.change == "down" for strip in strips),
-            "failed": sum(strip.failed for strip in strips),
+            "all": len(query_rows),
+            "gained": sum(row.change == "up" for row in query_rows),
+            "lost": sum(row.change == "down" for row in query_rows),
+            "failed": sum(row.failed for row in query_rows),
         },
+        embedded=len(embedded),
+        queries_json=_queries_json(data, options, explored, base, focus),
         provenance=provenance_sections(data.provenance),
         results=options.results,
     )
 
 
+def _queries_json(
+    data: ReportData, options: ReportOptions, explored: Explored, base: int, focus: int
+) -> dict[str, Any]:
+    """Return what the script needs to compare any two methods."""
+    number = {method.name: m for m, method in enumerate(data.methods)}
+    p_values = {
+        f"{number[pair.first]},{number[pair.second]}": pair.p
+        for pair in data.pairs
+        if pair.first in number and pair.second in number
+    }
+    for m, method in enumerate(data.methods):
+        if method.p is not None:
+            p_values.setdefault(f"{base},{m}", method.p)
+    return {
+        "base": base,
+        "focus": focus,
+        "results": options.results,
+        "missed": options.missed,
+        "methods": [method.label for method in data.methods],
+        "aps": [
+            [None if ap is None else round(ap, 3) for ap in map(method.aps.get, (q.id for q in data.queries))]
+            for method in data.methods
+        ],
+        "p": p_values,
+        "queries": explored.queries,
+    }
+
+
+def _precision_plot(data: ReportData, explored: Explored) -> list[LinePlot]:
+    """Return the precision-recall figure, if any method has rankings."""
+    curves = [
+        Curve(method.label, (100 * RECALLS).tolist(), (100 * values).tolist(), method=method.name)
+        for method, values in zip(data.methods, explored.precision, strict=True)
+        if np.isfinite(values).all()
+    ]
+    if not curves:
+        return []
+    note = "Mean over the queries of the best precision at that recall or a larger one."
+    return [LinePlot("Precision and recall", "Recall", "Precision", curves, note)]
+
+
 def _method_rows(data: ReportData, base: int) -> list[MethodRow]:
-    best = _best([method.map for method in data.methods])
-    best_oracle = _best([method.oracle for method in data.methods])
+    best = best_of([method.map for method in data.methods])
+    best_oracle = best_of([method.oracle for method in data.methods])
     return [
         MethodRow(
             number=number,
@@ -206,31 +222,46 @@ def _delta(id_: str, base: MethodResult, focus: MethodResult) -> float | None:
 
 
 def _query_row(
+    data: ReportData,
     query: QueryResult,
     number: int,
-    aps: list[float | None],
-    labels: Sequence[str],
+    explored: Explored,
+    focus: int,
     delta: float | None,
-    has_strip: bool,
+    groupings: Sequence[tuple[str, Sequence[str]]],
 ) -> QueryRow:
+    aps = [method.aps.get(query.id) for method in data.methods]
+    entry = explored.queries[number]
+    ranked = next((m for m in (focus, *range(len(aps))) if entry["d"][m]), focus)
     return QueryRow(
         number=number,
         id=query.id,
-        category=" / ".join(part for part in (query.category, query.subcategory) if part),
+        text=query.text,
+        image=entry.get("q"),
+        category=_category(query),
+        coarse=query.category,
         positives=len(set(query.positives)),
         aps=aps,
-        best=_best(aps),
+        best=best_of(aps),
         delta=delta,
         change="" if delta is None else change_of(delta),
-        dots=dot_strip(aps, labels),
-        has_strip=has_strip,
+        failed=explored.failed[number][ranked],
+        dots=dot_strip(aps, [method.label for method in data.methods]),
+        opens=bool(query.rankings),
+        groups=[
+            f"{number}:{labels.index(label)}"
+            for number, (name, labels) in enumerate(groupings)
+            for label in query.groups.get(name, ())
+            if label in labels
+        ],
     )
 
 
-def _best(values: Sequence[float | None]) -> float | None:
-    """Return the highest value at the precision shown, if it distinguishes anything."""
-    known = [round(value, 1) for value in values if value is not None]
-    return max(known) if len(set(known)) > 1 else None
+def _category(query: QueryResult) -> str:
+    """Name the category once: ILIAS calls a mid-level one "coarse-mid"."""
+    if query.subcategory.startswith(f"{query.category}-"):
+        return f"{query.category} / {query.subcategory.removeprefix(f'{query.category}-')}"
+    return " / ".join(part for part in (query.category, query.subcategory) if part)
 
 
 def _metric(k: int) -> str:
@@ -264,85 +295,11 @@ def _missing_notes(data: ReportData, methods: Sequence[MethodRow]) -> list[str]:
     ]
 
 
-def _scatters(
-    data: ReportData, methods: Sequence[MethodRow], base: int, others: Sequence[int]
-) -> list[tuple[MethodRow, Scatter]]:
-    """Return a scatter plot of each method against the baseline, the best method first."""
-    before = data.methods[base].aps
-    plots = []
-    for m in sorted(others, key=lambda m: -data.methods[m].map):
-        after = data.methods[m].aps
-        common = [
-            (q, query.id) for q, query in enumerate(data.queries) if query.id in before and query.id in after
-        ]
-        ids = [id_ for _, id_ in common]
-        plot = scatter([before[i] for i in ids], [after[i] for i in ids], ids, [q for q, _ in common])
-        plots.append((methods[m], plot))
-    return plots
-
-
-def _breakdowns(data: ReportData) -> list[Breakdown]:
-    keys = list(dict.fromkeys(key for method in data.methods for key in method.groups))
-    result = []
-    labels = [method.label for method in data.methods]
-    for key in keys:
-        table = _table(f"By {key}", data.methods, [method.groups.get(key, ()) for method in data.methods])
-        if table.rows:
-            chart = columns(*_series(table, len(labels)), labels)
-            result.append(Breakdown(table.title, chart, True, table))
-    table = _table("By category", data.methods, [method.categories for method in data.methods])
-    if table.rows:
-        result.append(Breakdown(table.title, rows(*_series(table, len(labels)), labels), False, table))
-    return result
-
-
-def _series(table: Table, methods: int) -> tuple[list[str], list[str], list[list[float | None]]]:
-    return (
-        [row.label for row in table.rows],
-        [f"({row.note})" if row.note else "" for row in table.rows],
-        [[row.values[m] for row in table.rows] for m in range(methods)],
-    )
-
-
-def _table(title: str, methods: Sequence[MethodResult], scores: Sequence[Sequence[GroupScore]]) -> Table:
-    """Join the methods' groups by label, in the order of first appearance."""
-    by_label = [{score.label: score for score in series} for series in scores]
-    labels = list(dict.fromkeys(label for series in by_label for label in series))
-    names = [method.label for method in methods]
-    result = []
-    for label in labels:
-        found = [series.get(label) for series in by_label]
-        values = [None if score is None else score.map for score in found]
-        count = next(
-            (score.queries for score in found if score is not None and score.queries is not None), None
-        )
-        note = "" if count is None else f"{count:,}"
-        result.append(TableRow(label, note, values, _best(values), dot_strip(values, names)))
-    return Table(title, result)
-
-
-def provenance_sections(provenance: Mapping[str, object]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Arrange provenance as sections of key and text; keys outside a section come first, under ""."""
-    loose = [(str(key), _text(value)) for key, value in provenance.items() if not isinstance(value, Mapping)]
-    sections = [
-        (str(name), [(str(key), _text(value)) for key, value in section.items()])
-        for name, section in provenance.items()
-        if isinstance(section, Mapping)
+def _scatter(data: ReportData, base: int, focus: int) -> Scatter:
+    """Return the scatter plot of the compared method against the baseline."""
+    before, after = data.methods[base].aps, data.methods[focus].aps
+    common = [
+        (q, query.id) for q, query in enumerate(data.queries) if query.id in before and query.id in after
     ]
-    return ([("", loose)] if loose else []) + [section for section in sections if section[1]]
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_text(item)}" for key, item in value.items())
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return ", ".join(_text(item) for item in value)
-    return str(value)
+    ids = [id_ for _, id_ in common]
+    return scatter([before[i] for i in ids], [after[i] for i in ids], ids, [q for q, _ in common])

@@ -5,17 +5,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import numpy as np
 
 from ilias_fast._extras import require
 from ilias_fast._files import StrPath, written
 from ilias_fast.report.data import ReportData, ReportOptions
+from ilias_fast.report.explorer import Pictures
 from ilias_fast.report.page import build_page
 from ilias_fast.report.pairs import Pair, draw_pair
-from ilias_fast.report.strips import Pictures
 from ilias_fast.report.thumbnails import Thumbnail, make_thumbnails
 
 if TYPE_CHECKING:
@@ -70,15 +74,23 @@ def write_report(
             max_bytes=options.image_bytes,
             progress=progress,
         )
-    script = _resource("report.js")
+    addresses = _addresses(data, pictures, thumbnails, Path(path))
+    script = _resource("explorer.js") + _resource("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     html = environment.get_template("report.html.j2").render(
         page=page,
         pairs=_pairs(data, options, thumbnails, numbered),
         with_pictures=data.image is not None,
-        images=json.dumps(
-            [thumbnails[id_].data_uri for id_ in pictures.sides if thumbnails], separators=(",", ":")
+        content=_script_json(
+            {
+                **page.queries_json,
+                "ids": list(pictures.numbers),
+                "pairs": _pairs_of(data),
+                "boxes": _boxes(data, pictures, thumbnails),
+            }
         ),
+        images=_script_json(addresses),
+        linked_pictures=any(address.startswith("./") for address in addresses),
         problems=[
             (id_, thumbnail.problem) for id_, thumbnail in thumbnails.items() if thumbnail.jpeg is None
         ],
@@ -91,6 +103,71 @@ def write_report(
         # Ids read from a file system may hold bytes that are not UTF-8, as lone surrogates.
         file.write(html.encode("utf-8", errors="xmlcharrefreplace"))
     return Path(path)
+
+
+def _script_json(value: object) -> str:
+    """Return JSON that cannot end the script element it stands in."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _addresses(
+    data: ReportData, pictures: Pictures, thumbnails: dict[str, Thumbnail], page: Path
+) -> list[str]:
+    """Return where each picture is: in the page, in a file beside it, or "" nowhere."""
+    if data.image is None:
+        return []
+    folder = page.absolute().parent
+    found = []
+    for id_ in pictures.numbers:
+        address = thumbnails[id_].data_uri if id_ in thumbnails else ""
+        if not address and id_ not in thumbnails and data.file is not None:
+            file = data.file(id_)
+            if file is not None:
+                try:
+                    relative = os.path.relpath(file.absolute(), folder).replace(os.sep, "/")
+                    address = "./" + quote(os.fsencode(relative))
+                except ValueError:  # another drive: no relative path leads there
+                    address = ""
+        found.append(address)
+    return found
+
+
+def _boxes(
+    data: ReportData, pictures: Pictures, thumbnails: dict[str, Thumbnail]
+) -> dict[int, list[list[float]]]:
+    """Return the boxes of the pictures of queries and positives, in thousandths of width and height.
+
+    Of a picture that is only linked the size is not known here: its boxes are in pixels, and negative numbers
+    of pictures say so.
+    """
+    if data.boxes is None:
+        return {}
+    found: dict[int, list[list[float]]] = {}
+    wanted = dict.fromkeys(query.id for query in data.queries if query.text is None)
+    wanted.update(dict.fromkeys(id_ for query in data.queries for id_ in query.positives))
+    for id_ in wanted:
+        number = pictures.numbers.get(id_)
+        if number is None:
+            continue
+        boxes = np.asarray(data.boxes(id_), np.float64).reshape(-1, 4)
+        thumbnail = thumbnails.get(id_)
+        if not len(boxes) or (thumbnail is not None and thumbnail.jpeg is None):
+            continue
+        if thumbnail is None:
+            found[-1 - number] = boxes.tolist()
+        else:
+            width, height = thumbnail.original
+            found[number] = (1000 * boxes / (width, height, width, height)).round(1).tolist()
+    return found
+
+
+def _pairs_of(data: ReportData) -> dict[int, list[int]]:
+    """Return the numbers of the pairs drawn of each query."""
+    number = {query.id: q for q, query in enumerate(data.queries)}
+    found: dict[int, list[int]] = {}
+    for position, pair in enumerate(data.matches):
+        found.setdefault(number[pair.query_id], []).append(position)
+    return found
 
 
 def _pairs(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +27,10 @@ _PURPOSE = "draw the pictures of a report"
 # Steps tried in turn when the pictures are over their bound: (factor on the longer side, JPEG quality).
 _SMALLER = ((0.85, 60), (0.7, 55), (0.55, 50), (0.45, 40), (0.35, 35), (0.25, 30))
 _MAX_PIXELS = 200_000_000
+_WORKERS = 4
+
+# Pillow reports damaged files by whatever the decoder stumbled on, SyntaxError for PNG among them.
+_FAILURES = (OSError, KeyError, ValueError, TypeError, SyntaxError, EOFError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -35,11 +41,13 @@ class Thumbnail:
         jpeg: The encoded picture, or None if the image could not be read.
         size: Width and height in pixels; 4:3 for a placeholder.
         problem: Why there is no picture, or "".
+        original: Width and height of the image, turned upright, in pixels.
     """
 
     jpeg: bytes | None
     size: tuple[int, int]
     problem: str = ""
+    original: tuple[int, int] = (4, 3)
 
     @property
     def data_uri(self) -> str:
@@ -71,10 +79,23 @@ def make_thumbnails(
         One entry for each id, in the order of `sides`.
     """
     thumbnails: dict[str, Thumbnail] = {}
-    for id_, side in sides.items():
-        thumbnails[id_] = _load(image, id_, side, quality)
-        if progress is not None:
-            progress(len(thumbnails), len(sides))
+    # Images are read one after the other, for nobody promised that `image` may be called from two threads;
+    # decoding and shrinking, most of the work, run beside it, a few images ahead.
+    with ThreadPoolExecutor(_WORKERS) as workers:
+        waiting: deque[tuple[str, Future[Thumbnail]]] = deque()
+
+        def finish() -> None:
+            id_, made = waiting.popleft()
+            thumbnails[id_] = made.result()
+            if progress is not None:
+                progress(len(thumbnails), len(sides))
+
+        for id_, side in sides.items():
+            waiting.append((id_, workers.submit(_make, _read(image, id_), side, quality)))
+            if len(waiting) > 4 * _WORKERS:
+                finish()
+        while waiting:
+            finish()
     for factor, lower in _SMALLER:
         total = _total(thumbnails)
         if total <= max_bytes:
@@ -92,7 +113,7 @@ def make_thumbnails(
         dropped = thumbnails[id_]
         total -= len(dropped.jpeg or b"")
         thumbnails[id_] = Thumbnail(
-            None, dropped.size, dropped.problem or "left out to bound the size of the page"
+            None, dropped.size, dropped.problem or "left out to bound the size of the page", dropped.original
         )
     return thumbnails
 
@@ -104,20 +125,33 @@ def _total(thumbnails: Mapping[str, Thumbnail]) -> int:
 def _shrink_all(
     thumbnails: Mapping[str, Thumbnail], sides: Mapping[str, int], factor: float, quality: int
 ) -> dict[str, Thumbnail]:
-    return {
-        id_: thumbnail
-        if thumbnail.jpeg is None
-        else _shrink(thumbnail.jpeg, max(16, round(sides[id_] * factor)), quality)
-        for id_, thumbnail in thumbnails.items()
-    }
+    def smaller(id_: str) -> Thumbnail:
+        thumbnail = thumbnails[id_]
+        if thumbnail.jpeg is None:
+            return thumbnail
+        made = _shrink(thumbnail.jpeg, max(16, round(sides[id_] * factor)), quality)
+        return replace(made, original=thumbnail.original)
+
+    with ThreadPoolExecutor(_WORKERS) as workers:
+        return dict(zip(thumbnails, workers.map(smaller, thumbnails), strict=True))
 
 
-def _load(image: ImageLoader, id_: str, side: int, quality: int) -> Thumbnail:
+def _read(image: ImageLoader, id_: str) -> bytes | np.ndarray | Thumbnail:
+    """Return an image as `image` gives it, or the placeholder that says why not."""
+    try:
+        return image(id_)
+    except _FAILURES as cause:
+        return Thumbnail(None, (4, 3), f"{type(cause).__name__}: {cause}")
+
+
+def _make(loaded: bytes | np.ndarray | Thumbnail, side: int, quality: int) -> Thumbnail:
+    if isinstance(loaded, Thumbnail):
+        return loaded
     pil_image = require("PIL.Image", _PURPOSE, extra="report")
     try:
-        loaded = image(id_)
         if isinstance(loaded, np.ndarray):
             picture = pil_image.fromarray(_rgb(loaded))
+            original = picture.size
         else:
             picture = pil_image.open(io.BytesIO(loaded))
             width, height = picture.size
@@ -125,18 +159,11 @@ def _load(image: ImageLoader, id_: str, side: int, quality: int) -> Thumbnail:
                 raise ValueError(f"{width} x {height} pixels are more than {_MAX_PIXELS}")
             picture.draft("RGB", (2 * side, 2 * side))  # JPEG: decode at a fraction of the size
             picture = require("PIL.ImageOps", _PURPOSE, extra="report").exif_transpose(picture)
-        return _encode(picture, side, quality)
-    # Pillow reports damaged files by whatever the decoder stumbled on, SyntaxError for PNG among them.
-    except (
-        OSError,
-        KeyError,
-        ValueError,
-        TypeError,
-        SyntaxError,
-        EOFError,
-        IndexError,
-        pil_image.DecompressionBombError,
-    ) as cause:
+            # Drafted sizes are rounded; only whether it was turned is to be read off them.
+            turned = (picture.width > picture.height) != (width > height)
+            original = (height, width) if turned else (width, height)
+        return replace(_encode(picture, side, quality), original=original)
+    except (*_FAILURES, pil_image.DecompressionBombError) as cause:
         # Pillow names its own buffer there, not the image.
         unknown = isinstance(cause, pil_image.UnidentifiedImageError)
         text = "not an image file of a known format" if unknown else f"{type(cause).__name__}: {cause}"

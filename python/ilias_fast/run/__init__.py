@@ -8,7 +8,7 @@
 | `unpickle` | the restricted reader behind the pickle |
 | `ames` | the nearest-neighbour pickle of AMES |
 | `compact`, `parquet` | the npz format of this package; tables |
-| `notebook` | HTML tables |
+| `notebook` | a run as HTML |
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from ilias_fast._core import Ids
 from ilias_fast.run.ames import read_ames_list, read_ames_neighbours
 from ilias_fast.run.base import Run, RunResult
-from ilias_fast.run.notebook import table
 from ilias_fast.run.unpickle import unpickle
 
 Sequence.register(Ids)
@@ -27,6 +26,5 @@ __all__ = [
     "RunResult",
     "read_ames_list",
     "read_ames_neighbours",
-    "table",
     "unpickle",
 ]

@@ -326,6 +326,11 @@ class BaseStore(ABC):
         deleted = f", {self._core_store.deleted} deleted" if self._core_store.deleted else ""
         return f"<{type(self).__name__} {str(self._path)!r}: {len(self)} x {self._size()}{deleted}>"
 
+    def _repr_html_(self) -> str:
+        from ilias_fast.store._card import store_card
+
+        return store_card(self)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).open, (os.path.abspath(self._path),)  # noqa: PTH100 (keeps symlinks)
 

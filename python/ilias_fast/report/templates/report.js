@@ -30,30 +30,23 @@
     remembered(root.dataset.theme);
   });
 
-  // Pictures: each is embedded once and becomes one blob, made when it is first needed.
-  const source = document.getElementById("images");
-  const images = JSON.parse(source.textContent);
-  source.remove();
+  // Pictures: each is embedded once and becomes one blob, made when it is first needed; others are files.
+  const taken = (id) => {
+    const source = document.getElementById(id);
+    source.remove();
+    return JSON.parse(source.textContent);
+  };
+  const images = taken("images");
   const urls = new Map();
   const addressOf = (number) => {
-    const uri = images[number];
-    if (!uri) return "";
+    const address = images[number];
+    if (!address || !address.startsWith("data:")) return address;
     if (!urls.has(number)) {
-      const [head, body] = uri.split(",");
+      const [head, body] = address.split(",");
       const bytes = Uint8Array.from(atob(body), (character) => character.charCodeAt(0));
       urls.set(number, URL.createObjectURL(new Blob([bytes], { type: head.slice(5, head.indexOf(";")) })));
-      images[number] = true;
     }
     return urls.get(number);
-  };
-  const fill = (element) => {
-    const address = addressOf(Number(element.dataset.image));
-    if (!address) {
-      element.classList.add("unreadable");
-      if (element.localName === "img") element.replaceWith(placeholder(element.alt));
-    } else {
-      element.setAttribute(element.localName === "img" ? "src" : "href", address);
-    }
   };
   const placeholder = (name) => {
     const box = document.createElement("span");
@@ -63,87 +56,31 @@
     box.textContent = "no image";
     return box;
   };
-  const show = (within) => within.querySelectorAll("[data-image]").forEach(fill);
-
-  // Queries: the body of each is a template until it is opened.
-  const open = (query) => {
-    const template = query.querySelector(":scope > template");
-    if (!template) return;
-    const body = template.content.cloneNode(true);
-    template.remove();
-    query.append(body);
-    show(query);
-  };
-  const queries = [...document.querySelectorAll("details.query")];
-  for (const query of queries) query.addEventListener("toggle", () => query.open && open(query));
-  show(document);
-  for (const query of queries.slice(0, 2)) query.open = true;
-  for (const query of queries) if (query.open) open(query);
-
-  // Filters
-  const state = { kind: "all", category: "", text: "", groups: new Map() };
-  const counter = document.getElementById("shown");
-  const apply = () => {
-    let count = 0;
-    for (const query of queries) {
-      const { id, category, change, failed } = query.dataset;
-      const member = query.dataset.groups.split(" ");
-      const grouped = [...state.groups].every(([grouping, group]) => member.includes(`${grouping}:${group}`));
-      const kind = state.kind === "all" || state.kind === change || (state.kind === "failed" && failed === "yes");
-      const visible =
-        kind && grouped && (!state.category || category === state.category) && id.toLowerCase().includes(state.text);
-      query.hidden = !visible;
-      count += visible;
+  const fill = (element) => {
+    const address = addressOf(Number(element.dataset.image));
+    const isImage = element.localName === "img";
+    if (address) element.setAttribute(isImage ? "src" : "href", address);
+    else {
+      element.classList.add("unreadable");
+      if (isImage) element.replaceWith(placeholder(element.alt));
     }
-    if (counter) counter.textContent = `${count} ${count === 1 ? "query" : "queries"}`;
   };
-  const buttons = [...document.querySelectorAll("button[data-filter]")];
-  const press = (kind) => {
-    state.kind = kind;
-    for (const other of buttons) other.setAttribute("aria-pressed", String(other.dataset.filter === kind));
-    apply();
-  };
-  for (const button of buttons) button.addEventListener("click", () => press(button.dataset.filter));
-  const category = document.getElementById("category");
-  category?.addEventListener("change", () => {
-    state.category = category.value;
-    apply();
-  });
-  const groupings = [...document.querySelectorAll("select.grouping")];
-  for (const select of groupings) {
-    select.addEventListener("change", () => {
-      if (select.value) state.groups.set(select.dataset.grouping, select.value);
-      else state.groups.delete(select.dataset.grouping);
-      apply();
-    });
-  }
-  const search = document.getElementById("search");
-  search?.addEventListener("input", () => {
-    state.text = search.value.trim().toLowerCase();
-    apply();
-  });
+  const soon = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) {
+        if (!isIntersecting) continue;
+        soon.unobserve(target);
+        fill(target);
+      }
+    },
+    { rootMargin: "600px" },
+  );
+  const show = (within) => within.querySelectorAll("[data-image]:not([src])").forEach((one) => soon.observe(one));
 
-  // A link to a query opens it, even when a filter hides it.
-  const follow = () => {
-    const query = /^#query-\d+$/.test(location.hash) && document.getElementById(location.hash.slice(1));
-    if (!query) return;
-    if (query.hidden) {
-      state.category = state.text = "";
-      state.groups.clear();
-      for (const select of groupings) select.value = "";
-      if (category) category.value = "";
-      if (search) search.value = "";
-      press("all");
-    }
-    query.open = true;
-    open(query);
-    query.scrollIntoView();
+  const text = (node, value) => {
+    if (node) node.textContent = value;
   };
-  window.addEventListener("hashchange", follow);
-  document.addEventListener("click", (event) => {
-    const link = event.target.closest?.("a[href^='#query-']");
-    if (link && link.getAttribute("href") === location.hash) follow();
-  });
+  for (const figure of document.querySelectorAll("#matches figure")) show(figure);
 
   // Tables: a click on a column head sorts; a second click turns the order; cells without a value stay last.
   const value = (row, column, kind) => {
@@ -177,6 +114,6 @@
     button.addEventListener("click", () => sort(head, head.dataset.kind));
   }
 
-  follow();
+  window.explore({ taken, show, fill, addressOf, placeholder, text });
   root.dataset.ready = "true";
 })();

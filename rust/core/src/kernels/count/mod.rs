@@ -1,14 +1,20 @@
 //! How many of a list of scores lie above each of a few limits.
 //!
-//! Integers, so every CPU level gives the same: the algorithm is written once, in `scalar.rs`, and the other
-//! files compile it for their instruction set.
+//! Integers, so every CPU level gives the same; `scalar.rs` is the reference. Where the scores are read from
+//! memory, that is what should take the time: so all limits are compared while a block of scores is in the
+//! first cache, four of them a pass, and a limit that no score of the block reaches is not looked at.
 
+#[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod scalar;
 
 use crate::error::Result;
 use crate::level::{self, Level};
+
+/// Scores looked at while they are in the first cache, and counted far from overflowing a `u32`.
+const BLOCK: usize = 2048;
 
 /// The function of one CPU level, looked up once and used for many lists.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +28,8 @@ impl Count {
         Ok(Self { level: level::active()? })
     }
 
-    /// Adds to `counts[j]` the number of scores above `limits[j][1]`, and of at least `limits[j][0]`, which is
-    /// not larger. Returns whether all scores are finite; if not, the counts mean nothing.
+    /// Adds to `counts[j]` the number of scores above `limits[j][1]`, and another that is equal if none lies from
+    /// `limits[j][0]` (not larger) to `limits[j][1]`, else larger. Returns whether all scores are finite; if not, the counts mean nothing.
     pub fn above(self, scores: &[f32], limits: &[[f32; 2]], counts: &mut [[u64; 2]]) -> bool {
         debug_assert_eq!(limits.len(), counts.len());
         match self.level {
@@ -36,6 +42,139 @@ impl Count {
             #[cfg(not(target_arch = "x86_64"))]
             Level::Avx2 | Level::Avx512 => unreachable!("not available on this architecture"),
             Level::Scalar => scalar::above(scores, limits, counts),
+        }
+    }
+}
+
+/// Counts a block of `length` scores between `low` and `high` for all limits: those that have all the scores on
+/// one side at once, the others by `count`, which gets up to four and their number.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "what it calls has the features of the function it is called from")]
+fn in_groups(
+    length: usize,
+    [low, high]: [f32; 2],
+    limits: &[[f32; 2]],
+    counts: &mut [[u64; 2]],
+    count: impl Fn([[f32; 2]; GROUP], usize) -> [[u64; 2]; GROUP],
+) {
+    let (mut group, mut places, mut filled) = ([[0.0; 2]; GROUP], [0; GROUP], 0);
+    for place in 0..=limits.len() {
+        if filled == GROUP || place == limits.len() && filled > 0 {
+            for (&place, found) in places[..filled].iter().zip(count(group, filled)) {
+                counts[place][0] += found[0];
+                counts[place][1] += found[1];
+            }
+            filled = 0;
+        }
+        let Some(&limit) = limits.get(place) else { break };
+        if low > limit[1] {
+            counts[place][0] += length as u64;
+            counts[place][1] += length as u64;
+        } else if high >= limit[0] {
+            (group[filled], places[filled]) = (limit, place);
+            filled += 1;
+        }
+    }
+}
+
+/// The first `N` of a group, and their counts in a whole one.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "as above")]
+fn first<const N: usize>(
+    group: [[f32; 2]; GROUP],
+    count: impl Fn([[f32; 2]; N]) -> [[u64; 2]; N],
+) -> [[u64; 2]; GROUP] {
+    let (mut some, mut all) = ([[0.0; 2]; N], [[0; 2]; GROUP]);
+    some.copy_from_slice(&group[..N]);
+    all[..N].copy_from_slice(&count(some));
+    all
+}
+
+/// Limits compared with a score while it is in a register.
+#[cfg(target_arch = "x86_64")]
+const GROUP: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn levels() -> impl Iterator<Item = Count> {
+        [Level::Scalar, Level::Avx2, Level::Avx512]
+            .into_iter()
+            .filter(|level| level.is_available())
+            .map(|level| Count { level })
+    }
+
+    /// For each limit, the scores above it and whether one is close to it.
+    fn obvious(scores: &[f32], limits: &[[f32; 2]]) -> Vec<(u64, bool)> {
+        let of = |&[low, high]: &[f32; 2]| {
+            let above = scores.iter().filter(|&&score| score > high).count() as u64;
+            (above, scores.iter().any(|&score| low <= score && score <= high))
+        };
+        limits.iter().map(of).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_level_counts_the_same(
+            values in proptest::collection::vec(-6_i8..6, 1..40),
+            length in 0_usize..(2 * BLOCK + 40),
+            limits in proptest::collection::vec((-7_i8..7, 0_i8..3), 0..11),
+            shift in 0_usize..4,
+        ) {
+            // Few different values: ties everywhere, zeros of both signs among them; any alignment.
+            let all: Vec<f32> = (0..length + shift)
+                .map(|at| f32::from(values[at % values.len()]) * if at % 3 == 0 { -1.0 } else { 0.5 })
+                .collect();
+            let scores = &all[shift..];
+            let limits: Vec<[f32; 2]> =
+                limits.iter().map(|&(low, more)| [f32::from(low), f32::from(low + more)]).collect();
+            for count in levels() {
+                let mut found = vec![[7; 2]; limits.len()];
+                prop_assert!(count.above(scores, &limits, &mut found));
+                for ([above, within], (beyond, close)) in found.into_iter().zip(obvious(scores, &limits)) {
+                    prop_assert_eq!(above - 7, beyond, "{:?}", count);
+                    prop_assert!(above <= within);
+                    prop_assert_eq!(above < within, close, "{:?}", count);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_seen_wherever_it_stands() {
+        for count in levels() {
+            for wrong in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::from_bits(0x7f80_0001)]
+            {
+                for at in [0, 1, 15, 16, 2047, 2048, 2056, 2062] {
+                    let mut scores = vec![0.5; 2063];
+                    scores[at] = wrong;
+                    assert!(!count.above(&scores, &[[0.0; 2]], &mut [[0; 2]]), "{count:?}, {wrong} at {at}");
+                    scores[at] = f32::MAX;
+                    assert!(count.above(&scores, &[[0.0; 2]], &mut [[0; 2]]), "{count:?}, {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn subnormal_and_huge_scores_keep_their_order() {
+        let tiny = f32::from_bits(1);
+        let scores: Vec<f32> = [-f32::MAX, -tiny, -0.0, 0.0, tiny, f32::MAX].repeat(8);
+        for count in levels() {
+            let mut found = [[0; 2]; 3];
+            count.above(&scores, &[[0.0; 2], [tiny; 2], [-tiny, f32::MAX]], &mut found);
+            assert_eq!(
+                found.map(|[above, within]| (above, above < within)),
+                [(16, true), (8, true), (0, true)]
+            );
+            let mut found = [[0; 2]; 2];
+            count.above(&scores, &[[1.0; 2], [-1.0; 2]], &mut found);
+            assert_eq!(found, [[8, 8], [40, 40]], "{count:?}");
         }
     }
 }

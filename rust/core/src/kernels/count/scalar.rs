@@ -1,8 +1,7 @@
-//! The algorithm, in a form that compilers turn into vector code; also the reference.
+//! The reference, in a form that compilers turn into vector code; the tail of the other levels too.
 #![expect(clippy::inline_always, reason = "each level must compile its own copy of these loops")]
 
-/// Scores looked at while they are in the first cache, and counted far from overflowing a `u32`.
-const BLOCK: usize = 1024;
+use super::BLOCK;
 
 /// See [`super::Count::above`].
 #[inline(always)]
