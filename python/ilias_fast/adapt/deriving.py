@@ -15,9 +15,10 @@ from ilias_fast import __version__, _arrays
 from ilias_fast._files import StrPath
 from ilias_fast.adapt.itq import Itq
 from ilias_fast.adapt.linear import LinearAdapter
+from ilias_fast.adapt.local import local_results
 from ilias_fast.adapt.pca import PcaWhitening
 from ilias_fast.adapt.steps import Signs, Strongest, Unpack
-from ilias_fast.errors import IliasFastError, IncompatibleStoreError
+from ilias_fast.errors import IliasFastError, IncompatibleStoreError, NonFiniteError
 from ilias_fast.store import BinaryStore, GlobalStore, LocalStore, exists, open_store
 from ilias_fast.store.formats.prefetch import prefetched
 
@@ -27,7 +28,6 @@ Step: TypeAlias = LinearAdapter | PcaWhitening | Itq | Signs | Unpack | Stronges
 """What can be done to a store."""
 
 _BLOCK_BYTES = 32 << 20
-_BLOCK_IMAGES = 256
 _COMMIT_BYTES = 256 << 20
 _COMMIT_SECONDS = 60.0
 
@@ -60,7 +60,7 @@ def derive(
 def derive(
     source: LocalStore,
     path: StrPath,
-    step: Strongest,
+    step: Step,
     *,
     progress: Callable[[int, int], object] | None = None,
 ) -> LocalStore: ...
@@ -89,8 +89,9 @@ def derive(
     Args:
         source: The store to derive from.
         path: Where the derived store goes.
-        step: A `LinearAdapter` or `PcaWhitening` (global to global), an `Itq` or `Signs` (global to binary),
-            an `Unpack` (binary to global) or a `Strongest` (local to local).
+        step: A `LinearAdapter` or `PcaWhitening` (global to global), an `Itq` or `Signs` (global to binary)
+            or an `Unpack` (binary to global). They map the descriptors of a local store likewise, from
+            float16 to float16, to codes, and back. A `Strongest` (local to local, of either) keeps fewer.
         progress: Called with (rows done, rows in all).
 
     Returns:
@@ -99,7 +100,7 @@ def derive(
     Raises:
         IncompatibleStoreError: The step is for stores of another kind or length, or the store at `path` was
             derived from something else or in another way.
-        NonFiniteError: A result is beyond float16.
+        NonFiniteError: A result is beyond float16; the message names the image.
         StoreLockedError, CorruptStoreError, StorageError: The store cannot be written.
 
     Complexity: one pass over the rows; memory for three blocks of about 32 MiB and one shard.
@@ -107,7 +108,7 @@ def derive(
     path = Path(path)
     _check(source, step)
     provenance = _provenance(source, step)
-    kind: Any = _target(step)
+    kind: Any = _target(source, step)
     with closing(_writer(source, path, step, provenance)) as writer:
         if len(writer) > len(source):
             raise IncompatibleStoreError(
@@ -119,7 +120,7 @@ def derive(
         try:
             with prefetched(_results(source, step, done)) as blocks:
                 for ids, result, size in blocks:
-                    writer.append(ids, result)
+                    _append(writer, ids, result)
                     done += len(ids)
                     uncommitted += size
                     if uncommitted >= _COMMIT_BYTES or time.monotonic() - last > _COMMIT_SECONDS:
@@ -158,6 +159,24 @@ def sample_rows(store: GlobalStore, count: int, *, seed: int = 0) -> NDArray[np.
     return store.rows(np.sort(chosen).astype(np.int64)).astype(np.float32)
 
 
+def _append(writer: Any, ids: list[str], result: Any) -> None:
+    local = isinstance(result, dict)
+    try:
+        if local:
+            writer.append_arrays(ids, **result)
+        else:
+            writer.append(ids, result)
+    except NonFiniteError as cause:
+        rows = result["descriptors"] if local else result
+        with np.errstate(over="ignore"):
+            bad = int(np.argmin(np.isfinite(rows.astype(np.float16)).all(axis=1)))
+        image = int(np.searchsorted(result["offsets"], bad, side="right")) - 1 if local else bad
+        raise NonFiniteError(
+            f"{writer.path}: expected results within float16, found one beyond it for {ids[image]!r} "
+            f"(scale the adapter, or delete the image)"
+        ) from cause
+
+
 def _check(source: GlobalStore | BinaryStore | LocalStore, step: Step) -> None:
     if isinstance(step, Strongest):
         if isinstance(source, LocalStore):
@@ -165,11 +184,11 @@ def _check(source: GlobalStore | BinaryStore | LocalStore, step: Step) -> None:
             return
         wanted, found = "a local store", repr(source)
     elif isinstance(step, Unpack):
-        if isinstance(source, BinaryStore) and source.bits == step.bits:
+        if not isinstance(source, GlobalStore) and source.bits == step.bits:
             return
-        wanted, found = f"a binary store of {step.bits} bits", repr(source)
+        wanted, found = f"codes of {step.bits} bits", repr(source)
     else:
-        if isinstance(source, GlobalStore) and source.dim == step.input_dim:
+        if not isinstance(source, BinaryStore) and source.dim == step.input_dim:
             return
         found = str(source.dim) if isinstance(source, GlobalStore) else repr(source)
         wanted = f"dimension {step.input_dim}"
@@ -178,8 +197,10 @@ def _check(source: GlobalStore | BinaryStore | LocalStore, step: Step) -> None:
     )
 
 
-def _target(step: Step) -> type[GlobalStore] | type[BinaryStore] | type[LocalStore]:
-    if isinstance(step, Strongest):
+def _target(
+    source: GlobalStore | BinaryStore | LocalStore, step: Step
+) -> type[GlobalStore] | type[BinaryStore] | type[LocalStore]:
+    if isinstance(source, LocalStore):
         return LocalStore
     return BinaryStore if isinstance(step, (Itq, Signs)) else GlobalStore
 
@@ -188,15 +209,10 @@ def _results(
     source: GlobalStore | BinaryStore | LocalStore, step: Step, done: int
 ) -> Generator[tuple[list[str], Any, int], None, None]:
     """Yield ids, what is made of their rows, and its size, from row `done` on. Runs in a thread."""
-    if isinstance(step, Strongest):
-        assert isinstance(source, LocalStore)
-        for start in range(done, len(source), _BLOCK_IMAGES):
-            rows = range(start, min(start + _BLOCK_IMAGES, len(source)))
-            images = [step.apply(source.image(row)) for row in rows]
-            size = sum(value.nbytes for image in images for value in image if isinstance(value, np.ndarray))
-            yield source.id_of(np.array(rows)), images, size
+    if isinstance(source, LocalStore):
+        yield from local_results(source, step, done)
         return
-    assert not isinstance(source, LocalStore)
+    assert not isinstance(step, Strongest)
     width = source.dim if isinstance(source, GlobalStore) else source.bits
     block = max(1, _BLOCK_BYTES // (4 * width))
     for start in range(done, len(source), block):
@@ -216,21 +232,16 @@ def _provenance(source: GlobalStore | BinaryStore | LocalStore, step: Step) -> d
 def _writer(
     source: GlobalStore | BinaryStore | LocalStore, path: Path, step: Step, provenance: dict[str, Any]
 ) -> Any:
-    kind: Any = _target(step)
+    kind: Any = _target(source, step)
     if not exists(path):
         options: dict[str, Any] = {
             "provenance": provenance,
             "parent": source,
             "parameters": step.provenance(),
         }
-        if isinstance(step, (Itq, Signs)):
-            return BinaryStore.create(path, bits=step.bits, **options)
-        if isinstance(step, Unpack):
-            return GlobalStore.create(path, dim=step.bits, **options)
-        if isinstance(step, Strongest):
-            assert isinstance(source, LocalStore)
-            return LocalStore.create(path, optional=source.optional, bits=source.bits, **options)
-        return GlobalStore.create(path, dim=step.output_dim, **options)
+        if isinstance(source, LocalStore):
+            options["optional"] = source.optional
+        return kind.create(path, **_length(source, step), **options)
     there = open_store(path)
     same = {**there.provenance, "ilias_fast": None} == {**provenance, "ilias_fast": None}
     parent = there.parent or {}
@@ -240,3 +251,13 @@ def _writer(
             f"adapter, found another one; choose another path, or remove it to derive it anew"
         )
     return kind.append_to(path)
+
+
+def _length(source: GlobalStore | BinaryStore | LocalStore, step: Step) -> dict[str, int]:
+    """Return the length of what a step makes, as `create` takes it."""
+    if isinstance(step, Strongest):
+        assert isinstance(source, LocalStore)
+        return {"dim": source.dim} if source.dim else {"bits": source.bits}
+    if isinstance(step, (Itq, Signs)):
+        return {"bits": step.bits}
+    return {"dim": step.bits if isinstance(step, Unpack) else step.output_dim}

@@ -23,7 +23,7 @@ def import_(
         list[str],
         typer.Argument(
             help="Files of features, or one template with `{idx}`: official HDF5, .npy, .npz, .safetensors, "
-            "torch .pt, Parquet, Arrow, raw numbers, AMES local descriptors."
+            "torch .pt, Parquet, Arrow, raw numbers, AMES local descriptors (--format ames)."
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The store to make or continue.")],
