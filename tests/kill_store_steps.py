@@ -1,10 +1,9 @@
 """Kill imports and derivations, or break their disk, at every step by which they change files.
 
 A script, run by test_store_steps.py with `file_faults.c` preloaded, in a process of its own because it forks:
-`python kill_store_steps.py FOLDER WHAT`, WHAT being 0 (kill), -1 (kill in the middle of a write) or
-an errno. After each disturbance the store must open, verify and hold
-what was committed last; what is left over is listed and collected; and the same work, done again, ends as if
-nothing had happened.
+`python kill_store_steps.py FOLDER WHAT [WORK ...]`, WHAT being 0 (kill), -1 (kill in the middle of a write)
+or an errno. After each disturbance the store must open, verify and hold what was committed last; what is left
+over is listed and collected; and the same work, done again, ends as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from ilias_fast.store import (
 from ilias_fast.store._writer import BaseWriter
 from ilias_fast.store.formats import importing, npy
 
-ROWS, DIM = 40, 8
+ROWS, DIM = 24, 8
 IDS = [f"{row}.jpg" for row in range(ROWS)]
 FAILED = 77
 
@@ -55,7 +54,7 @@ def works(folder: Path) -> dict[str, Work]:
     rng = np.random.default_rng(0)
     matrix = rng.standard_normal((ROWS, DIM)).astype(np.float16)
     parts = []
-    for number, rows in enumerate((slice(0, 25), slice(25, ROWS))):
+    for number, rows in enumerate((slice(0, 14), slice(14, ROWS))):
         parts.append(folder / f"part{number}.npy")
         np.save(parts[-1], matrix[rows])
         parts[-1].with_suffix(".txt").write_text("".join(f"{name}\n" for name in IDS[rows]))
@@ -152,15 +151,17 @@ def check(out: Path, whole: Any, before: int, commits: list[int], states: list[i
     assert store.verify().leftovers == ()
 
 
-def main(folder: Path, what: int) -> None:
+def main(folder: Path, what: int, chosen: list[str]) -> None:
     faults = ctypes.CDLL(None)
     faults.file_faults_arm.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int]
     # Several blocks and a commit for each of them.
     importing._COMMIT_BYTES = deriving._COMMIT_BYTES = 1
-    npy.BLOCK_BYTES, deriving._BLOCK_BYTES = 10 * DIM * 2, 13 * DIM * 4
-    local._BLOCK_IMAGES = 13
+    npy.BLOCK_BYTES, deriving._BLOCK_BYTES = 10 * DIM * 2, 9 * DIM * 4
+    local._BLOCK_IMAGES = 9
     disturbances = torn = 0
     for name, work in works(folder).items():
+        if chosen and name not in chosen:
+            continue
         out = folder / "out"
         commits: list[int] = []
         shutil.rmtree(out, ignore_errors=True)
@@ -191,4 +192,4 @@ def main(folder: Path, what: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

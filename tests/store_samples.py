@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from ilias_fast.store import (
@@ -45,3 +50,21 @@ def make_images(rng: np.random.Generator, counts: list[int], width: int = 16) ->
 def shards_of(path: Path) -> list[Path]:
     """Return the shard files of a store, oldest first."""
     return sorted((path / "shards").glob("*.safetensors"))
+
+
+@contextmanager
+def tmpfs(path: Path, size: int) -> Iterator[Path]:
+    """Mount a small disk in memory, or skip the test where nobody may."""
+    path.mkdir()
+    mount = shutil.which("mount")
+    if mount is None:
+        pytest.skip("there is no mount command")
+    done = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", f"size={size}", "none", path], capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        pytest.skip(f"cannot mount a tmpfs: {done.stderr.strip()}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)  # an exception may keep a store mapped
