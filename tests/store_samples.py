@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,10 +15,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ilias_fast.store import (
-    GlobalStore,
-    LocalImage,
-)
+from ilias_fast.errors import CorruptStoreError, IliasFastError
+from ilias_fast.store import GlobalStore, LocalImage, open_store
 
 
 def vectors(rng: np.random.Generator, rows: int, dim: int = 8) -> NDArray[np.float16]:
@@ -50,6 +50,25 @@ def make_images(rng: np.random.Generator, counts: list[int], width: int = 16) ->
 def shards_of(path: Path) -> list[Path]:
     """Return the shard files of a store, oldest first."""
     return sorted((path / "shards").glob("*.safetensors"))
+
+
+def write_manifest(path: Path, content: Any) -> None:
+    """Write a manifest with a checksum that is right, which the error about a wrong one tells."""
+    file = path / "manifest.json"
+    text = json.dumps(
+        {**content, "checksum": "0" * 16} if isinstance(content, dict) else content, separators=(",", ":")
+    )
+    head = text[: text.rindex('"checksum"')] if '"checksum"' in text else text
+    file.write_text(f'{head}"checksum":"{"0" * 16}"}}\n')
+    try:
+        open_store(path)
+    except CorruptStoreError as error:
+        found = re.search(r'end in "(.*?)", found', str(error))
+        if found is not None:
+            tail = json.loads(f'"{found[1]}"').encode()
+            file.write_bytes(file.read_bytes()[: -len(tail)] + tail)
+    except IliasFastError:
+        pass
 
 
 @contextmanager
