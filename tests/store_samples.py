@@ -52,14 +52,13 @@ def shards_of(path: Path) -> list[Path]:
     return sorted((path / "shards").glob("*.safetensors"))
 
 
-def write_manifest(path: Path, content: Any) -> None:
+def write_manifest(path: Path, content: dict[str, Any]) -> None:
     """Write a manifest with a checksum that is right, which the error about a wrong one tells."""
     file = path / "manifest.json"
-    text = json.dumps(
-        {**content, "checksum": "0" * 16} if isinstance(content, dict) else content, separators=(",", ":")
-    )
-    head = text[: text.rindex('"checksum"')] if '"checksum"' in text else text
-    file.write_text(f'{head}"checksum":"{"0" * 16}"}}\n')
+    # One object, of which the checksum is the last value: what the format asks for.
+    kept = {key: value for key, value in content.items() if key != "checksum"}
+    text = json.dumps({**kept, "checksum": "0" * 16}, separators=(",", ":"))
+    file.write_text(f"{text}\n")
     try:
         open_store(path)
     except CorruptStoreError as error:
