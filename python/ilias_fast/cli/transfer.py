@@ -59,7 +59,7 @@ def import_(
 ) -> None:
     """Import features into a store; run again after an interruption, it goes on. Floats become float16."""
     from ilias_fast.adapt import load_adapter
-    from ilias_fast.cli.store import card
+    from ilias_fast.cli._card import card
     from ilias_fast.store import import_store
 
     with stages() as progress:
@@ -138,8 +138,8 @@ def derive(
     """Make a store of another one, row by row; run again after an interruption, it goes on."""
     from ilias_fast.adapt import Signs, Step, Strongest, Unpack, load_adapter
     from ilias_fast.adapt import derive as derive_store
-    from ilias_fast.cli.store import card
-    from ilias_fast.errors import ParameterError
+    from ilias_fast.cli._card import card
+    from ilias_fast.errors import IncompatibleStoreError, ParameterError
     from ilias_fast.store import open_store
 
     if (adapter is not None) + signs + unpack + (strongest is not None) != 1:
@@ -151,9 +151,11 @@ def derive(
         step = load_adapter(adapter)
     elif strongest is not None:
         step = Strongest(strongest)
+    elif not (found.dim if signs else found.bits):
+        expected = "float16 vectors or descriptors" if signs else "binary codes"
+        raise IncompatibleStoreError(f"{path}: expected a store of {expected}, found {source!r}")
     else:
-        # On a store of another kind, which has no such length, `derive` says what it expects.
-        step = Signs(found.dim or 1) if signs else Unpack(found.bits or 1)
+        step = Signs(found.dim) if signs else Unpack(found.bits)
     with stages() as progress:
         store = derive_store(
             source, output, step, progress=lambda done, total: progress("derive", done, total)
