@@ -32,7 +32,6 @@ mod faults;
 mod ids;
 mod layout;
 mod local;
-mod lock;
 mod manifest;
 mod mmap;
 mod reader;
