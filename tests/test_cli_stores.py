@@ -83,6 +83,6 @@ def test_refusals_say_what_to_do_and_change_nothing(
     Path("wanted.txt").write_text("nobody\n")
     before = sorted(Path().rglob("*"))
     assert re.search(says, failing("store", *arguments))
-    # A writer that began a store and did not come to a commit leaves its empty folder, which the next one takes.
+    # A writer that came to no commit leaves its empty folder, which the next one takes.
     left = {Path("x"), Path("x/lock"), Path("x/shards")}
     assert sorted({*Path().rglob("*")} - left) == before
