@@ -156,7 +156,7 @@ def test_signs_and_back(tmp_path: Path, rng: np.random.Generator) -> None:
 def test_the_strongest_local_descriptors(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ilias_fast.adapt.deriving._BLOCK_IMAGES", 2)
+    monkeypatch.setattr("ilias_fast.adapt.local._BLOCK_IMAGES", 2)
     counts = [0, 3, 4, 9, 1]
     offsets = np.cumsum([0, *counts])
     codes = rng.integers(0, 256, (17, 2), dtype=np.uint8)

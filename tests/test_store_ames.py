@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ilias_fast.adapt import Itq, LinearAdapter
-from ilias_fast.errors import FileFormatError, IncompatibleStoreError, NonFiniteError, ParameterError
+from ilias_fast.adapt import Itq, LinearAdapter, Signs
+from ilias_fast.errors import FileFormatError, IncompatibleStoreError, NonFiniteError
 from ilias_fast.store import LocalStore, import_store
 
 h5py = pytest.importorskip("h5py")
 
 IMAGES, SLOTS, DIM = 23, 6, 12
 SIZES = [(640 + row, 480) for row in range(IMAGES)]
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ilias_fast.store.formats.ames.BLOCK_BYTES", 4 * SLOTS * 17 * 5)
 
 
 @pytest.fixture
@@ -44,6 +49,7 @@ def write(path: Path, slots: NDArray[Any], **options: Any) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize(
     "options", [{}, {"chunks": (4, SLOTS, 17), "compression": "gzip"}, {"chunks": (2, 3, 5)}]
 )
@@ -52,9 +58,7 @@ def test_descriptors_are_binarised(
     tmp_path: Path,
     rng: np.random.Generator,
     itq: Itq,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ilias_fast.store.formats.ames.BLOCK_BYTES", 4 * SLOTS * 17 * 5)
     slots = features(rng)
     file = write(tmp_path / "dinov2_gallery_local.hdf5", slots, **options)
     store = import_store(file, tmp_path / "s", format="ames", adapter=itq)
@@ -73,10 +77,8 @@ def test_descriptors_are_binarised(
     assert np.array_equal(few[5].codes, store[5].codes[:2])
 
 
-def test_an_import_of_local_descriptors_goes_on(
-    tmp_path: Path, rng: np.random.Generator, itq: Itq, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ilias_fast.store.formats.ames.BLOCK_BYTES", 4 * SLOTS * 17 * 5)
+@pytest.mark.usefixtures("small_blocks")
+def test_an_import_of_local_descriptors_goes_on(tmp_path: Path, rng: np.random.Generator, itq: Itq) -> None:
     file = write(tmp_path / "f.hdf5", features(rng))
     whole = import_store(file, tmp_path / "whole", format="ames", adapter=itq)
 
@@ -94,6 +96,63 @@ def test_an_import_of_local_descriptors_goes_on(
     for image, other in zip(store, whole, strict=True):
         assert np.array_equal(image.codes, other.codes)
         assert np.array_equal(image.xy, other.xy)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_descriptors_stay_floats_without_a_binarisation(tmp_path: Path, rng: np.random.Generator) -> None:
+    slots = features(rng)
+    file = write(tmp_path / "f.hdf5", slots)
+    store = import_store(file, tmp_path / "s", format="ames")
+    assert isinstance(store, LocalStore)
+    assert (store.dim, store.bits, store.optional) == (DIM, 0, ("weight",))
+    for row, image in enumerate(store):
+        valid = slots[row][slots[row, :, 3] == 0]
+        assert image.descriptors is not None
+        assert np.array_equal(image.descriptors, valid[:, 5:].astype(np.float16))
+        assert np.array_equal(image.xy, valid[:, [1, 0]])
+        assert image.weight is not None
+        assert np.array_equal(image.weight, valid[:, 4])
+        assert image.size == SIZES[row]
+    few = import_store(file, tmp_path / "few", format="ames", descriptors=2)
+    assert isinstance(few, LocalStore)
+    assert [len(image.xy) for image in few] == [min(2, row % (SLOTS + 1)) for row in range(IMAGES)]
+    assert import_store(file, tmp_path / "s", format="ames").checksum == store.checksum
+    assert store.verify().ok
+
+
+def test_a_linear_layer_maps_descriptors_on_the_way(tmp_path: Path, rng: np.random.Generator) -> None:
+    slots = features(rng)
+    file = write(tmp_path / "f.hdf5", slots)
+    layer = LinearAdapter(rng.standard_normal((3, DIM)), rng.standard_normal(3))
+    store = import_store(file, tmp_path / "s", format="ames", adapter=layer)
+    assert isinstance(store, LocalStore)
+    assert store.dim == 3
+    for row, image in enumerate(store):
+        valid = slots[row][slots[row, :, 3] == 0]
+        assert image.descriptors is not None
+        expected = layer.apply(valid[:, 5:])
+        np.testing.assert_allclose(image.descriptors, expected, rtol=2e-3, atol=2e-3)
+
+
+def test_an_import_does_not_go_on_as_another_kind(tmp_path: Path, rng: np.random.Generator, itq: Itq) -> None:
+    file = write(tmp_path / "f.hdf5", features(rng))
+    import_store(file, tmp_path / "s", format="ames")
+    with pytest.raises(IncompatibleStoreError, match="unfinished import"):
+        import_store(file, tmp_path / "s", format="ames", adapter=itq)
+    # 12 numbers are not 12 bits.
+    signs = Signs(DIM)
+    import_store(file, tmp_path / "signs", format="ames", adapter=signs)
+    with pytest.raises(IncompatibleStoreError, match="unfinished import"):
+        import_store(file, tmp_path / "signs", format="ames")
+
+
+def test_a_descriptor_beyond_float16_is_named(tmp_path: Path, rng: np.random.Generator) -> None:
+    slots = features(rng)
+    slots[5, 2, 9] = 1e6
+    slots[4, 5, 9] = np.nan  # of a descriptor that is masked
+    file = write(tmp_path / "f.hdf5", slots)
+    with pytest.raises(NonFiniteError, match=r"image 5 \('dir/5.jpg'\) is beyond float16"):
+        import_store(file, tmp_path / "s", format="ames")
 
 
 def test_positions_in_pixels_and_parts_of_a_whole(tmp_path: Path, rng: np.random.Generator, itq: Itq) -> None:
@@ -137,8 +196,6 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, rng: np.random.Generator, 
     refuse(FileFormatError, r"positions within 'dir/4.jpg' of \[644, 480\] pixels")
     slots[4, 1, 0] = 0
     write(tmp_path / "f.hdf5", slots)
-    refuse(ParameterError, "expected an Itq or Signs", None)
-    refuse(ParameterError, "expected an Itq or Signs", LinearAdapter(np.ones((3, DIM)), np.ones(3)))
     wrong = Itq(np.zeros(DIM + 1, np.float32), np.ones((DIM + 1, 8), np.float32), 0.0)
     refuse(IncompatibleStoreError, f"dimension {DIM + 1} for this adapter.* of {DIM}", wrong)
     (tmp_path / "f.txt").write_text("dir/0.jpg\n" * IMAGES)

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ilias_fast.errors import (
-    NotAStoreError,
-    StorageError,
-)
+from ilias_fast.errors import NotAStoreError, StorageError
 from ilias_fast.store import GlobalStore, verify
-from tests.store_samples import shards_of
+from tests.store_samples import shards_of, tmpfs
 
 HERE = Path(__file__).resolve().parent
 
@@ -145,23 +139,6 @@ assert len(GlobalStore.open(path)) == 5009
 """
     done = subprocess.run([sys.executable, "-c", code, small], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-@contextmanager
-def tmpfs(path: Path, size: int) -> Iterator[Path]:
-    path.mkdir()
-    mount = shutil.which("mount")
-    if mount is None:
-        pytest.skip("there is no mount command")
-    done = subprocess.run(
-        [mount, "-t", "tmpfs", "-o", f"size={size}", "none", path], capture_output=True, text=True
-    )
-    if done.returncode != 0:
-        pytest.skip(f"cannot mount a tmpfs: {done.stderr.strip()}")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", path], check=True)
 
 
 def test_a_full_disk_leaves_the_store_as_it_was(tmp_path: Path, rng: np.random.Generator) -> None:

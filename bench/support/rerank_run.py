@@ -127,7 +127,9 @@ def measure(
     """Re-rank by both methods and say what it took."""
     *stores, run, truth = build(folder, codes, queries, distractors)
     options = SpatialOptions(threshold=0.024)
-    chamfer, seconds, processor = timed(lambda: rerank(run, *stores, method="chamfer", options=ALL, threads=2))
+    chamfer, seconds, processor = timed(
+        lambda: rerank(run, *stores, method="chamfer", options=ALL, threads=2)
+    )
     spatial, more, more_processor = timed(lambda: rerank(run, *stores, options=options, threads=2))
     assert spatial.tentative is not None
     positives, others = found(spatial, run, truth)

@@ -15,9 +15,10 @@ from ilias_fast import __version__, _arrays
 from ilias_fast._files import StrPath
 from ilias_fast.adapt.adapter import VectorAdapter
 from ilias_fast.adapt.itq import Itq
+from ilias_fast.adapt.local import local_results
 from ilias_fast.adapt.steps import Signs, Strongest, Unpack
-from ilias_fast.errors import IliasFastError, IncompatibleStoreError
-from ilias_fast.store import BinaryStore, GlobalStore, LocalImage, LocalStore, exists, open_store
+from ilias_fast.errors import IliasFastError, IncompatibleStoreError, NonFiniteError
+from ilias_fast.store import BinaryStore, GlobalStore, LocalStore, exists, open_store
 from ilias_fast.store.formats.prefetch import prefetched
 
 __all__ = ["Step", "derive", "sample_rows"]
@@ -26,7 +27,6 @@ Step: TypeAlias = VectorAdapter | Itq | Signs | Unpack | Strongest
 """What can be done to a store."""
 
 _BLOCK_BYTES = 32 << 20
-_BLOCK_IMAGES = 256
 _COMMIT_BYTES = 256 << 20
 _COMMIT_SECONDS = 60.0
 
@@ -62,7 +62,7 @@ def derive(
 def derive(
     source: LocalStore,
     path: StrPath,
-    step: Strongest | Itq,
+    step: Step,
     *,
     threads: SupportsIndex | None = None,
     progress: Callable[[int, int], object] | None = None,
@@ -94,9 +94,9 @@ def derive(
     Args:
         source: The store to derive from.
         path: Where the derived store goes.
-        step: A `LinearAdapter` or whitening (global to global), an `Itq` (global to binary, or float16 local
-            descriptors to codes), `Signs` (global to binary), an `Unpack` (binary to global) or a
-            `Strongest` (local to local).
+        step: A `LinearAdapter` or whitening (global to global), an `Itq` or `Signs` (global to binary) or an
+            `Unpack` (binary to global). They map the descriptors of a local store likewise, from float16 to
+            float16, to codes, and back. A `Strongest` (local to local, of either) keeps fewer.
         threads: Number of threads that adapt; None for all cores.
         progress: Called with (rows done, rows in all).
 
@@ -106,7 +106,7 @@ def derive(
     Raises:
         IncompatibleStoreError: The step is for stores of another kind or length, or the store at `path` was
             derived from something else or in another way.
-        NonFiniteError: A result is beyond float16.
+        NonFiniteError: A result is beyond float16; the message names the image.
         StoreLockedError, CorruptStoreError, StorageError: The store cannot be written.
 
     Complexity: one pass over the rows; memory for three blocks of about 32 MiB and one shard.
@@ -126,7 +126,7 @@ def derive(
         try:
             with prefetched(_results(source, step, done, threads)) as blocks:
                 for ids, result, size in blocks:
-                    writer.append(ids, result)
+                    _append(writer, ids, result)
                     done += len(ids)
                     uncommitted += size
                     if uncommitted >= _COMMIT_BYTES or time.monotonic() - last > _COMMIT_SECONDS:
@@ -165,22 +165,36 @@ def sample_rows(store: GlobalStore, count: int, *, seed: int = 0) -> NDArray[np.
     return store.rows(np.sort(chosen).astype(np.int64)).astype(np.float32)
 
 
+def _append(writer: Any, ids: list[str], result: Any) -> None:
+    local = isinstance(result, dict)
+    try:
+        if local:
+            writer.append_arrays(ids, **result)
+        else:
+            writer.append(ids, result)
+    except NonFiniteError as cause:
+        rows = result["descriptors"] if local else result
+        with np.errstate(over="ignore"):
+            bad = int(np.argmin(np.isfinite(rows.astype(np.float16)).all(axis=1)))
+        image = int(np.searchsorted(result["offsets"], bad, side="right")) - 1 if local else bad
+        raise NonFiniteError(
+            f"{writer.path}: expected results within float16, found one beyond it for {ids[image]!r} "
+            f"(scale the adapter, or delete the image)"
+        ) from cause
+
+
 def _check(source: GlobalStore | BinaryStore | LocalStore, step: Step) -> None:
     if isinstance(step, Strongest):
         if isinstance(source, LocalStore):
             source.require("weight")
             return
         wanted, found = "a local store", repr(source)
-    elif isinstance(source, LocalStore) and isinstance(step, Itq):
-        if source.dim == step.input_dim:
-            return
-        wanted, found = f"float16 descriptors of dimension {step.input_dim}", repr(source)
     elif isinstance(step, Unpack):
-        if isinstance(source, BinaryStore) and source.bits == step.bits:
+        if not isinstance(source, GlobalStore) and source.bits == step.bits:
             return
-        wanted, found = f"a binary store of {step.bits} bits", repr(source)
+        wanted, found = f"codes of {step.bits} bits", repr(source)
     else:
-        if isinstance(source, GlobalStore) and source.dim == step.input_dim:
+        if not isinstance(source, BinaryStore) and source.dim == step.input_dim:
             return
         found = str(source.dim) if isinstance(source, GlobalStore) else repr(source)
         wanted = f"dimension {step.input_dim}"
@@ -202,25 +216,10 @@ def _results(
 ) -> Generator[tuple[list[str], Any, int], None, None]:
     """Yield ids, what is made of their rows, and its size, from row `done` on. Runs in a thread."""
     if isinstance(source, LocalStore):
-        for start in range(done, len(source), _BLOCK_IMAGES):
-            rows = range(start, min(start + _BLOCK_IMAGES, len(source)))
-            images = [source.image(row) for row in rows]
-            if isinstance(step, Strongest):
-                images = [step.apply(image) for image in images]
-            elif isinstance(step, Itq):
-                images = _binarised(images, step, threads)
-            size = sum(value.nbytes for image in images for value in image if isinstance(value, np.ndarray))
-            yield source.id_of(np.array(rows)), images, size
+        yield from local_results(source, step, done, lambda rows: _mapped(step, rows, threads))
         return
-    for numbers, rows_there in _blocks(source, done):
-        result: NDArray[Any]
-        if isinstance(step, VectorAdapter):
-            result = step.apply_half(rows_there, threads=threads)
-        elif isinstance(step, Unpack):
-            result = step.apply(rows_there)
-        else:
-            assert not isinstance(step, Strongest)
-            result = step.apply(rows_there, threads=threads)
+    for numbers, rows in _blocks(source, done):
+        result = _mapped(step, rows, threads)
         yield source.id_of(numbers), result, result.nbytes
 
 
@@ -241,13 +240,14 @@ def _blocks(
         yield numbers, source.rows(numbers)
 
 
-def _binarised(images: list[LocalImage], step: Itq, threads: int | None) -> list[LocalImage]:
-    """Return images with codes in place of their float16 descriptors."""
-    descriptors = [image.descriptors for image in images if image.descriptors is not None]
-    codes = step.apply(np.concatenate(descriptors), threads=threads)
-    ends = np.cumsum([len(one) for one in descriptors])
-    parts = np.split(codes, ends[:-1])
-    return [image._replace(codes=part, descriptors=None) for image, part in zip(images, parts, strict=True)]
+def _mapped(step: Step, rows: NDArray[Any], threads: int | None) -> NDArray[Any]:
+    """Return what a step makes of rows."""
+    if isinstance(step, VectorAdapter):
+        return step.apply_half(rows, threads=threads)
+    if isinstance(step, Unpack):
+        return step.apply(rows)
+    assert not isinstance(step, Strongest)
+    return step.apply(rows, threads=threads)
 
 
 def _provenance(source: GlobalStore | BinaryStore | LocalStore, step: Step) -> dict[str, Any]:
@@ -268,16 +268,8 @@ def _writer(
             "parameters": step.provenance(),
         }
         if isinstance(source, LocalStore):
-            if isinstance(step, Itq):
-                return LocalStore.create(path, optional=source.optional, bits=step.bits, **options)
-            length: dict[str, Any] = {"dim": source.dim} if source.dim else {"bits": source.bits}
-            return LocalStore.create(path, optional=source.optional, **length, **options)
-        if isinstance(step, (Itq, Signs)):
-            return BinaryStore.create(path, bits=step.bits, **options)
-        if isinstance(step, Unpack):
-            return GlobalStore.create(path, dim=step.bits, **options)
-        assert isinstance(step, VectorAdapter)
-        return GlobalStore.create(path, dim=step.output_dim, **options)
+            options["optional"] = source.optional
+        return kind.create(path, **_length(source, step), **options)
     there = open_store(path)
     same = {**there.provenance, "ilias_fast": None} == {**provenance, "ilias_fast": None}
     parent = there.parent or {}
@@ -287,3 +279,13 @@ def _writer(
             f"adapter, found another one; choose another path, or remove it to derive it anew"
         )
     return kind.append_to(path)
+
+
+def _length(source: GlobalStore | BinaryStore | LocalStore, step: Step) -> dict[str, int]:
+    """Return the length of what a step makes, as `create` takes it."""
+    if isinstance(step, Strongest):
+        assert isinstance(source, LocalStore)
+        return {"dim": source.dim} if source.dim else {"bits": source.bits}
+    if isinstance(step, (Itq, Signs)):
+        return {"bits": step.bits}
+    return {"dim": step.bits if isinstance(step, Unpack) else step.output_dim}

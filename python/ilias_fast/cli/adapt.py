@@ -170,7 +170,7 @@ def apply(
 ) -> None:
     """Derive a store from another, row by row; run again after an interruption, it goes on."""
     from ilias_fast.adapt import Signs, Step, Strongest, Unpack, derive, load_adapter
-    from ilias_fast.cli.store import card
+    from ilias_fast.cli._card import card
     from ilias_fast.errors import ParameterError
     from ilias_fast.store import open_store
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from ilias_fast.cli import _options as options
+from ilias_fast.cli._card import card
 from ilias_fast.cli._console import out, plain, print_json, stages
 from ilias_fast.cli.transfer import export, import_
 
-if TYPE_CHECKING:
-    from ilias_fast.store import BinaryStore, GlobalStore, LocalStore
-
-__all__ = ["app", "card"]
+__all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Descriptor stores: import, export, change, look at, check.")
 
@@ -213,43 +210,3 @@ def _lines(path: Path) -> list[str]:
     from ilias_fast import _files
 
     return _files.read_lines(path)
-
-
-def card(store: GlobalStore | BinaryStore | LocalStore, *, health: bool = False) -> None:
-    """Print what a store holds and where it came from; with `health` also its files at a glance."""
-    import json
-
-    found = store.info()
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    rows = [
-        ("path", str(found.path)),
-        ("kind", found.kind),
-        ("rows", f"{found.rows:,}"),
-        *([("deleted", f"{found.deleted:,} rows, until compacted")] if found.deleted else []),
-        ("dim", f"{found.dim:,}") if found.dim else ("bits", f"{found.bits:,}"),
-        *([("descriptors", f"{found.descriptors:,}")] if found.kind == "local" else []),
-        ("shards", f"{found.shards:,}"),
-        ("bytes", f"{found.bytes:,}"),
-        *(
-            (one.kind, f"{one.shards:,} of {found.shards:,} shards, {one.bytes:,} bytes")
-            for one in found.derived
-        ),
-        ("state", found.checksum),
-    ]
-    rows += [
-        (key, value if isinstance(value, str) else json.dumps(value))
-        for key, value in found.provenance.items()
-    ]
-    if found.parent is not None:
-        rows.append(("derived from", str(found.parent["path"])))
-        rows.append(("parameters", json.dumps(found.parent["parameters"])))
-    if health:
-        report = store.verify(quick=True)
-        faults = [str(damage) for damage in report.damages]
-        faults += [f"{name} is left over (store gc removes it)" for name in report.leftovers]
-        rows.append(("health", "; ".join(faults) or "files whole at a glance (store verify reads them)"))
-    for name, value in rows:
-        table.add_row(f"[bold]{plain(name)}", plain(value))
-    out.print(table)

@@ -23,7 +23,7 @@ def import_(
         list[str],
         typer.Argument(
             help="Files of features, or one template with `{idx}`: official HDF5, .npy, .npz, .safetensors, "
-            "torch .pt, Parquet, Arrow, raw numbers, AMES local descriptors."
+            "torch .pt, Parquet, Arrow, raw numbers, AMES local descriptors (--format ames)."
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The store to make or continue.")],
@@ -59,7 +59,7 @@ def import_(
 ) -> None:
     """Import features into a store; run again after an interruption, it goes on. Floats become float16."""
     from ilias_fast.adapt import load_adapter
-    from ilias_fast.cli.store import card
+    from ilias_fast.cli._card import card
     from ilias_fast.store import import_store
 
     with stages() as progress:

@@ -18,10 +18,11 @@ A store on disk is a folder with `manifest.json` and safetensors shards (docs/fo
 before a commit keeps showing the state it was opened in.
 """
 
-from ilias_fast.store._base import DerivedInfo, Ids, StoreInfo
 from ilias_fast.store._binary import BinaryStore, BinaryWriter
 from ilias_fast.store._change import Compaction, compact, delete, merge, select
 from ilias_fast.store._global import GlobalStore, GlobalWriter
+from ilias_fast.store._ids import Ids
+from ilias_fast.store._info import DerivedInfo, StoreInfo
 from ilias_fast.store._local import LocalImage, LocalStore, LocalWriter
 from ilias_fast.store._open import exists, open_store
 from ilias_fast.store._planes import build_planes, drop_planes

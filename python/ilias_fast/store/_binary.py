@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, SupportsIndex, overload
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast import _arrays
 from ilias_fast._files import StrPath
-from ilias_fast.store._base import BaseStore, BaseWriter, id_list, row_indices
+from ilias_fast.store._base import BaseStore
+from ilias_fast.store._ids import id_list
+from ilias_fast.store._matrix import MatrixStore
+from ilias_fast.store._writer import BaseWriter
 
 __all__ = ["BinaryStore", "BinaryWriter"]
 
@@ -37,7 +39,7 @@ class BinaryWriter(BaseWriter):
         self._core.append_codes(id_list(ids), _arrays.codes("codes", codes))
 
 
-class BinaryStore(BaseStore):
+class BinaryStore(MatrixStore[np.uint8]):
     """One packed binary code an image."""
 
     kind = "binary"
@@ -89,44 +91,14 @@ class BinaryStore(BaseStore):
         """Bytes a packed code."""
         return self._core_store.code_bytes
 
-    @overload
-    def __getitem__(self, row: SupportsIndex) -> NDArray[np.uint8]: ...
-    @overload
-    def __getitem__(self, row: slice | ArrayLike) -> NDArray[np.uint8]: ...
-    def __getitem__(self, row: Any) -> NDArray[np.uint8]:
-        """Return one row, uint8 [code_bytes], as a read-only view; several are copied, [m, code_bytes].
+    def _row(self, row: int) -> NDArray[np.uint8]:
+        return self._core_store.code(row)
 
-        Args:
-            row: A row, which may count from the end; a slice; or row numbers, int [m].
+    def _runs(self) -> Sequence[NDArray[np.uint8]]:
+        return self._core_store.codes()
 
-        Raises:
-            IndexError: The row is out of range.
-        """
-        if isinstance(row, slice):
-            return self.rows(np.arange(*row.indices(len(self)), dtype=np.int64))
-        if not isinstance(row, SupportsIndex) or isinstance(row, np.ndarray):
-            return self.rows(row)
-        return self._core_store.code(self._position(row))
-
-    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        """Yield the rows, uint8 [code_bytes], as read-only views of the map."""
-        for _, rows in self.shards():
-            yield from rows
-
-    def shards(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Yield (first row, uint8 [n_i, code_bytes]) a run of rows, in row order, as read-only views."""
-        yield from zip(self._core_store.starts, self._core_store.codes(), strict=False)
-
-    def rows(self, rows: ArrayLike) -> NDArray[np.uint8]:
-        """Return copies of rows, uint8 [m, code_bytes], in the order asked for.
-
-        Args:
-            rows: int [m].
-
-        Raises:
-            ParameterError: A row is out of range.
-        """
-        return self._core_store.gather_codes(row_indices(rows))
+    def _gather(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return self._core_store.gather_codes(rows)
 
     def _size(self) -> str:
         return f"{self.bits} bits"

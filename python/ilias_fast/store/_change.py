@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from ilias_fast import _arrays, _core
 from ilias_fast._files import StrPath
 from ilias_fast.errors import IncompatibleStoreError, ParameterError, ShapeError
-from ilias_fast.store._base import BaseWriter, id_list
 from ilias_fast.store._binary import BinaryStore, BinaryWriter
 from ilias_fast.store._global import GlobalStore, GlobalWriter
+from ilias_fast.store._ids import id_list
 from ilias_fast.store._local import LocalStore, LocalWriter
 from ilias_fast.store._open import open_store
 from ilias_fast.store._provenance import IDENTITY_KEYS, check_compatible
+from ilias_fast.store._writer import BaseWriter
 
 __all__ = ["Compaction", "Progress", "compact", "delete", "merge", "select"]
 

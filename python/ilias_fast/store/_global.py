@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, SupportsIndex, overload
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast._files import StrPath
 from ilias_fast.errors import DtypeError, ShapeError
-from ilias_fast.store._base import BaseStore, BaseWriter, id_list, row_indices
+from ilias_fast.store._base import BaseStore
+from ilias_fast.store._ids import id_list
+from ilias_fast.store._matrix import MatrixStore
+from ilias_fast.store._writer import BaseWriter
 
 __all__ = ["GlobalStore", "GlobalWriter"]
 
@@ -50,7 +52,7 @@ class GlobalWriter(BaseWriter):
         self._core.append_vectors(id_list(ids), half)
 
 
-class GlobalStore(BaseStore):
+class GlobalStore(MatrixStore[np.float16]):
     """One float16 vector an image."""
 
     kind = "global"
@@ -106,48 +108,14 @@ class GlobalStore(BaseStore):
         """Numbers a vector."""
         return self._core_store.dim
 
-    @overload
-    def __getitem__(self, row: SupportsIndex) -> NDArray[np.float16]: ...
-    @overload
-    def __getitem__(self, row: slice | ArrayLike) -> NDArray[np.float16]: ...
-    def __getitem__(self, row: Any) -> NDArray[np.float16]:
-        """Return one row, float16 [dim], as a read-only view of the map; several are copied, [m, dim].
+    def _row(self, row: int) -> NDArray[np.float16]:
+        return self._core_store.vector(row)
 
-        Args:
-            row: A row, which may count from the end; a slice; or row numbers, int [m].
+    def _runs(self) -> Sequence[NDArray[np.float16]]:
+        return self._core_store.vectors()
 
-        Raises:
-            IndexError: The row is out of range.
-        """
-        if isinstance(row, slice):
-            return self.rows(np.arange(*row.indices(len(self)), dtype=np.int64))
-        if not isinstance(row, SupportsIndex) or isinstance(row, np.ndarray):
-            return self.rows(row)
-        return self._core_store.vector(self._position(row))
-
-    def __iter__(self) -> Iterator[NDArray[np.float16]]:
-        """Yield the rows, float16 [dim], as read-only views of the map."""
-        for _, rows in self.shards():
-            yield from rows
-
-    def shards(self) -> Iterator[tuple[int, NDArray[np.float16]]]:
-        """Yield (first row, float16 [n_i, dim]) a run of rows, in row order, without a copy.
-
-        A run is a shard, or what lies between deleted rows of one. The arrays are read-only views of the
-        memory map, which lives as long as any of them; `torch.from_dlpack` takes them without a copy.
-        """
-        yield from zip(self._core_store.starts, self._core_store.vectors(), strict=False)
-
-    def rows(self, rows: ArrayLike) -> NDArray[np.float16]:
-        """Return copies of rows, float16 [m, dim], in the order asked for.
-
-        Args:
-            rows: int [m].
-
-        Raises:
-            ParameterError: A row is out of range.
-        """
-        return self._core_store.gather_vectors(row_indices(rows))
+    def _gather(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        return self._core_store.gather_vectors(rows)
 
     def _size(self) -> str:
         return f"{self.dim} float16"

@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from ilias_fast import _arrays
 from ilias_fast._files import StrPath
 from ilias_fast.errors import DtypeError, IncompatibleStoreError, ParameterError, ShapeError
-from ilias_fast.store._base import BaseStore, BaseWriter, id_list
+from ilias_fast.store._base import BaseStore
+from ilias_fast.store._ids import id_list
+from ilias_fast.store._writer import BaseWriter
 
 __all__ = ["LocalImage", "LocalStore", "LocalWriter"]
 

@@ -2,7 +2,8 @@
 
 from ilias_fast.store.formats.escaping import escape_id, unescape_id
 from ilias_fast.store.formats.exporting import export_store
-from ilias_fast.store.formats.importing import import_store, read_matrix
+from ilias_fast.store.formats.importing import import_store
+from ilias_fast.store.formats.matrices import read_matrix
 from ilias_fast.store.formats.registry import FORMATS, format_of, is_features
 from ilias_fast.store.formats.streaming import FeatureFiles
 

@@ -43,14 +43,14 @@ class LocalRows(NamedTuple):
 
     Attributes:
         offsets: int64 [n + 1]; image i owns rows `offsets[i]:offsets[i + 1]` of the others.
-        descriptors: float32 [m, D].
+        descriptors: float32 [m, D]; or what an adapter made of them, uint8 [m, bytes] for codes.
         xy: float32 [m, 2], x / width and y / height.
         weight: float32 [m].
         size: int32 [n, 2], width and height of the images in pixels.
     """
 
     offsets: NDArray[np.int64]
-    descriptors: NDArray[np.float32]
+    descriptors: NDArray[Any]
     xy: NDArray[np.float32]
     weight: NDArray[np.float32]
     size: NDArray[np.int32]

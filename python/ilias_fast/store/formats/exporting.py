@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ilias_fast._files import StrPath
-from ilias_fast.errors import IncompatibleStoreError
+from ilias_fast.errors import IncompatibleStoreError, ParameterError
 from ilias_fast.store._base import BaseStore
-from ilias_fast.store.formats.registry import format_of
+from ilias_fast.store.formats.registry import FORMATS, format_of
 
 __all__ = ["export_store"]
 
@@ -51,7 +51,13 @@ def export_store(
     chosen = format_of(path, format)
     kind = getattr(store, "kind", type(store).__name__)
     if kind not in chosen.writes:
-        able = ", ".join(chosen.writes) or "no"
+        if not chosen.writes:
+            able = ", ".join(name for name, each in FORMATS.items() if kind in each.writes) or "none"
+            raise ParameterError(
+                f"{path}: expected a format that can be exported ({able} for this store), "
+                f"found {chosen.title}, which is only read"
+            )
+        able = ", ".join(chosen.writes)
         raise IncompatibleStoreError(f"{path}: expected a {able} store for {chosen.title}, found {store!r}")
     options: dict[str, Any] = {"escape": escape, "compression": compression, "index": index, "ids": ids}
     chosen.write(store, path, options, progress or _silent, overwrite)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
@@ -13,28 +11,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ilias_fast._files import StrPath, read_names
+from ilias_fast._files import StrPath
 from ilias_fast.errors import (
     FileFormatError,
     IliasFastError,
     IncompatibleStoreError,
     NonFiniteError,
     ParameterError,
-    StoreExistsError,
 )
 from ilias_fast.store._binary import BinaryStore
 from ilias_fast.store._global import GlobalStore
 from ilias_fast.store._local import LocalStore
-from ilias_fast.store._open import exists, open_store
 from ilias_fast.store._selection import is_selected
 from ilias_fast.store.formats.base import Block, Format, LocalRows, ReadOptions
 from ilias_fast.store.formats.buffers import Buffers
 from ilias_fast.store.formats.prefetch import prefetched
+from ilias_fast.store.formats.record import is_complete, record_there, recorded, selection
 from ilias_fast.store.formats.registry import format_of
 from ilias_fast.store.formats.target import AdapterLike, SourceFile, Target
 from ilias_fast.store.formats.templates import expand
 
-__all__ = ["import_store", "read_matrix"]
+__all__ = ["import_store"]
 
 _COMMIT_BYTES = 512 << 20
 _COMMIT_SECONDS = 60.0
@@ -66,7 +63,7 @@ def import_store(
     """Import files of features into one store, in order, file after file.
 
     Floats make a global store (rounded to float16, which the provenance tells), uint8 codes a binary one,
-    AMES files a local one of the codes that an `Itq` makes of their descriptors.
+    AMES files a local one, of float16 descriptors or of the codes that an `Itq` makes of them.
 
     The files are read ahead by a thread while the rows before them are written. Every 512 MiB or minute is
     committed together with how far the files were read: an interrupted or killed import is continued by
@@ -87,7 +84,8 @@ def import_store(
         unescape: HDF5: undo the official writer's id escaping.
         dtype: Of the numbers of a raw file.
         dim: Numbers a row of a raw file.
-        adapter: Applied on the way: a linear layer or whitening makes a global store, an `Itq` a binary one.
+        adapter: Applied on the way, to vectors or to local descriptors: a linear layer or whitening makes
+            float16 of them, an `Itq` or `Signs` codes.
         descriptors: AMES: take the n local descriptors of an image that weigh most.
         provenance: Added to what is recorded about the source.
         overwrite: Start anew and replace a store that is there, once the first rows are committed.
@@ -126,19 +124,19 @@ def import_store(
     )
     if ids is not None and len(files) > 1:
         raise ParameterError("ids: expected none with several files (put one beside each), found a file")
-    wanted = None if selected_ids is None else _selection(selected_ids)
+    wanted = None if selected_ids is None else selection(selected_ids)
     if wanted is not None and chosen.name == "ames":
         raise ParameterError("selected_ids: expected none for local descriptors, found a selection")
     described = [_described(chosen, file, reading) for file in files]
     _check_alike(described, adapter)
-    options = _recorded(chosen, reading, wanted, adapter)
+    options = recorded(chosen, reading, wanted, adapter)
     if number_rows and len(files) > 1:
         raise ParameterError("number_rows: expected one file, found several, whose numbers would be the same")
     job = _Import(chosen, reading, described, options, wanted, adapter, progress)
     target = Target.of(described[0], adapter)
     place = Path(out)
-    record = None if overwrite else _record_there(place, described, options, target)
-    if record is not None and _complete(record, described):
+    record = None if overwrite else record_there(place, described, options, target)
+    if record is not None and is_complete(record, described):
         rows = sum(file.rows for file in described)
         (progress or _silent)(rows, rows)
         return target.open(place)
@@ -153,43 +151,6 @@ def import_store(
     with writer:
         job.run(writer, record)
     return target.open(place)
-
-
-def read_matrix(
-    path: StrPath,
-    *,
-    format: str | None = None,  # noqa: A002
-    number_rows: bool = False,
-    unescape: bool = True,
-) -> tuple[list[str], NDArray[np.float32]]:
-    """Read the features of a file as they are, without rounding: for queries, which fit in memory.
-
-    Args:
-        path: A file of any format that can be imported.
-        format: As in `import_store`.
-        number_rows: As there.
-        unescape: As there.
-
-    Returns:
-        The ids, and float32 [n, d].
-
-    Raises:
-        FileFormatError: The file is damaged, or holds codes.
-        ShapeError, ParameterError, StorageError, MissingExtraError: As `import_store`.
-    """
-    file = Path(path)
-    with format_of(file, format).open(
-        file, ReadOptions(number_rows=number_rows, unescape=unescape)
-    ) as reader:
-        if reader.kind != "global":
-            raise FileFormatError(f"{file}: expected floats, found {reader.dtype}")
-        names: list[str] = []
-        matrix = np.empty((reader.rows, reader.width), np.float32)
-        for block in reader.blocks():
-            names += block.ids
-            with np.errstate(over="ignore"):
-                matrix[block.start : block.stop] = block.values
-        return names, matrix
 
 
 class _Import:
@@ -267,9 +228,12 @@ class _Import:
         kept = block
         values = block.values
         if isinstance(values, LocalRows):
-            assert self._adapter is not None
-            codes = self._adapter.apply(values.descriptors)
-            return block._replace(values=values._replace(descriptors=codes))
+            rows = values.descriptors
+            return block._replace(
+                values=values._replace(
+                    descriptors=_rounded(rows) if self._adapter is None else self._adapter.apply(rows)
+                )
+            )
         if self._wanted is not None:
             keep = np.array([is_selected(name, self._wanted) for name in block.ids], dtype=np.bool_)
             names = [name for name, chosen in zip(block.ids, keep.tolist(), strict=True) if chosen]
@@ -294,12 +258,23 @@ class _Import:
     def _append(self, path: Path, block: Block, kept: Block) -> None:
         try:
             if isinstance(kept.values, LocalRows):
-                offsets, codes, xy, weight, size = kept.values
-                self._writer.append_arrays(kept.ids, offsets, codes, xy, size=size, weight=weight)
+                offsets, rows, xy, weight, size = kept.values
+                packed = rows.dtype == np.uint8
+                self._writer.append_arrays(
+                    kept.ids,
+                    offsets,
+                    rows if packed else None,
+                    xy,
+                    descriptors=None if packed else rows,
+                    size=size,
+                    weight=weight,
+                )
             else:
                 self._writer.append(kept.ids, kept.values)
         except NonFiniteError:
-            if isinstance(kept.values, np.ndarray):
+            if isinstance(kept.values, LocalRows):
+                _check_finite_images(path, block, kept.values)
+            else:
                 _check_finite(path, block, kept, kept.values)
             raise
         except IliasFastError as error:
@@ -328,6 +303,22 @@ def _check_finite(path: Path, block: Block, kept: Block, values: NDArray[Any]) -
         )
 
 
+def _check_finite_images(path: Path, block: Block, values: LocalRows) -> None:
+    """Name the first image with a descriptor, or what an adapter makes of it, that float16 cannot hold."""
+    finite = np.isfinite(_rounded(values.descriptors)).all(axis=1)
+    if not finite.all():
+        image = int(np.searchsorted(values.offsets, int(np.argmin(finite)), side="right")) - 1
+        raise NonFiniteError(
+            f"{path}: a descriptor of image {block.start + image} ({block.ids[image]!r}) is beyond float16 "
+            f"(drop or repair the image)"
+        )
+
+
+def _rounded(values: NDArray[Any]) -> NDArray[np.float16]:
+    with np.errstate(over="ignore"):
+        return values.astype(np.float16)
+
+
 def _silent(done: int, total: int) -> None:
     del done, total
 
@@ -346,77 +337,8 @@ def _check_alike(files: list[SourceFile], adapter: AdapterLike | None) -> None:
                 f"{file.path}: expected features of {what} {first.width} as in {first.path.name}, "
                 f"found {file.kind} rows of {file.width}"
             )
-    if first.kind == "local" and getattr(adapter, "bits", None) is None:
-        raise ParameterError(
-            f"adapter: expected an Itq or Signs to binarise the local descriptors of {first.path.name}, "
-            f"found {adapter!r}"
-        )
     if adapter is not None and (first.kind == "binary" or first.width != adapter.input_dim):
         raise IncompatibleStoreError(
             f"{first.path}: expected vectors of dimension {adapter.input_dim} for this adapter, "
             f"found {first.kind} rows of {first.width}"
         )
-
-
-def _recorded(
-    format_: Format, reading: ReadOptions, wanted: frozenset[str] | None, adapter: AdapterLike | None
-) -> dict[str, object]:
-    """Return the options that decide what comes out, as the provenance records them."""
-    options: dict[str, object] = {"format": format_.name, "unescape": reading.unescape}
-    for name in ("array", "number_rows", "dim", "descriptors"):
-        if value := getattr(reading, name):
-            options[name] = value
-    if reading.dtype is not None:
-        options["dtype"] = str(np.dtype(reading.dtype))
-    if reading.ids is not None:
-        options["ids"] = reading.ids.name
-    options["selected_ids"] = None
-    if wanted is not None:
-        digest = hashlib.sha256("\n".join(sorted(wanted)).encode()).hexdigest()
-        options["selected_ids"] = {"count": len(wanted), "sha256": digest}
-    if adapter is not None:
-        options["adapter"] = adapter.fingerprint
-    return options
-
-
-def _record_there(
-    place: Path, files: list[SourceFile], options: Mapping[str, object], target: Target
-) -> dict[str, Any] | None:
-    """Return the record of an import that is there to go on with, or None."""
-    if not exists(place):
-        return None
-    store = open_store(place)
-    record = store.provenance.get("import")
-    if not isinstance(record, dict) or record.get("format") != options["format"]:
-        raise StoreExistsError(
-            f"{place}: already exists and is no import of such files (choose another path, or ask "
-            f"to overwrite)"
-        )
-    known = record.get("files", [])
-    same = target.fits(store) and {**record, "files": None} == {**options, "files": None}
-    if (
-        not same
-        or len(known) > len(files)
-        or not all(_is(entry, file) for entry, file in zip(known, files, strict=False))
-    ):
-        raise IncompatibleStoreError(
-            f"{place}: expected an unfinished import of the same files with the same options, found one of "
-            f"{', '.join(entry['name'] for entry in known) or 'none'} "
-            f"(choose another path, or ask to overwrite)"
-        )
-    return record
-
-
-def _is(entry: Mapping[str, object], file: SourceFile) -> bool:
-    return {key: entry.get(key) for key in ("name", "bytes", "ends")} == file.identity()
-
-
-def _complete(record: Mapping[str, Any], files: list[SourceFile]) -> bool:
-    known = record["files"]
-    return len(known) == len(files) and all(entry["read"] == entry["rows"] for entry in known)
-
-
-def _selection(selected: StrPath | Iterable[str]) -> frozenset[str]:
-    if isinstance(selected, (str, os.PathLike)):
-        return frozenset(read_names(Path(selected)))
-    return frozenset(selected)

@@ -158,7 +158,8 @@ def npy_header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.d
     """
     magic = file.read(8)
     if magic[:6] != np.lib.format.MAGIC_PREFIX or len(magic) != 8:
-        raise FileFormatError(f"{path}: expected a .npy file, found something else (it starts {magic[:6]!r})")
+        found = f"something else (it starts {magic[:6]!r})" if magic else "an empty file"
+        raise FileFormatError(f"{path}: expected a .npy file, found {found}")
     width = 2 if magic[6] == 1 else 4
     length = file.read(width)
     if magic[6] not in (1, 2, 3) or len(length) != width:

@@ -69,18 +69,27 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Target:
-    """The kind of store that an import makes."""
+    """The kind of store that an import makes.
+
+    Attributes:
+        kind: The kind.
+        dim: Numbers a vector or descriptor; 0 for codes.
+        bits: Bits a code; 0 for numbers.
+    """
 
     kind: Kind
-    length: int
+    dim: int
+    bits: int
 
     @classmethod
     def of(cls, file: SourceFile, adapter: AdapterLike | None) -> Target:
         """Return what the rows of a file become."""
+        if adapter is None:
+            return cls(file.kind, *((0, file.width) if file.kind == "binary" else (file.width, 0)))
         bits = getattr(adapter, "bits", None)
         if bits is not None:
-            return cls("local" if file.kind == "local" else "binary", int(bits))
-        return cls(file.kind, file.width if adapter is None else int(adapter.output_dim))  # type: ignore[attr-defined]
+            return cls("local" if file.kind == "local" else "binary", 0, int(bits))
+        return cls(file.kind, int(adapter.output_dim), 0)  # type: ignore[attr-defined]
 
     def open(self, place: Path) -> GlobalStore | BinaryStore | LocalStore:
         """Open the store."""
@@ -92,26 +101,15 @@ class Target:
         self, place: Path, provenance: Mapping[str, object], overwrite: bool, shard_bytes: int | None
     ) -> Any:
         """Start the store and return its writer."""
+        options: dict[str, Any] = {
+            "provenance": provenance,
+            "overwrite": overwrite,
+            "shard_bytes": shard_bytes,
+        }
+        options |= {"dim": self.dim} if self.dim else {"bits": self.bits}
         if self.kind == "local":
-            return LocalStore.create(
-                place,
-                bits=self.length,
-                optional=["weight"],
-                provenance=provenance,
-                overwrite=overwrite,
-                shard_bytes=shard_bytes,
-            )
-        if self.kind == "binary":
-            return BinaryStore.create(
-                place,
-                bits=self.length,
-                provenance=provenance,
-                overwrite=overwrite,
-                shard_bytes=shard_bytes,
-            )
-        return GlobalStore.create(
-            place, dim=self.length, provenance=provenance, overwrite=overwrite, shard_bytes=shard_bytes
-        )
+            return LocalStore.create(place, optional=["weight"], **options)
+        return (BinaryStore if self.kind == "binary" else GlobalStore).create(place, **options)
 
     def append_to(self, place: Path, shard_bytes: int | None) -> Any:
         """Return a writer that goes on with the store."""
@@ -121,4 +119,4 @@ class Target:
     def fits(self, store: BaseStore) -> bool:
         """Return whether a store is of this kind and length."""
         found = store.info()
-        return found.kind == self.kind and self.length == (found.dim or found.bits)
+        return (found.kind, found.dim, found.bits) == (self.kind, self.dim, self.bits)

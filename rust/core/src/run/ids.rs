@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use rayon::prelude::*;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use twox_hash::XxHash3_64;
 
 use crate::control::Control;
 use crate::error::{Error, Result};
@@ -162,7 +162,7 @@ impl Interner {
     }
 
     fn hash(&self, id: &[u8]) -> u64 {
-        xxh3_64_with_seed(id, self.seed)
+        XxHash3_64::oneshot_with_seed(self.seed, id)
     }
 
     /// The position of an id, or the free slot where it would go.
@@ -185,7 +185,7 @@ impl Interner {
         let mask = self.slots.len() * 4 - 1;
         let mut slots = vec![(0, 0); mask + 1];
         for (position, id) in self.ids.iter().enumerate() {
-            let hash = xxh3_64_with_seed(id.as_bytes(), self.seed);
+            let hash = XxHash3_64::oneshot_with_seed(self.seed, id.as_bytes());
             let mut slot = hash as usize & mask;
             while slots[slot].1 != 0 {
                 slot = (slot + 1) & mask;

@@ -42,6 +42,15 @@ pub struct LocalBatch<'a> {
 }
 
 impl Batch<'_> {
+    /// About how many bytes the main tensor of the rows takes.
+    pub(super) const fn bytes(&self) -> usize {
+        match self {
+            Self::Global(vectors) => size_of_val(*vectors),
+            Self::Binary(codes) => codes.len(),
+            Self::Local(batch) => batch.codes.len() + size_of_val(batch.descriptors) + size_of_val(batch.xy),
+        }
+    }
+
     /// Checks that there are `rows` rows of what a store at `path` of this `spec` holds, all usable.
     pub(super) fn check(&self, rows: usize, spec: &Spec, path: &Path) -> Result<()> {
         let wrong_kind = |found: &str| Error::Incompatible {

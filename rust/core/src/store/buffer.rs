@@ -1,11 +1,9 @@
 //! Rows that wait to become a shard.
 
-use std::collections::HashSet;
-
 use crate::error::Result;
 
 use super::entry::Listed;
-use super::ids::id_hash;
+use super::ids::{HashesOfIds, id_hash};
 use super::layout::layout;
 use super::mmap::bytes_of;
 use super::spec::{Column, Spec};
@@ -15,7 +13,7 @@ use super::write_file::{ShardFile, Syncing};
 #[derive(Debug)]
 pub(super) struct Buffer {
     columns: [Vec<u8>; Column::COUNT],
-    hashes: HashSet<i64>,
+    hashes: HashesOfIds,
     rows: usize,
     descriptors: usize,
     bytes: usize,
@@ -27,7 +25,7 @@ impl Default for Buffer {
         // Offsets start at 0.
         columns[Column::IdOffsets as usize] = vec![0; 8];
         columns[Column::Offsets as usize] = vec![0; 8];
-        Self { columns, hashes: HashSet::new(), rows: 0, descriptors: 0, bytes: 0 }
+        Self { columns, hashes: HashesOfIds::default(), rows: 0, descriptors: 0, bytes: 0 }
     }
 }
 

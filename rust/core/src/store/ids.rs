@@ -1,5 +1,8 @@
 //! Rules for ids, and the hash by which they are found.
 
+use std::collections::HashSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
+
 use crate::error::{Error, Result};
 
 use super::checksum::hash;
@@ -30,6 +33,46 @@ pub fn check_id(id: &str) -> Result<()> {
 /// and sorts the same signed and unsigned.
 pub(super) fn id_hash(id: &[u8]) -> i64 {
     (hash(id) >> 1) as i64
+}
+
+/// A set of id hashes. They are hashes already, so one multiplication with a secret spreads them; the secret keeps
+/// ids that somebody chose from falling into few slots.
+pub(super) type HashesOfIds = HashSet<i64, Spread>;
+
+/// Chosen anew for every set.
+#[derive(Debug, Clone)]
+pub(super) struct Spread(u64);
+
+impl Default for Spread {
+    fn default() -> Self {
+        Self(RandomState::new().hash_one(0))
+    }
+}
+
+impl BuildHasher for Spread {
+    type Hasher = Spreading;
+
+    fn build_hasher(&self) -> Spreading {
+        Spreading(self.0)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Spreading(u64);
+
+impl Hasher for Spreading {
+    fn write_i64(&mut self, hash: i64) {
+        let product = u128::from(self.0 ^ hash as u64) * 0x9E37_79B9_7F4A_7C15;
+        self.0 = (product >> 64) as u64 ^ product as u64;
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only hashes of ids are put into the set");
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// The hashes of a batch with their positions, ascending.

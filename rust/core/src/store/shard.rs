@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 
 use super::attached::{Attached, Fault};
 use super::entry::{Entry, Listed};
+use super::ids::{check_id, id_hash};
 use super::layout::{Tensor, parse_header};
 use super::mmap::{Map, Plain};
 use super::spec::{Column, Kind, Spec};
@@ -225,6 +226,7 @@ impl Shard {
 
     /// Checks the tables whose every entry `open` does not look at: offsets, ids and their index. O(rows).
     pub fn check_tables(&self, kind: Kind) -> Result<()> {
+        const SEEN: i64 = -1;
         let ends = |column: Column, end: usize| {
             let offsets = self.column::<i64>(column);
             let fault = if offsets.first() != Some(&0) {
@@ -243,17 +245,25 @@ impl Shard {
         if kind == Kind::Local {
             ends(Column::Offsets, self.descriptors)?;
         }
+        // In row order, so that the ids are read once and from front to back. Hashes are never negative.
+        let ids = self.column::<u8>(Column::Ids);
+        // Of text as a whole only the ends of an id have to be looked at; else `id` finds the one at fault.
+        let text = std::str::from_utf8(ids).unwrap_or_default();
+        let mut expected = Vec::new();
+        for (row, ends) in self.column::<i64>(Column::IdOffsets).windows(2).enumerate() {
+            let id = text.get(ends[0] as usize..ends[1] as usize).map_or_else(|| self.id(row), Ok)?;
+            check_id(id).map_err(|fault| self.corrupt(format!("tensor \"ids\": row {row}: {fault}")))?;
+            expected.push(id_hash(id.as_bytes()));
+        }
         let hashes = self.column::<i64>(Column::IdHash);
-        let mut seen = vec![false; self.rows];
         for (position, row) in self.column::<i32>(Column::IdRow).iter().enumerate() {
-            let slot = usize::try_from(*row).ok().and_then(|row| seen.get_mut(row));
-            let fresh = slot.is_some_and(|seen| !std::mem::replace(seen, true));
-            if !fresh || (position > 0 && hashes[position - 1] > hashes[position]) {
+            let slot = usize::try_from(*row).ok().and_then(|row| expected.get_mut(row));
+            let expected = slot.map_or(SEEN, |slot| std::mem::replace(slot, SEEN));
+            if expected == SEEN || (position > 0 && hashes[position - 1] > hashes[position]) {
                 return Err(self
                     .corrupt(format!("tensors \"id_hash\", \"id_row\": entry {position} is out of order")));
             }
-            self.id(*row as usize)?;
-            if super::ids::id_hash(self.id_bytes(*row as usize)?) != hashes[position] {
+            if expected != hashes[position] {
                 return Err(
                     self.corrupt(format!("tensor \"id_hash\": entry {position} is not the hash of its id"))
                 );

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -12,7 +11,7 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 
 use super::attached::Attached;
-use super::checksum::{BLOCK, hash};
+use super::checksum::{BLOCK, hash_of_file};
 use super::entry::{Entry, Listed};
 use super::layout::parse_header;
 use super::manifest::Manifest;
@@ -143,11 +142,9 @@ fn check_blocks(file: &File, listed: &Listed, control: &Control) -> Result<Vec<D
     let check = |buffer: &mut Vec<u8>, (index, expected): (usize, &u64)| -> Result<Option<Damage>> {
         let start = (index * BLOCK) as u64;
         let length = (listed.bytes - start).min(BLOCK as u64);
-        buffer.resize(BLOCK, 0);
-        let block = &mut buffer[..length as usize];
-        let detail = match read_at(file, block, start) {
-            Ok(()) if hash(block) == *expected => None,
-            Ok(()) => Some(format!("expected checksum {expected:016x}, found {:016x}", hash(block))),
+        let detail = match hash_of_file(file, start..start + length, buffer) {
+            Ok(found) if found == *expected => None,
+            Ok(found) => Some(format!("expected checksum {expected:016x}, found {found:016x}")),
             Err(cause) => Some(format!("cannot be read: {cause}")),
         };
         control.advance(length)?;
@@ -156,10 +153,6 @@ fn check_blocks(file: &File, listed: &Listed, control: &Control) -> Result<Vec<D
     let found: Result<Vec<Option<Damage>>> =
         listed.blocks.par_iter().enumerate().map_init(Vec::new, check).collect();
     Ok(found?.into_iter().flatten().collect())
-}
-
-fn read_at(file: &File, buffer: &mut [u8], start: u64) -> io::Result<()> {
-    file.read_exact_at(buffer, start)
 }
 
 fn name_tensors(mut damages: Vec<Damage>, path: &Path) -> Vec<Damage> {

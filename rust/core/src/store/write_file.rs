@@ -12,8 +12,8 @@ use super::checksum::{BLOCK, Blocks, hash, hash_of_blocks};
 use super::entry::Listed;
 use super::{PARTIAL, disk};
 
-/// From this many bytes on hashing takes longer than starting a thread for it.
-const WORTH_A_THREAD: usize = 1 << 20;
+/// From this many bytes on checking or hashing takes longer than starting a thread for it.
+pub(super) const WORTH_A_THREAD: usize = 1 << 20;
 /// Bytes written at once, and between two requests to the system to start writing to the disk.
 const PIECE: usize = 16 << 20;
 

@@ -17,7 +17,7 @@ use super::mmap::bytes_of;
 use super::shard::Shard;
 use super::spec::Spec;
 use super::tombstones::Tombstones;
-use super::write_file::{ShardFile, Syncing, replace, sync_folder};
+use super::write_file::{ShardFile, Syncing, WORTH_A_THREAD, replace, sync_folder};
 use super::{LOCK, MANIFEST, SHARD_BYTES, SHARDS, Store};
 
 /// Rows wait in memory until their main tensor has this many bytes: little enough to stay in a cache.
@@ -207,8 +207,7 @@ impl Writer {
     /// accepts nothing more; what was committed is untouched.
     pub fn append<S: AsRef<str>>(&mut self, ids: &[S], batch: &Batch<'_>, control: &Control) -> Result<()> {
         self.check_usable()?;
-        batch.check(ids.len(), &self.manifest.spec, &self.path)?;
-        self.check_ids(ids)?;
+        self.check(ids, batch)?;
         let outcome = self.take(ids, batch, control);
         self.failed = outcome.is_err();
         outcome
@@ -220,6 +219,24 @@ impl Writer {
             return Err(Error::parameter("writer", "a usable writer", found));
         }
         Ok(())
+    }
+
+    /// Checks values and ids, of a large batch at the same time.
+    fn check<S: AsRef<str>>(&self, ids: &[S], batch: &Batch<'_>) -> Result<()> {
+        let (rows, spec, path) = (ids.len(), &self.manifest.spec, &self.path);
+        if batch.bytes() < WORTH_A_THREAD {
+            batch.check(rows, spec, path)?;
+            return self.check_ids(ids);
+        }
+        std::thread::scope(|scope| {
+            let values = std::thread::Builder::new().spawn_scoped(scope, || batch.check(rows, spec, path));
+            let of_ids = self.check_ids(ids);
+            match values {
+                Ok(values) => values.join().expect("checking does not panic")?,
+                Err(_) => batch.check(rows, spec, path)?,
+            }
+            of_ids
+        })
     }
 
     fn check_ids<S: AsRef<str>>(&self, ids: &[S]) -> Result<()> {
