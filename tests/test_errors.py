@@ -159,7 +159,7 @@ RAISED: dict[str, tuple[Raiser, str]] = {
         lambda path: GlobalStore.open(store(path)).find(["a", "z"]),
         r"/s: unknown id 'z' \(the store has 3 ids\)$",
     ),
-    "DuplicateIdError": (twice, r'/s: id "b" is already there'),
+    "DuplicateIdError": (twice, r'/s: id "b" is given twice, or is already there'),
     "FileFormatError": (
         lambda path: Run.load(_written(path / "r.json", "[1]")),
         r"r\.json: expected an object",

@@ -213,7 +213,7 @@ def test_merge(tmp_path: Path, rng: np.random.Generator) -> None:
     assert [other["checksum"] for other in made.parent["parameters"]["others"]] == [
         store.checksum for store in stores[1:]
     ]
-    with pytest.raises(DuplicateIdError, match='"1/0" is already there, and 29 more'):
+    with pytest.raises(DuplicateIdError, match='"1/0" is given twice, or is already there, and 29 more'):
         merge([*stores, stores[1]], tmp_path / "twice")
     assert not (tmp_path / "twice" / "manifest.json").exists()
     with GlobalStore.create(tmp_path / "other", dim=8, provenance={"model": "n"}) as writer:

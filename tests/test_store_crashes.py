@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -10,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ilias_fast.errors import NotAStoreError, StorageError
-from ilias_fast.store import GlobalStore, verify
+from ilias_fast.errors import DuplicateIdError, NotAStoreError, StorageError, StoreLockedError
+from ilias_fast.store import GlobalStore, select, verify
 from tests.store_samples import shards_of, tmpfs
 
 HERE = Path(__file__).resolve().parent
@@ -86,6 +87,35 @@ def test_a_forked_child_does_not_tidy_up_for_its_parent(small: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert len(GlobalStore.open(small)) == 17
     assert verify(small).ok
+
+
+def test_a_writer_that_committed_nothing_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "s"
+    writer = GlobalStore.create(path, dim=2)
+    writer.append(["a"], np.ones((1, 2)))
+    with pytest.raises(StoreLockedError):
+        GlobalStore.create(path, dim=2)
+    with (path / "lock").open() as old:
+        writer.close()
+        assert not path.exists()
+        with GlobalStore.create(path, dim=2) as writer:
+            # The lock of a folder that is gone locks nothing.
+            fcntl.flock(old, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with pytest.raises(StoreLockedError):
+                GlobalStore.create(path, dim=2)
+            writer.append(["a"], np.ones((1, 2)))
+    assert GlobalStore.open(path).ids[:] == ["a"]
+    with pytest.raises(DuplicateIdError, match="given twice"):
+        select(GlobalStore.open(path), tmp_path / "t", ["a", "a"])
+    assert not (tmp_path / "t").exists()
+    # What was there before stays, and what came meanwhile.
+    (tmp_path / "mine").mkdir()
+    GlobalStore.create(tmp_path / "mine", dim=2).close()
+    assert (tmp_path / "mine").is_dir()
+    writer = GlobalStore.create(tmp_path / "u", dim=2)
+    (tmp_path / "u" / "notes").write_text("")
+    writer.close()
+    assert (tmp_path / "u" / "notes").exists()
 
 
 # --- disks that refuse ---

@@ -372,7 +372,7 @@ def test_only_global_stores_have_an_official_form(tmp_path: Path) -> None:
         with pytest.raises(IncompatibleStoreError, match="expected a global"):
             export_store(store, tmp_path / name)
     for name in ("f.npz", "f.parquet"):
-        with pytest.raises(IncompatibleStoreError, match="expected a no store"):
+        with pytest.raises(ParameterError, match="none for this store"):
             export_store(store, tmp_path / name)
 
 

@@ -122,7 +122,7 @@ pub enum Error {
         id: String,
     },
     /// An id is given twice, or is already in the store.
-    #[error("{path}: id {id:?} is already there{} (ids are unique; skip it or choose another)", and_more(*.more))]
+    #[error("{path}: id {id:?} is given twice, or is already there{} (ids are unique; skip it or choose another)", and_more(*.more))]
     DuplicateId {
         /// The store.
         path: PathBuf,

@@ -10,8 +10,8 @@ use super::checksum::hash;
 /// Longest id, in bytes of UTF-8.
 pub const MAX_ID_BYTES: usize = 4096;
 
-/// Checks that `id` can be stored: 1 to [`MAX_ID_BYTES`] bytes, no NUL and no line break (id lists are text files).
-pub fn check_id(id: &str) -> Result<()> {
+/// Checks that `id`, the one at `position`, can be stored: 1 to [`MAX_ID_BYTES`] bytes, no NUL and no line break (id lists are text files).
+pub fn check_id(id: &str, position: usize) -> Result<()> {
     let fault = if id.is_empty() {
         "an empty id".to_owned()
     } else if id.len() > MAX_ID_BYTES {
@@ -25,7 +25,7 @@ pub fn check_id(id: &str) -> Result<()> {
     Err(Error::parameter(
         "ids",
         format!("1 to {MAX_ID_BYTES} bytes of UTF-8 without NUL or line breaks"),
-        fault,
+        format!("{fault} at position {position}"),
     ))
 }
 
@@ -93,10 +93,10 @@ mod tests {
     #[test]
     fn rules() {
         for good in ["a", "ć a/ü😀.jpg", &"x".repeat(MAX_ID_BYTES), "tab\there"] {
-            check_id(good).unwrap();
+            check_id(good, 0).unwrap();
         }
         for bad in ["", "a\nb", "a\rb", "nul\0", &"x".repeat(MAX_ID_BYTES + 1)] {
-            assert!(matches!(check_id(bad), Err(Error::Parameter { .. })), "{bad:?}");
+            assert!(matches!(check_id(bad, 7), Err(Error::Parameter { .. })), "{bad:?}");
         }
     }
 }

@@ -32,6 +32,7 @@ mod faults;
 mod ids;
 mod layout;
 mod local;
+mod lock;
 mod manifest;
 mod mmap;
 mod reader;

@@ -252,7 +252,7 @@ impl Shard {
         let mut expected = Vec::new();
         for (row, ends) in self.column::<i64>(Column::IdOffsets).windows(2).enumerate() {
             let id = text.get(ends[0] as usize..ends[1] as usize).map_or_else(|| self.id(row), Ok)?;
-            check_id(id).map_err(|fault| self.corrupt(format!("tensor \"ids\": row {row}: {fault}")))?;
+            check_id(id, row).map_err(|fault| self.corrupt(format!("tensor \"ids\": {fault}")))?;
             expected.push(id_hash(id.as_bytes()));
         }
         let hashes = self.column::<i64>(Column::IdHash);

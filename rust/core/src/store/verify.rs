@@ -14,10 +14,10 @@ use super::attached::Attached;
 use super::checksum::{BLOCK, hash_of_file};
 use super::entry::{Entry, Listed};
 use super::layout::parse_header;
+use super::lock::lock;
 use super::manifest::Manifest;
 use super::shard::Shard;
 use super::spec::Spec;
-use super::writer::lock;
 use super::{PARTIAL, SHARDS};
 
 /// One damaged stretch of a shard or of a file derived from it.

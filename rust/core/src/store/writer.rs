@@ -1,7 +1,7 @@
 //! Appending to a store: validate, buffer, write shards, commit.
 
 use std::collections::{HashSet, VecDeque};
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::control::Control;
@@ -12,6 +12,7 @@ use super::buffer::{Buffer, reserved};
 use super::disk;
 use super::entry::{Entry, Listed};
 use super::ids::{check_id, sorted_hashes};
+use super::lock::{holds_foreign_files, lock};
 use super::manifest::{Manifest, json_object};
 use super::mmap::bytes_of;
 use super::shard::Shard;
@@ -44,25 +45,11 @@ pub struct Writer {
     /// Shards on their way to the disk.
     pub(super) syncing: VecDeque<Syncing>,
     failed: bool,
+    /// Whether the folder is of its making and nothing is committed there yet.
+    began: bool,
     /// A forked child inherits the writer but must not tidy up for its parent.
     process: u32,
     _lock: File,
-}
-
-/// Takes the write lock of the store in `folder`; it ends with the file returned, or with the process.
-pub(super) fn lock(folder: &Path) -> Result<File> {
-    let path = folder.join(LOCK);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(Error::io(&path, "open for writing"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked { path: folder.to_owned() }),
-        Err(TryLockError::Error(cause)) => Err(Error::io(&path, "lock")(cause)),
-    }
 }
 
 impl Writer {
@@ -93,6 +80,7 @@ impl Writer {
             }
             return Err(Error::StoreExists { path: path.to_owned() });
         }
+        let began = !path.exists();
         let shards = path.join(SHARDS);
         std::fs::create_dir_all(&shards).map_err(Error::io(&shards, "create"))?;
         if let Some(parent) = path.parent() {
@@ -110,7 +98,9 @@ impl Writer {
                 replaced = old.files().map(|file| file.name.clone()).collect();
             }
         }
-        Ok(Self::new(path, manifest, Vec::new(), replaced, lock))
+        let mut writer = Self::new(path, manifest, Vec::new(), replaced, lock);
+        writer.began = began;
+        Ok(writer)
     }
 
     /// Opens a store to append to it.
@@ -143,6 +133,7 @@ impl Writer {
             file: None,
             syncing: VecDeque::new(),
             failed: false,
+            began: false,
             process: std::process::id(),
             _lock: lock,
         }
@@ -243,7 +234,9 @@ impl Writer {
         if ids.len() > i32::MAX as usize {
             return Err(Error::parameter("ids", format!("at most {} a batch", i32::MAX), ids.len()));
         }
-        ids.iter().try_for_each(|id| check_id(id.as_ref()))?;
+        for (position, id) in ids.iter().enumerate() {
+            check_id(id.as_ref(), position)?;
+        }
         let mut duplicate = vec![false; ids.len()];
         let hashes = sorted_hashes(ids);
         for equal in hashes.chunk_by(|one, other| one.0 == other.0) {
@@ -445,6 +438,7 @@ impl Writer {
         // The new manifest is in place, so its files are not ours to tidy away any more, whatever happens next.
         let old = std::mem::replace(&mut self.manifest, manifest);
         self.committed = self.shards.len();
+        self.began = false;
         self.failed = synced.is_err();
         synced?;
         for (index, (shard, entry)) in self.shards.iter_mut().zip(&self.manifest.shards).enumerate() {
@@ -486,18 +480,11 @@ impl Drop for Writer {
             for entry in &self.manifest.shards[self.committed..] {
                 let _ = disk::remove(&self.path.join(SHARDS).join(&entry.file.name));
             }
+            if self.began && std::fs::remove_dir(self.path.join(SHARDS)).is_ok() {
+                // Nobody else's: a folder in which something appeared meanwhile stays.
+                let _ = disk::remove(&self.path.join(LOCK));
+                let _ = std::fs::remove_dir(&self.path);
+            }
         }
     }
-}
-
-/// Whether a folder without manifest holds anything but what a killed writer leaves.
-fn holds_foreign_files(path: &Path) -> Result<bool> {
-    for entry in std::fs::read_dir(path).map_err(Error::io(path, "list"))? {
-        let name = entry.map_err(Error::io(path, "list"))?.file_name();
-        let name = name.to_string_lossy();
-        if name != LOCK && name != SHARDS && !name.ends_with(super::PARTIAL) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
