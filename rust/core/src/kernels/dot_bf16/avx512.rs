@@ -20,15 +20,14 @@ pub fn round(values: &[f32], rounded: &mut [u16]) {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub fn round_halves(values: &[f16], rounded: &mut [u16]) -> f32 {
     let mut squares = [_mm512_setzero_ps(); 2];
     for (values, rounded) in values.chunks_exact(32).zip(rounded.chunks_exact_mut(32)) {
         // SAFETY: both chunks have 32 elements; a __m512bh is 32 bit patterns.
         unsafe {
-            let halves = values.as_ptr().cast::<__m256i>();
-            let low = _mm512_cvtph_ps(halves.read_unaligned());
-            let high = _mm512_cvtph_ps(halves.add(1).read_unaligned());
+            let low = _mm512_cvtph_ps(_mm256_loadu_epi16(values.as_ptr().cast()));
+            let high = _mm512_cvtph_ps(_mm256_loadu_epi16(values.as_ptr().add(16).cast()));
             squares = [_mm512_fmadd_ps(low, low, squares[0]), _mm512_fmadd_ps(high, high, squares[1])];
             rounded.as_mut_ptr().cast::<__m512bh>().write_unaligned(_mm512_cvtne2ps_pbh(high, low));
         }
@@ -83,9 +82,8 @@ macro_rules! hits {
             fetched: Steps,
         ) -> usize {
             let ahead = |step: usize| {
-                let place = fetched.first.wrapping_add(step * fetched.stride);
-                // SAFETY: a prefetch reads nothing, whatever the address, and SSE is part of x86-64.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(place) };
+                // Nothing is read, whatever the address.
+                _mm_prefetch::<_MM_HINT_T1>(fetched.first.wrapping_add(step * fetched.stride));
             };
             let sums = products!(rows, first, panel, $columns, [$($i)*], ahead);
             unrolled!(I in [$($i)*] {

@@ -58,13 +58,15 @@ struct Ahead {
     bytes: usize,
 }
 
+type Panel = unsafe fn(Rows<'_>, &[u16], bool, &Limits, &mut [Hit], Ahead) -> usize;
+
 /// The kernels of one level. Having one proves that the machine can run it.
 #[derive(Debug)]
 pub struct Kernels {
     level: Level,
     round: unsafe fn(&[f32], &mut [u16]),
     round_halves: unsafe fn(&[f16], &mut [u16]) -> f32,
-    panel: unsafe fn(Rows<'_>, &[u16], bool, &Limits, &mut [Hit], Ahead) -> usize,
+    panel: Panel,
     scores: unsafe fn(Rows<'_>, &[u16], &mut [[f32; PANEL]]),
 }
 
