@@ -133,9 +133,9 @@ def test_what_does_not_fit(source: LocalStore, tmp_path: Path) -> None:
 class _Beyond(LinearAdapter):
     """Makes of every fifth descriptor what float16 cannot hold."""
 
-    def apply(self, vectors: Any) -> NDArray[np.float32]:
-        result = super().apply(vectors)
-        result[4::5] = 1e6
+    def apply_half(self, vectors: Any, *, threads: Any = None) -> NDArray[np.float16]:
+        result = super().apply_half(vectors, threads=threads)
+        result[4::5] = np.inf
         return result
 
 

@@ -38,6 +38,7 @@ COMMANDS = [
     ("demo",),
     ("extract",),
     ("extract-local",),
+    ("models",),
     ("adapt",),
     ("adapt", "train"),
     ("adapt", "fit"),
@@ -414,7 +415,7 @@ def test_wrong_arguments(
         (["extract", "{photos}", "-o", "{out}", "--learnt", "{photos}"], "cannot read"),
         (["extract", "{photos}", "-o", "{out}", "--learnt", "{run}"], "safetensors"),
         (["extract", "{q}", "-o", "{out}", "--learnt", "{learnt}"], "expected images"),
-        (["extract", "{run}", "-o", "{out}", "--learnt", "{learnt}"], "tar"),
+        (["extract", "{run}", "-o", "{out}", "--learnt", "{learnt}"], "image files"),
         (["extract", "{photos}", "{photos}", "-o", "{out}", "--learnt", "{learnt}"], "one folder"),
         (["extract", "{q}", "--part", "queries", "-o", "{out}", "--learnt", "{learnt}"], "no query images"),
         (

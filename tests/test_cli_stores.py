@@ -29,7 +29,7 @@ def test_a_card_says_where_a_store_came_from_in_a_line_each(features: Path, tmp_
     assert re.search(r"^import +npy \(float32\): f\.npy *$", shown, re.MULTILINE)
     assert "sha256" not in shown
     assert '"ends"' not in shown
-    done("store", "derive", store, "-o", codes, "--signs")
+    done("adapt", "apply", store, "-o", codes, "--signs")
     shown = done("store", "info", codes)
     assert "signs, fingerprint" in shown
     assert "derived from" in shown
@@ -51,8 +51,8 @@ def test_provenance_of_others_is_shown_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["derive", "s", "-o", "x", "--unpack"], "expected a store of binary codes"),
-        (["derive", "codes", "-o", "x", "--signs"], "expected a store of float16 vectors or descriptors"),
+        (["apply", "s", "-o", "x", "--unpack"], "expected a store of binary codes"),
+        (["apply", "codes", "-o", "x", "--signs"], "expected a store of float16 vectors or descriptors"),
         (["export", "s", "-o", "x.npz"], r"ilias-hdf5, npy, safetensors, faiss for this store"),
         (["export", "local", "-o", "x.parquet"], r"none for this store"),
         (["export", "local", "-o", "x.npy"], "expected a global, binary store"),
@@ -71,7 +71,7 @@ def test_refusals_say_what_to_do_and_leave_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done("store", "import", features, "-o", "s")
-    done("store", "derive", "s", "-o", "codes", "--signs")
+    done("adapt", "apply", "s", "-o", "codes", "--signs")
     with LocalStore.create("local", bits=8) as writer:
         writer.commit()
     matrix = np.load(features)
@@ -82,5 +82,5 @@ def test_refusals_say_what_to_do_and_leave_nothing(
     Path("empty.npy").touch()
     Path("wanted.txt").write_text("nobody\n")
     before = sorted(Path().rglob("*"))
-    assert re.search(says, failing("store", *arguments))
+    assert re.search(says, failing("adapt" if arguments[0] == "apply" else "store", *arguments))
     assert sorted(Path().rglob("*")) == before

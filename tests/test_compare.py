@@ -125,7 +125,7 @@ def test_tables_as_text() -> None:
     for wrong in ({}, {"a": evaluation_of(np.ones(1)), "b": evaluation_of(np.ones(1), k=3)}):
         with pytest.raises(ParameterError, match="expected one k"):
             format_results(wrong, "md")
-    with pytest.raises(ParameterError, match="form: expected one of"):
+    with pytest.raises(ParameterError, match="form: expected 'md'"):
         format_results(found, "xml")  # type: ignore[arg-type]
 
 

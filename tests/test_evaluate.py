@@ -271,7 +271,7 @@ def test_database_ids_are_checked_on_request() -> None:
         ({"k": -5}, "k: expected 1 or more"),
         ({"k": "ten"}, "k: expected a whole number"),
         ({"missing": "ignore"}, "missing: expected 'warn', 'zero' or 'error', found 'ignore'"),
-        ({"task": "video"}, "task: expected 'image', 'text' or None, found 'video'"),
+        ({"task": "video"}, "task: expected 'image' or 'text', found 'video'"),
         ({"threads": 0}, "threads"),
     ],
 )

@@ -89,7 +89,7 @@ GOOD = MethodResult("g", "G", 50, 60, {"q": 50.0})
         (broken_pair(query_xy=np.full((3, 2), "a")), errors.DtypeError, "query_xy"),
         (broken_pair(inliers=np.zeros(3)), errors.DtypeError, "inliers"),
         (broken_pair(inliers=np.zeros(2, bool)), errors.ShapeError, "inliers"),
-        (broken_pair(model=np.eye(3)), errors.ShapeError, "model"),
+        (broken_pair(model=np.eye(4)), errors.ShapeError, "model"),
         (broken_pair(model=np.full((2, 3), np.inf)), errors.NonFiniteError, "model"),
     ],
 )

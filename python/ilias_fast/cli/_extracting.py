@@ -56,7 +56,7 @@ def source_of(images: list[Path], part: str | None, *, keys: list[str] | None = 
     """
     from ilias_fast.datasets import load_dataset
     from ilias_fast.errors import ParameterError
-    from ilias_fast.images import FilesSource, FolderSource, TarSource
+    from ilias_fast.images import IMAGE_SUFFIXES, FilesSource, FolderSource, TarSource
 
     if part is not None:
         if len(images) > 1:
@@ -87,6 +87,10 @@ def source_of(images: list[Path], part: str | None, *, keys: list[str] | None = 
         return Images(FolderSource(images[0]), None, None)
     if folders or files:
         raise ParameterError("IMAGES: expected one folder, or tars, or image files; found a mixture")
+    for path in images:
+        if path.suffix.lower().removeprefix(".") not in IMAGE_SUFFIXES:
+            known = ", ".join(IMAGE_SUFFIXES)
+            raise ParameterError(f"IMAGES: expected a folder, tars, or image files ({known}), found {path}")
     return Images(FilesSource(images), None, None)
 
 

@@ -171,7 +171,7 @@ def apply(
     """Derive a store from another, row by row; run again after an interruption, it goes on."""
     from ilias_fast.adapt import Signs, Step, Strongest, Unpack, derive, load_adapter
     from ilias_fast.cli._card import card
-    from ilias_fast.errors import ParameterError
+    from ilias_fast.errors import IncompatibleStoreError, ParameterError
     from ilias_fast.store import open_store
 
     if (adapter is not None) + signs + unpack + (strongest is not None) != 1:
@@ -183,9 +183,11 @@ def apply(
         step = load_adapter(adapter)
     elif strongest is not None:
         step = Strongest(strongest)
+    elif not (found.dim if signs else found.bits):
+        expected = "float16 vectors or descriptors" if signs else "binary codes"
+        raise IncompatibleStoreError(f"{path}: expected a store of {expected}, found {source!r}")
     else:
-        # On a store of another kind, which has no such length, `derive` says what it expects.
-        step = Signs(found.dim or 1) if signs else Unpack(found.bits or 1)
+        step = Signs(found.dim) if signs else Unpack(found.bits)
     with stages() as progress:
         store = derive(
             source,

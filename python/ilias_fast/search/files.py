@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ilias_fast._core import Ids
 from ilias_fast.kernels import TopK
+from ilias_fast.run.checks import as_ids
 from ilias_fast.search.accumulating import Accumulator, accumulator
 from ilias_fast.search.backends import Cpu
 from ilias_fast.search.sequence import DescriptorAdapter, adapted, masks_of, shifted
@@ -115,7 +116,7 @@ class _Names:
 
     def add(self, start: int, ids: Sequence[str]) -> None:
         """Add consecutive rows."""
-        self._parts.append((np.arange(start, start + len(ids), dtype=np.int64), Ids(ids)))
+        self._parts.append((np.arange(start, start + len(ids), dtype=np.int64), as_ids(ids)))
         self.pending += len(ids)
 
     def keep(self, rows: NDArray[np.int64]) -> None:

@@ -134,10 +134,10 @@ proptest! {
         let expected = expected_matches(&query, &database, bytes, &options);
         at_every_level(|level| {
             let block = QueryBlock::new(&query, bytes).unwrap();
-            let (mut scratch, mut found) = (Scratch::default(), Vec::new());
+            let (mut workspace, mut found) = (matching::Workspace::default(), Vec::new());
             // Twice: buffers are kept between images.
             for _ in 0..2 {
-                matching::find(&query, &block, &database, &options, &mut scratch, &mut found).unwrap();
+                matching::find(&query, &block, &database, &options, &mut workspace, &mut found).unwrap();
                 prop_assert_eq!(&found, &expected, "{:?}", level);
             }
             Ok(())
