@@ -185,7 +185,7 @@ def test_local_descriptors_are_binarised(rows: np.ndarray, tmp_path: Path) -> No
     assert derive(local, tmp_path / "codes", itq).checksum == derived.checksum
     with pytest.raises(IncompatibleStoreError, match="expected dimension 16"):
         derive(local, tmp_path / "x", Itq.fit(np.eye(16), 8))
-    with pytest.raises(IncompatibleStoreError, match="float16 descriptors"):
+    with pytest.raises(IncompatibleStoreError, match="expected dimension 12"):
         derive(derived, tmp_path / "x", itq)
 
 
