@@ -67,7 +67,7 @@ def distributions() -> dict[str, str]:
         last = [mark.rpartition(" :: ")[2] for mark in marks if mark.startswith("License")]
         named = [CLASSIFIERS[one] for one in last if one in CLASSIFIERS]
         text = (metadata.get("License") or "").strip()
-        short = text if 0 < len(text) < 60 else ""
+        short = CLASSIFIERS.get(text, text) if len(text) < 60 else ""
         found[name] = metadata.get("License-Expression") or " OR ".join(named) or short or "none stated"
         for line in importlib.metadata.requires(name) or []:
             if name == "ilias-fast" or "extra ==" not in line:
