@@ -278,6 +278,7 @@ import sys, numpy as np
 from ilias_fast import kernels
 rng = np.random.default_rng(0)
 codes = rng.integers(0, 256, (40_000, 16), dtype=np.uint8)
+many = codes.repeat(10, axis=0)
 floats = rng.standard_normal((40_000, 128)).astype(np.float16)
 offsets = np.arange(0, 40_001, 200)
 def started(done):
@@ -289,17 +290,18 @@ calls = {
         codes[:20_000].repeat(3, axis=0), codes[:10_000], threads=1, out=np.empty((60_000, 10_000), np.int32),
         progress=started),
     "hamming_topk": lambda: kernels.hamming_topk(
-        codes.repeat(5, axis=0), codes, 5, threads=1, progress=started),
-    "chamfer": lambda: kernels.chamfer(codes, codes, offsets, threads=1, progress=started),
+        many, codes, 5, threads=1, progress=started),
+    "chamfer": lambda: kernels.chamfer(many, codes, offsets, threads=1, progress=started),
     "chamfer of floats": lambda: kernels.chamfer(
         floats.astype(np.float32), floats, offsets, threads=1, progress=started),
-    "match_images": lambda: kernels.match_images(codes, codes, offsets, threads=1, progress=started),
+    "match_images": lambda: kernels.match_images(
+        many, codes, offsets, max_distance=1, threads=1, progress=started),
 }
 try:
     while True:
         calls[sys.argv[1]]()
 except KeyboardInterrupt:
-    print("interrupted", max(said) > 0 or len(said) < 3, flush=True)
+    print("interrupted", max(said, default=0) > 0 or len(said) < 3, flush=True)
 """
 
 
