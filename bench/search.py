@@ -5,7 +5,6 @@
     python bench/search.py --data gaussian --queries 1 32 --peers faiss-flat-best numpy
     python bench/search.py --data decaying|STORE    # STORE: a global store, for example the demo's
     python bench/search.py --binary --rows 10000000 --bits 128
-    python bench/search.py --pipeline               # HDF5 read + search, as the published script does
 
 Every contestant is a process of its own, because OpenBLAS and malloc read their settings when they are
 loaded, and
@@ -171,7 +170,6 @@ def main() -> None:
     )
     parser.add_argument("--binary", action="store_true", help="Hamming search")
     parser.add_argument("--bits", type=int, default=128)
-    parser.add_argument("--pipeline", action="store_true", help="HDF5 read and search")
     parser.add_argument("--k", type=int, default=1000)
     parser.add_argument("--queries", type=int, nargs="+")
     parser.add_argument("--peers", nargs="+", help="names; all that suit the task if not given")
@@ -185,20 +183,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON record")
     options = parser.parse_args()
-    task = "binary" if options.binary else "pipeline" if options.pipeline else "vectors"
+    task = "binary" if options.binary else "vectors"
     options.rows = (
         options.rows
         or {
             "binary": 1_000_000 if options.quick else 10_000_000,
-            "pipeline": 100_000 if options.quick else 1_000_000,
             "vectors": 100_000 if options.quick else 1_000_000,
         }[task]
     )
     options.repeat = 3 if options.quick else options.repeat
-    counts = (
-        options.queries or {"binary": [1, 8, 32, 1232], "pipeline": [1232], "vectors": [1, 8, 32, 1232]}[task]
-    )
-    ours_name = options.ours or {"binary": "ours-hamming", "pipeline": "ours-store", "vectors": "ours"}[task]
+    counts = options.queries or {"binary": [1, 8, 32, 1232], "vectors": [1, 8, 32, 1232]}[task]
+    ours_name = options.ours or {"binary": "ours-hamming", "vectors": "ours"}[task]
     peers = options.peers or PEERS[task]
 
     with tempfile.TemporaryDirectory(prefix="bench-search-") as temporary:

@@ -18,7 +18,7 @@ from ilias_fast.errors import (
     ShapeError,
 )
 from ilias_fast.search import files as search_files
-from ilias_fast.search import search
+from ilias_fast.search import search, sequence
 from ilias_fast.store import FeatureFiles, GlobalStore, import_store
 from ilias_fast.store.formats import streaming
 
@@ -73,7 +73,7 @@ def test_files_as_their_import(
 ) -> None:
     monkeypatch.setattr(streaming, "_BLOCK_BYTES", block * 12)
     monkeypatch.setattr(search_files, "_MOST_NAMES", 50)
-    monkeypatch.setattr(search_files, "_ADAPTED_BYTES", 400)
+    monkeypatch.setattr(sequence, "_ADAPTED_BYTES", 400)
     stores = import_store(shards, tmp_path / "store")
     assert isinstance(stores, GlobalStore)
     queries = ([f"q{row}" for row in range(9)], rng.integers(-2, 3, (9, 6)).astype(np.float32))

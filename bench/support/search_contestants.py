@@ -35,8 +35,6 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
     "torch-bf16": TUNED,
     "usearch": TUNED,
     "numkong": TUNED,
-    "published": {"OPENBLAS_CORETYPE": ""},
-    "published-best": {**BEST, **TUNED},
     "ours-avx2": {"ILIAS_FAST_CPU": "avx2"},
     "ours-scalar": {"ILIAS_FAST_CPU": "scalar"},
     "ours-hamming-avx2": {"ILIAS_FAST_CPU": "avx2"},
@@ -48,7 +46,6 @@ PEERS = {
         "usearch", "numkong",
     ],
     "binary": ["faiss-binaryflat", "faiss-knn-hamming"],
-    "pipeline": ["published-best", "published", "ours-hdf5"],
 }  # fmt: skip
 
 Search = Callable[[Any, int], tuple[Any, Any]]
@@ -75,53 +72,6 @@ def ours_hamming(folder: Path, threads: int) -> tuple[Search, dict[str, Any]]:
     codes = np.load(folder / "database.npy")
     about = {"cpu_level": _core.cpu_level(), "bytes": codes.nbytes}
     return lambda q, k: hamming_topk(q, codes, k, threads=threads), about
-
-
-def ours_store(folder: Path, threads: int) -> tuple[Search, dict[str, Any]]:
-    from ilias_fast.kernels import topk
-    from ilias_fast.store import GlobalStore
-
-    def search(q: Any, k: int) -> tuple[Any, Any]:
-        store = GlobalStore.open(folder / "store")
-        found = topk(q, store, k, threads=threads)
-        store.id_of(np.unique(found.indices))
-        return found
-
-    return search, {"bytes": (folder / "database.npy").stat().st_size}
-
-
-def ours_hdf5(folder: Path, threads: int) -> tuple[Search, dict[str, Any]]:
-    from ilias_fast.kernels import topk
-    from ilias_fast.store.sources import open_features
-
-    def search(q: Any, k: int) -> tuple[Any, Any]:
-        with open_features([folder / "features.hdf5"], near=folder / "run.npz") as stores:
-            found = topk(q, stores[0], k, threads=threads)
-            stores[0].id_of(np.unique(found.indices))
-        return found
-
-    return search, {}
-
-
-def published(folder: Path, threads: int) -> tuple[Search, dict[str, Any]]:
-    """Read index and features, cast to float32, faiss.knn, merge by a heap, name the results."""
-    import faiss
-    import h5py
-
-    faiss.omp_set_num_threads(threads)
-
-    def search(q: Any, k: int) -> tuple[Any, Any]:
-        with h5py.File(folder / "features.hdf5") as file:
-            ids = np.array(file["index"].asstr()[:], dtype=object)
-            vectors = file["features"][:].astype(np.float32)
-        heap = faiss.ResultHeap(len(q), k, keep_max=True)
-        scores, rows = faiss.knn(q, vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
-        heap.add_result(scores, rows)
-        heap.finalize()
-        ids[heap.I]
-        return heap.D, heap.I
-
-    return search, {"faiss": faiss.__version__}
 
 
 def faiss_flat(folder: Path, threads: int) -> tuple[Search, dict[str, Any]]:
@@ -267,10 +217,6 @@ MAKERS: dict[str, Callable[[Path, int], tuple[Search, dict[str, Any]]]] = {
     "ours-scalar": ours,
     "ours-hamming": ours_hamming,
     "ours-hamming-avx2": ours_hamming,
-    "ours-store": ours_store,
-    "ours-hdf5": ours_hdf5,
-    "published": published,
-    "published-best": published,
     "faiss-flat": faiss_flat,
     "faiss-flat-avx2": faiss_flat,
     "faiss-flat-best": faiss_flat,

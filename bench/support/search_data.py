@@ -77,25 +77,7 @@ def write(
         first += len(block)
     np.save(folder / "queries.npy", wanted)
     np.savez(folder / "truth.npz", indices=np.argsort(-scores, axis=1, kind="stable")[:, : options.k])
-    if task == "pipeline":
-        write_files(folder, database)
     return options.rows, dim
-
-
-def write_files(folder: Path, database: NDArray[np.float16]) -> None:
-    """Write the official feature file (HDF5, gzip level 0) and our store of it."""
-    import h5py
-
-    from ilias_fast.store import GlobalStore
-
-    ids = [f"yfcc_{row // 10000}.tar/{row}" for row in range(len(database))]
-    with h5py.File(folder / "features.hdf5", "w") as file:
-        file.create_dataset("index", data=np.array(ids, dtype="S"), dtype=h5py.string_dtype("ascii"))
-        file.create_dataset("features", data=database, compression="gzip", compression_opts=0)
-    with GlobalStore.create(folder / "store", dim=database.shape[1]) as writer:
-        for first in range(0, len(database), BLOCK):
-            writer.append(ids[first : first + BLOCK], database[first : first + BLOCK])
-        writer.commit()
 
 
 def machine() -> dict[str, Any]:

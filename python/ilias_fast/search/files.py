@@ -12,12 +12,11 @@ from ilias_fast.kernels import TopK
 from ilias_fast.run.checks import as_ids
 from ilias_fast.search.accumulating import Accumulator, accumulator
 from ilias_fast.search.backends import Cpu
-from ilias_fast.search.sequence import DescriptorAdapter, adapted, masks_of, shifted
+from ilias_fast.search.sequence import DescriptorAdapter, StoreSequence, adapted, masks_of, shifted
 from ilias_fast.store import FeatureFiles, GlobalStore, is_selected
 
 __all__ = ["FileSequence"]
 
-_ADAPTED_BYTES = 64 << 20
 _MOST_NAMES = 1 << 20
 """How many ids are kept until those of rows that nobody found are dropped."""
 
@@ -53,7 +52,9 @@ class FileSequence:
             if isinstance(part, FeatureFiles):
                 self._add_files(scan, start, part, report)
             else:
-                self._add_store(scan, part, report)
+                masks = masks_of([part], self.selected)
+                store = StoreSequence([part], masks, self.adapter, Cpu(), self.threads)
+                store.add_to(scan, 0, len(store), queries.shape[1], report)
         if progress is not None:
             progress(len(self))
         return scan.found()
@@ -65,33 +66,13 @@ class FileSequence:
             mask = None
             if self.selected is not None:
                 mask = np.fromiter((is_selected(name, self.selected) for name in ids), np.bool_, len(ids))
-            self._add(scan, vectors, start + first, mask)
+            rows = vectors if self.adapter is None else adapted(self.adapter, vectors, start + first)
+            scan.add(rows, mask, None)
             self._names.add(start + first, ids)
             if self._names.pending > _MOST_NAMES:
                 self._names.keep(scan.found().indices)
             if progress is not None:
                 progress(first + len(ids))
-
-    def _add_store(
-        self, scan: Accumulator, store: GlobalStore, progress: Callable[[int], object] | None
-    ) -> None:
-        (mask,) = masks_of([store], self.selected)
-        runs = list(store.shards())
-        if self.adapter is None:
-            scan.add_runs([(store, 0, len(runs))], mask, progress)
-            return
-        for first, vectors in runs:
-            step = max(1, _ADAPTED_BYTES // (4 * store.dim))
-            for at in range(0, len(vectors), step):
-                rows = slice(first + at, first + min(at + step, len(vectors)))
-                self._add(scan, vectors[at : at + step], rows.start, None if mask is None else mask[rows])
-                if progress is not None:
-                    progress(rows.stop)
-
-    def _add(
-        self, scan: Accumulator, vectors: NDArray[np.float16], start: int, mask: NDArray[np.bool_] | None
-    ) -> None:
-        scan.add(vectors if self.adapter is None else adapted(self.adapter, vectors, start), mask, None)
 
     def id_of(self, rows: NDArray[np.int64]) -> list[str]:
         """Return the ids of rows that were found."""

@@ -111,12 +111,9 @@ class StoreSequence:
         for start, end in self._pieces(resume is not None):
             if end <= done:
                 continue
-            report = None if progress is None else shifted(progress, start)
-            mask = None if self.mask is None else self.mask[start:end]
-            if self.adapter is None:
-                scan.add_runs(self._runs(start, end), mask, report)
-            else:
-                self._add_adapted(scan, self.adapter, start, end, queries.shape[1], report)
+            self.add_to(
+                scan, start, end, queries.shape[1], None if progress is None else shifted(progress, start)
+            )
             if resume is not None:
                 resume.save(end, scan.found(), last=end == len(self))
         if progress is not None:
@@ -145,15 +142,20 @@ class StoreSequence:
                 parts.append((store, int(there[0]), int(there[-1]) + 1))
         return parts
 
-    def _add_adapted(
+    def add_to(
         self,
         scan: Accumulator,
-        adapter: DescriptorAdapter,
         start: int,
         end: int,
         columns: int,
         progress: Callable[[int], object] | None,
     ) -> None:
+        """Search rows from `start` to `end`, which lie between runs; `columns` are those of the queries."""
+        if (adapter := self.adapter) is None:
+            scan.add_runs(
+                self._runs(start, end), None if self.mask is None else self.mask[start:end], progress
+            )
+            return
         row = start
         for store, first, stop in self._runs(start, end):
             for _, vectors in list(store.shards())[first:stop]:
