@@ -111,6 +111,27 @@ def test_always_there_is_in_every_sample() -> None:
             assert aps[query] == pytest.approx(expected, abs=1e-12)
 
 
+def test_the_lowest_score_there_is_ties_with_others_only() -> None:
+    lowest = float(np.finfo(np.float32).min)
+    counter = MapCounter([[1.0, lowest]], prefixes=[2])
+    counter.add_always(np.array([[1.0, lowest, lowest, 0.5]], np.float32), own=np.array([[1, 1, 0, 0]], bool))
+    counter.add(np.array([[lowest, 2.0]], np.float32), 0)
+    # 2, [1], 0.5, then a block of three: [lowest], and two distractors that are as low.
+    assert counter.result(10).prefix_aps[0, 0] == pytest.approx((1 / 2 + 2 / 6) / 2)
+
+
+@pytest.mark.parametrize("limits", [1, 8, 9, 40])
+def test_many_positives_and_scores_of_a_few_values(cpu_level: str, limits: int) -> None:
+    rng = np.random.default_rng(limits)
+    own = [(rng.integers(0, 50, limits) / 64).astype(np.float32) for _ in range(6)]
+    scores = (rng.integers(0, 50, (6, 5003)) / 64).astype(np.float32)
+    found = streaming_map(own, [scores[:, :2050], scores[:, 2050:]], prefixes=[2050, 5003], k=200)
+    assert cpu_level
+    for query in range(6):
+        expected = by_ranking(own[query], scores[query], 200)
+        assert found.prefix_aps[1, query] == pytest.approx(expected, abs=1e-12)
+
+
 def test_bad_input(tmp_path: Path) -> None:
     own = [np.array([0.5], np.float32)]
     with pytest.raises(NonFiniteError, match=r"positive_scores\[0\]"):

@@ -190,6 +190,7 @@ class MapCounter:
         high: NDArray[np.float32],
         settle: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]] | None,
     ) -> None:
+        """Count a block; scores from `low` to `high` of a limit are its ties, or `settle` tells their exact value."""
         first, width = _arrays.at_least("first", first, 0), values.shape[1]
         if len(values) != len(self):
             raise ShapeError(
@@ -215,12 +216,14 @@ class MapCounter:
             for subset, row in enumerate(inside)
         ]
         for row, start, stop, columns in jobs:
-            found, queries, close = _core.count_above(
+            found, near, queries, close = _core.count_above(
                 values, self._offsets, low, high, start, stop, columns, threads
             )
             above[row] += found
-            if len(queries):
-                exact = values[queries, close] if settle is None else settle(queries, close)
+            if settle is None:
+                tied[row] += near
+            elif len(queries):
+                exact = settle(queries, close)
                 self._settle(above[row], tied[row], queries, exact, values[queries, close], high)
         self._above, self._tied, self._covered = above, tied, covered
 
@@ -263,9 +266,10 @@ class MapCounter:
                 f"scores, own: expected float32 and bool [{len(self)}, n], found {list(values.shape)} and "
                 f"{mine.dtype} {list(mine.shape)}"
             )
-        # The lowest number is above nothing; what it ties with is left out below.
-        masked = np.where(mine, np.finfo(np.float32).min, values)
-        found, queries, close = _core.count_above(
+        # The lowest number is above nothing; where it is a limit, it ties with what is not counted.
+        lowest = np.finfo(np.float32).min
+        masked = np.where(mine, lowest, values)
+        found, tied, _, _ = _core.count_above(
             masked,
             self._offsets,
             self._scores,
@@ -275,11 +279,8 @@ class MapCounter:
             None,
             _arrays.threads(threads),
         )
-        others = ~mine[queries, close]
-        queries, close = queries[others], close[others]
-        tied = np.zeros_like(found)
-        exact = values[queries, close]
-        self._settle(found, tied, queries, exact, exact, self._scores)
+        left_out = np.repeat(mine.sum(axis=1), np.diff(self._offsets))
+        tied = np.where(self._scores == lowest, tied - left_out, tied)
         # Prefixes are cumulative: what is in the first part is in all of them.
         for row in (0, *range(len(self._prefixes) + 1, len(self._above))):
             self._above[row] += found
