@@ -59,6 +59,7 @@ COMMANDS = [
     ("store", "verify"),
     ("store", "gc"),
     ("search",),
+    ("fuse",),
     ("rerank",),
     ("tune",),
     ("match",),

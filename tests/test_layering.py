@@ -72,7 +72,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "_extras",
         "_files",
         "adapt",
-        "cpu",
         "datasets",
         "errors",
         "evaluate",

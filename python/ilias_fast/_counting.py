@@ -190,7 +190,7 @@ class MapCounter:
         high: NDArray[np.float32],
         settle: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]] | None,
     ) -> None:
-        """Count a block; scores from `low` to `high` of a limit are its ties, or `settle` tells their exact value."""
+        """Count a block; what lies from `low` to `high` is a tie, or `settle` tells its exact score."""
         first, width = _arrays.at_least("first", first, 0), values.shape[1]
         if len(values) != len(self):
             raise ShapeError(

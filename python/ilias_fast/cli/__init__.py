@@ -18,6 +18,7 @@ from ilias_fast.cli import (
     evaluate,
     extract,
     extract_local,
+    fuse,
     match,
     models,
     report,
@@ -54,6 +55,7 @@ app.command("search")(search.search)
 app.command("rerank")(rerank.rerank)
 app.command("tune")(tune.tune)
 app.command("match")(match.match)
+app.command("fuse")(fuse.fuse)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.add_typer(sweep.app, name="sweep")

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ilias_fast.cli import _options as options
 from ilias_fast.cli._console import out, plain, stages
 
+if TYPE_CHECKING:
+    from ilias_fast.run import Run
+
 __all__ = ["report"]
+
+
+def _recorded(run: Run) -> dict[str, object]:
+    """Return what a run says of itself, without the name of the file it was read from."""
+    return {key: value for key, value in run.provenance.items() if key != "source"}
 
 
 def report(
@@ -55,6 +63,7 @@ def report(
     threads: options.Threads = None,
 ) -> None:
     """Write one HTML page about runs: table, plots, groups, and the pictures; or the table as text."""
+    from ilias_fast._doctor import made_by
     from ilias_fast._files import written
     from ilias_fast.datasets import load_dataset
     from ilias_fast.errors import ParameterError
@@ -94,11 +103,14 @@ def report(
             report_data(
                 truth,
                 judged,
-                plots=[*(curve_plots(truth, judged, threads) if task == "image" else ()), *plots],
+                plots=[*curve_plots(truth, judged, threads), *plots],
                 published=leaderboard is not False,
                 provenance={
-                    "Runs": {judge.name: str(path) for judge, path in zip(judged, runs, strict=True)},
-                    **{judge.name: dict(judge.run.provenance) for judge in judged},
+                    "Runs": {
+                        judge.name: {"file": str(path), **_recorded(judge.run)}
+                        for judge, path in zip(judged, runs, strict=True)
+                    },
+                    "Made by": made_by(threads),
                 },
             ),
             options=ReportOptions(strips=strips),
