@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from ilias_fast.cli import _options as options
+from ilias_fast.cli import _runs
 from ilias_fast.cli._console import out, plain
 
 __all__ = ["fuse"]
@@ -36,16 +37,16 @@ def fuse(
         Literal["least", "zero"],
         typer.Option(help="What an image that a list lacks scores in it: its last score, or 0."),
     ] = "least",
+    duplicates: _runs.Duplicates = "error",
     k: options.Depth = 1000,
     as_json: options.AsJson = False,
 ) -> None:
     """Make one run of several: models together, or image queries with the text queries of their instances."""
-    from ilias_fast.run import Run
     from ilias_fast.run import fuse as add_up
 
     if weight and len(weight) != len(runs):
         raise typer.BadParameter(f"--weight: expected {len(runs)}, one a run, found {len(weight)}")
-    loaded = [Run.load(path) for path in runs]
+    loaded = [named.run for named in _runs.load_runs(runs, duplicates)]
     fused = add_up(loaded, weight or None, method=method, normalise=normalise, missing=missing, k=k)
     fused.save(output)
     if as_json:
