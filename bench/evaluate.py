@@ -1,6 +1,6 @@
 """Evaluation: ours against the official evaluator and the field's libraries, alternated in one run.
 
-    python bench/evaluate.py [--rounds 7] [--out FILE] [--only NAME]
+    python bench/evaluate.py [--rounds 7] [--demo DIR] [--out FILE] [--only NAME]
 
 The data has the shape of ILIAS: 1,232 queries of 1,000 instances, 4,715 positives, lists of 1,000 with
 distractor ids that hardly repeat. `official` is the published evaluator, re-stated step by step as the
@@ -325,11 +325,34 @@ print(json.dumps({"seconds": seconds, "mb_before": before, "mb": peak(), "unknow
     return {"total": total, "gb": size, **found}
 
 
+def page(demo: Path, count: int) -> dict[str, Any]:
+    """Make the report of `ilias-fast demo -o DEMO` again, and fuse and compare its runs."""
+    from ilias_fast.datasets import load_dataset
+    from ilias_fast.evaluate import compare
+    from ilias_fast.pipeline import run_pipeline
+    from ilias_fast.run import fuse
+
+    dataset = load_dataset(demo / "images")
+    seconds = []
+    for _ in range(count):
+        result = run_pipeline(dataset, demo / "run")
+        seconds.append(result.seconds["report"])
+    size = result.report.stat().st_size / 1e6
+    print(f"\nThe report of the demo: {statistics.median(seconds):.2f} s, {size:.1f} MB")
+    methods = {method.name: method for method in result.methods}
+    compared = rounds({"compare": lambda: compare({n: m.evaluation for n, m in methods.items()})}, 3)
+    fused = rounds({"fuse": lambda: fuse([m.run for m in methods.values()])}, 3)
+    for name, values in (compared | fused).items():
+        print(f"  {name} its {len(methods)} runs: {statistics.median(values):.2f} s")
+    return {"seconds": seconds, "megabytes": size, **compared, **fused}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--slow-rounds", type=int, default=3, help="with the official evaluator in them")
-    parser.add_argument("--only", choices=("judging", "loading", "streaming", "ids"))
+    parser.add_argument("--only", choices=("judging", "loading", "streaming", "ids", "report"))
+    parser.add_argument("--demo", type=Path, help="what `ilias-fast demo -o` made, for the report")
     parser.add_argument("--ids", type=int, default=100_000_000, help="distractor ids to look ids up in")
     parser.add_argument("--folder", type=Path, help="where the list of ids goes: 28 bytes an id")
     parser.add_argument("--out", type=Path)
@@ -350,6 +373,8 @@ def main() -> None:
         record["streaming"] = streaming(options.slow_rounds)
     if "ids" in wanted:
         record["ids"] = identifiers(options.ids, options.folder)
+    if options.demo and options.only in (None, "report"):
+        record["report"] = page(options.demo, options.slow_rounds)
     if options.out:
         options.out.write_text(json.dumps(record, indent=1) + "\n")
 
