@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ilias_fast.store import GlobalStore
 from tests.command_line import command, done, failing
 
 QUERIES = ("a_a_001/query/Q001_00.jpg", "b_b_002/query/Q002_00.jpg")
@@ -154,3 +155,31 @@ def test_lists_shorter_than_k_have_an_honest_oracle(tmp_path: Path, dataset: Pat
     ]
     # The official oracle divides by the length of the list: 1 of 2 results at k = 1000.
     assert [word for word in printed if "." in word] == ["50.00", "50.00", "50.00", "25000.00"]
+
+
+def test_a_curve_is_counted_in_shares(tmp_path: Path, dataset: Path, rng: np.random.Generator) -> None:
+    vectors = rng.standard_normal((30, 8)).astype(np.float32)
+    ids = {
+        "q": list(QUERIES),
+        "p": ["a_a_001/pos/P001_00.jpg", "b_b_002/pos/P002_00.jpg"],
+        "d": [f"t/{n}" for n in range(26)],
+        "d0": [f"t/{n}" for n in range(10)],
+        "d1": [f"t/{n}" for n in range(10, 26)],
+    }
+    starts = {"q": 0, "p": 2, "d": 4, "d0": 4, "d1": 14}
+    for name, names in ids.items():
+        with GlobalStore.create(tmp_path / name, dim=8) as writer:
+            writer.append(names, vectors[starts[name] : starts[name] + len(names)])
+    q, p, d, d0, d1 = (tmp_path / name for name in ids)
+    common = ["-d", dataset, "--subsets", 2, "--subset-size", 5, "-k", 10, "--total", 26]
+    whole = done("sweep", "distractors", q, p, d, *common)
+    a, b = tmp_path / "a.npz", tmp_path / "b.npz"
+    printed = done("sweep", "distractors", q, p, d0, *common, "--state", a)
+    assert printed == f"10 of 26 distractors counted; to bring all together: --merge {a}\n"
+    done("sweep", "distractors", q, p, d1, *common, "--first", 10, "--state", b)
+    assert done("sweep", "distractors", q, p, *common, "--merge", a, "--merge", b) == whole
+    assert done("sweep", "distractors", q, p, d1, *common, "--first", 10, "--merge", a) == whole
+    assert "have a gap" in failing("sweep", "distractors", q, p, *common, "--merge", b)
+    assert "counted already" in failing("sweep", "distractors", q, p, *common, "--merge", a, "--merge", a)
+    assert "other queries" in failing("sweep", "distractors", q, p, *common, "--seed", 1, "--merge", a)
+    assert "expected stores of distractors" in failing("sweep", "distractors", q, p, *common, code=2)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ilias_fast import _arrays
 from ilias_fast.datasets import Dataset
 from ilias_fast.errors import ParameterError
+from ilias_fast.evaluate.curves import DistractorCurve, RandomSubsets
 from ilias_fast.evaluate.ilias import evaluate
-from ilias_fast.evaluate.streaming import DistractorCurve, RandomSubsets
 from ilias_fast.run import Ids, Run
 
 __all__ = ["run_curve"]
