@@ -54,6 +54,7 @@ COMMANDS = [
     ("store", "merge"),
     ("store", "select"),
     ("store", "delete"),
+    ("benchmark",),
     ("compare",),
     ("store", "info"),
     ("store", "verify"),

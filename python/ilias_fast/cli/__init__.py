@@ -12,6 +12,7 @@ import typer
 
 from ilias_fast.cli import (
     adapt,
+    benchmark,
     compare,
     demo,
     doctor,
@@ -57,6 +58,7 @@ app.command("tune")(tune.tune)
 app.command("match")(match.match)
 app.command("fuse")(fuse.fuse)
 app.command("evaluate")(evaluate.evaluate)
+app.command("benchmark")(benchmark.benchmark)
 app.command("compare")(compare.compare)
 app.add_typer(sweep.app, name="sweep")
 app.command("report")(report.report)

@@ -13,6 +13,7 @@ from ilias_fast.evaluate.benchmarks import (
     recall_at,
     revisited,
     run_from_ranks,
+    unanswered,
 )
 from ilias_fast.evaluate.comparing import Comparison, MethodSummary, PairSummary, compare
 from ilias_fast.evaluate.curves import DistractorCurve, RandomSubsets
@@ -56,4 +57,5 @@ __all__ = [
     "revisited",
     "run_curve",
     "run_from_ranks",
+    "unanswered",
 ]

@@ -151,7 +151,7 @@ def count_distractors(
         state: A file that keeps the counts.
         force: Compare stores whose provenance contradicts.
         threads: Number of threads; None for all cores.
-        progress: Called with (distractors of this machine done, in all).
+        progress: Called with (distractors done, distractors in all), of this machine.
 
     Raises:
         UnknownIdError, IncompatibleStoreError, ParameterError, FileFormatError, StorageError: See
