@@ -25,6 +25,10 @@ def compare(
         int, typer.Option(min=1, help="Bootstrap samples, and draws of the randomisation test.")
     ] = 10_000,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    pair: Annotated[
+        Literal["query", "instance"],
+        typer.Option(help="Compare the same query, or image queries with the text query of their instance."),
+    ] = "query",
     duplicates: _runs.Duplicates = "error",
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
     json: Annotated[
@@ -43,7 +47,7 @@ def compare(
     for named in _runs.load_runs(runs, duplicates):
         evaluations[named.name] = _runs.judged(named, truth, k=k, task=task, threads=threads)
         _runs.warn_of_missing(named, evaluations[named.name])
-    found = judge(evaluations, samples=samples, confidence=confidence, seed=seed)
+    found = judge(evaluations, pair=pair, samples=samples, confidence=confidence, seed=seed)
     if json == options.STDOUT:
         typer.echo(found.to_json())
         return
