@@ -310,33 +310,30 @@ def random_case(rng: np.random.Generator) -> tuple[dict[str, dict[str, float]], 
     return run, dataset
 
 
-@pytest.mark.parametrize("k", [1, 3, 10, 1000])
-def test_random_runs_equal_the_oracle(k: int, rng: np.random.Generator) -> None:
-    for _ in range(15):
-        results, dataset = random_case(rng)
-        run = Run.from_dict(results)
-        official = evaluate(run, dataset, k=k, official=True)
-        default = evaluate(run, dataset, k=k, threads=1)
-        positives_of = {query: dataset.positives_of(query) for query in results}
-        for row, official_oracle in zip(default.per_query(), official.oracles, strict=True):
-            found = results[row.query]
-            ap, perfect = oracle.average_precision(
-                list(found), list(found.values()), positives_of[row.query], k
-            )
-            assert row.ap == pytest.approx(100 * ap, abs=1e-9)
-            assert official_oracle == pytest.approx(100 * perfect, abs=1e-9)
-            assert row.ap <= row.oracle + 1e-9 <= 100 + 2e-9
-        assert official.aps.tolist() == default.aps.tolist()
-        for groups, values, bounds in (
-            (default.scale, dataset.scale, SCALE_BOUNDS),
-            (default.clutter, dataset.clutter, CLUTTER_BOUNDS),
-        ):
-            expected = {}
-            for low, high in pairwise(bounds):
-                mean = oracle.group_mean(results, positives_of, oracle.in_group(values, low, high), k)
-                if mean is not None:
-                    expected[f"{low}-{high}"] = mean
-            assert groups == pytest.approx(expected, abs=1e-9)
+@given(st.integers(0, 2**32), st.sampled_from([1, 3, 10, 1000]))
+def test_random_runs_equal_the_oracle(seed: int, k: int) -> None:
+    results, dataset = random_case(np.random.default_rng(seed))
+    run = Run.from_dict(results)
+    official = evaluate(run, dataset, k=k, official=True)
+    default = evaluate(run, dataset, k=k, threads=1)
+    positives_of = {query: dataset.positives_of(query) for query in results}
+    for row, official_oracle in zip(default.per_query(), official.oracles, strict=True):
+        found = results[row.query]
+        ap, perfect = oracle.average_precision(list(found), list(found.values()), positives_of[row.query], k)
+        assert row.ap == pytest.approx(100 * ap, abs=1e-9)
+        assert official_oracle == pytest.approx(100 * perfect, abs=1e-9)
+        assert row.ap <= row.oracle + 1e-9 <= 100 + 2e-9
+    assert official.aps.tolist() == default.aps.tolist()
+    for groups, values, bounds in (
+        (default.scale, dataset.scale, SCALE_BOUNDS),
+        (default.clutter, dataset.clutter, CLUTTER_BOUNDS),
+    ):
+        expected = {}
+        for low, high in pairwise(bounds):
+            mean = oracle.group_mean(results, positives_of, oracle.in_group(values, low, high), k)
+            if mean is not None:
+                expected[f"{low}-{high}"] = mean
+        assert groups == pytest.approx(expected, abs=1e-9)
 
 
 def test_no_answer_depends_on_threads(rng: np.random.Generator) -> None:

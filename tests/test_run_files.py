@@ -125,14 +125,40 @@ def test_ids_are_a_sequence() -> None:
     ),
     st.sampled_from([None, 0, 1, 4]),
 )
-def test_any_run_survives_json_and_npz(
+def test_any_run_survives_every_format(
     tmp_path: Path, results: dict[str, dict[str, float]], indent: int | None
 ) -> None:
     run = Run.from_dict(results)
     run.save(tmp_path / "run.json", indent=indent)
     assert (tmp_path / "run.json").read_text() == json.dumps(as_dict(run), indent=indent)
-    run.save(tmp_path / "run.npz")
-    assert Run.load(tmp_path / "run.json") == Run.load(tmp_path / "run.npz") == run
+    assert Run.load(tmp_path / "run.json") == run
+    pytest.importorskip("pyarrow", reason="needs the extra [parquet]")
+    for extension in ("npz", "parquet"):
+        run.save(tmp_path / f"run.{extension}")
+        assert Run.load(tmp_path / f"run.{extension}") == run
+    # Where a format has no place for a run, the run it has a place for.
+    even = run.truncate(int(np.diff(run.offsets).min(initial=9)))
+    even.save(tmp_path / "run.pkl")
+    assert Run.load(tmp_path / "run.pkl") == even
+    without = str.maketrans(dict.fromkeys("\n ", "_"))
+    plain = {
+        query.translate(without): {"".join(name.split()) or "x": value for name, value in found.items()}
+        for query, found in as_dict(run).items()
+        if found
+    }
+    Run.from_dict(plain).save(tmp_path / "run.trec")
+    assert Run.load(tmp_path / "run.trec") == Run.from_dict(plain)
+
+
+@pytest.mark.parametrize("places", [15, 16, 17, 18, 24, 29, 30, 31, 47, 60])
+def test_numbers_in_the_middle_of_two_are_printed_as_python_does(places: int, tmp_path: Path) -> None:
+    """With 17 binary places, 16 digits tell a number from 0.5 to 1 from its neighbours, and two are as close."""
+    rng = np.random.default_rng(places)
+    odd = 2 * rng.integers(2 ** min(places - 3, 50), 2 ** min(places - 1, 51), 3000) + 1
+    scores = np.unique((odd / 2.0**places)).tolist()[::-1]
+    results = {"q": {f"{row}": score for row, score in enumerate(scores)}}
+    Run.from_dict(results).save(tmp_path / "run.json")
+    assert (tmp_path / "run.json").read_text() == json.dumps(results, indent=4)
 
 
 @pytest.mark.parametrize("extension", ["json", "npz"])

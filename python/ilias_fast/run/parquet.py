@@ -49,7 +49,8 @@ def write(run: Run, path: Path) -> None:
     except (TypeError, ValueError) as cause:
         raise ParameterError(f"{path}: provenance: expected plain JSON values: {cause}") from cause
     lengths = np.diff(run.offsets)
-    narrow = run.scores.astype(np.float32)
+    with np.errstate(over="ignore"):
+        narrow = run.scores.astype(np.float32)
     columns = {
         "query_id": arrow.DictionaryArray.from_arrays(
             np.repeat(np.arange(len(run)), lengths),

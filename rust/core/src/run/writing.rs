@@ -138,21 +138,56 @@ fn quote(text: &mut String, value: &str) {
     text.push('"');
 }
 
-/// A finite number as Python prints it: the fewest digits that give the same float64 again.
+/// A finite number as Python prints it: the fewest digits that give the same float64 again, the closest of
+/// those, and of two that are as close the even one.
 fn number(text: &mut String, value: f64) {
     let magnitude = value.abs();
     if value == 0.0 || (1e-4..1e16).contains(&magnitude) {
         let start = text.len();
         let _ = write!(text, "{value}");
-        if !text[start..].contains('.') {
-            text.push_str(".0");
+        match text[start..].find('.') {
+            Some(point) => {
+                let decimals = text.len() - start - point - 1;
+                make_even(text, start, value, decimals as i32);
+            }
+            None => text.push_str(".0"),
         }
         return;
     }
     let digits = format!("{value:e}");
     let (mantissa, exponent) = digits.split_once('e').unwrap_or((&digits, "0"));
-    let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
-    let _ = write!(text, "{mantissa}e{sign}{exponent:0>2}");
+    let (sign, power) = exponent.strip_prefix('-').map_or(('+', exponent), |power| ('-', power));
+    let mut mantissa = mantissa.to_string();
+    if let (Some(point), Ok(shift)) = (mantissa.find('.'), exponent.parse::<i32>()) {
+        let decimals = mantissa.len() - point - 1;
+        make_even(&mut mantissa, 0, value, decimals as i32 - shift);
+    }
+    let _ = write!(text, "{mantissa}e{sign}{power:0>2}");
+}
+
+/// Makes the last digit of `text[start..]`, which stands for `value` with so many decimals, even if two digits
+/// would be as close: the standard library takes the larger of them.
+///
+/// With f binary places a number has f decimals, of which the last is a 5: so it lies in the middle of two
+/// numbers of f - 1 decimals. (Numbers without a fraction that are in the middle are beyond any score's range.)
+fn make_even(text: &mut String, start: usize, value: f64, decimals: i32) {
+    let bits = value.to_bits();
+    let (exponent, fraction) = ((bits >> 52 & 0x7ff) as i32, bits & ((1 << 52) - 1));
+    let mantissa = if exponent > 0 { fraction | 1 << 52 } else { fraction };
+    let places = 1075 - exponent.max(1) - mantissa.trailing_zeros() as i32;
+    let last = text.as_bytes()[text.len() - 1];
+    if places != decimals + 1 || last.is_multiple_of(2) {
+        return;
+    }
+    text.pop();
+    // An odd digit is not 0, so the one before needs no look.
+    text.push(char::from(last - 1));
+    // At a power of two the numbers below are closer to each other, and the smaller may be one of them.
+    let exponent = decimals - (text.len() - start - 1 - text[start..].find('.').unwrap_or_default()) as i32;
+    if format!("{}e{}", &text[start..], -exponent).parse() != Ok(value) {
+        text.pop();
+        text.push(char::from(last));
+    }
 }
 
 #[cfg(test)]
@@ -183,6 +218,11 @@ mod tests {
             (5e-324, "5e-324"),
             (f64::MAX, "1.7976931348623157e+308"),
             (f64::from(0.3_f32), "0.30000001192092896"),
+            // In the middle of two: 0.80515289306640625 and the like.
+            (105_533.0 / 131_072.0, "0.8051528930664062"),
+            (105_535.0 / 131_072.0, "0.8051681518554688"),
+            (-105_533.0 / 131_072.0, "-0.8051528930664062"),
+            (562_949_953_421_312.25, "562949953421312.2"),
         ];
         for (value, wanted) in expected {
             let mut text = String::new();
