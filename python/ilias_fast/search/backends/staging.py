@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def _through_pinned(
             into = buffer.numpy()
             copies = [
                 copiers.submit(np.copyto, into[start:stop], block[start:stop])
-                for start, stop in zip(cuts[:-1], cuts[1:], strict=True)
+                for start, stop in pairwise(cuts)
             ]
             for copy in copies:
                 copy.result()
