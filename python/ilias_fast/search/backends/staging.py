@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -18,8 +19,8 @@ __all__ = ["Staged", "staged"]
 Staged = tuple[int, "torch.Tensor", Any]
 """First row; float16 [m, d] on the device; an event to wait for before it is used, or None."""
 
-_COPIERS = 4
-"""Threads that copy into pinned memory: one alone is slower than the bus to a GPU."""
+_COPIERS = min(8, os.cpu_count() or 1)
+"""Threads that copy into pinned memory: few of them are slower than the bus to a GPU."""
 
 
 def staged(
