@@ -12,12 +12,14 @@ import typer
 
 from ilias_fast.cli import (
     adapt,
+    benchmark,
     compare,
     demo,
     doctor,
     evaluate,
     extract,
     extract_local,
+    fuse,
     match,
     models,
     report,
@@ -54,7 +56,9 @@ app.command("search")(search.search)
 app.command("rerank")(rerank.rerank)
 app.command("tune")(tune.tune)
 app.command("match")(match.match)
+app.command("fuse")(fuse.fuse)
 app.command("evaluate")(evaluate.evaluate)
+app.command("benchmark")(benchmark.benchmark)
 app.command("compare")(compare.compare)
 app.add_typer(sweep.app, name="sweep")
 app.command("report")(report.report)

@@ -288,6 +288,28 @@ class Run:
             raise UnknownIdError(f"the run has no query {query_id!r} (it has {len(self)} queries)")
         return slice(int(self.offsets[position]), int(self.offsets[position + 1]))
 
+    def select(self, query_ids: Sequence[str]) -> Run:
+        """Return the run of some of its queries, in the order given.
+
+        Args:
+            query_ids: Queries of the run, each once.
+
+        Raises:
+            UnknownIdError: The run has no such query.
+            DuplicateIdError: A query is given twice.
+        """
+        parts = [self.entries(query) for query in query_ids]
+        counts = [part.stop - part.start for part in parts]
+        rows = np.concatenate([np.empty(0, np.int64), *(np.arange(p.start, p.stop) for p in parts)])
+        return Run(
+            tuple(query_ids),
+            np.cumsum([0, *counts], dtype=np.int64),
+            self.database_ids,
+            self.indices[rows],
+            self.scores[rows],
+            self.provenance,
+        )
+
     def truncate(self, k: int) -> Run:
         """Return the run with at most the first `k` results of every query.
 
