@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ilias_fast import _arrays
+from ilias_fast import _arrays, _core
 from ilias_fast._core import Ids
 from ilias_fast.errors import DuplicateIdError, InputError, NonFiniteError, ParameterError, ShapeError
 
@@ -108,10 +108,4 @@ def rank_order(offsets: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArr
 
 def first_repeated(offsets: NDArray[np.int64], rows: NDArray[np.int64], size: int) -> tuple[int, int] | None:
     """Return (query, row) of a row one query lists twice."""
-    keys = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)) * max(size, 1) + rows
-    keys.sort()
-    repeated = np.flatnonzero(keys[1:] == keys[:-1])
-    if not len(repeated):
-        return None
-    query, row = divmod(int(keys[repeated[0]]), size)
-    return query, row
+    return _core.first_repeated_index(offsets, rows, size)

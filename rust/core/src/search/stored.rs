@@ -4,12 +4,14 @@ use std::ops::Range;
 use std::path::Path;
 
 use half::f16;
+use rayon::prelude::*;
 
 use super::database::{Database, Matrix};
 use super::planes::{OwnedPlanes, Planes, Quantiser, SEED};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernels::dot_i8::ROW_LIMIT;
+use crate::run::Ids;
 use crate::store::{Kind, Run, Store, TensorSpec, Writer};
 
 /// Under which kind of derived tensors the planes are kept.
@@ -17,6 +19,9 @@ pub const KIND: &str = "planes";
 
 /// Bytes of codes that are quantised between two writes.
 const PIECE_BYTES: usize = 16 << 20;
+
+/// Ids gathered between two looks at the control.
+const IDS: usize = 1 << 14;
 
 /// How planes of vectors of `columns` values are made; others are not used, and made again by [`build_planes`].
 fn parameters(columns: usize) -> String {
@@ -150,4 +155,34 @@ pub fn sequence<'a>(
         }
     }
     Ok(database)
+}
+
+/// The ids of rows of stores, which make one sequence in the order given.
+///
+/// # Errors
+/// [`Error::Parameter`] for a row beyond the sequence or an id that cannot be one, [`Error::Corrupt`] for a damaged store.
+pub fn ids_of(stores: &[&Store], rows: &[i64], control: &Control) -> Result<Ids> {
+    let mut starts = vec![0];
+    for store in stores {
+        starts.push(starts[starts.len() - 1] + store.len());
+    }
+    let most = starts[stores.len()];
+    let parts: Vec<Ids> = rows
+        .par_chunks(IDS)
+        .map(|rows| {
+            let mut ids = Ids::default();
+            for &wanted in rows {
+                let row = usize::try_from(wanted).ok().filter(|row| *row < most).ok_or_else(|| {
+                    Error::parameter("rows", format!("rows from 0 to below {most}"), wanted)
+                })?;
+                let store = starts.partition_point(|start| *start <= row) - 1;
+                ids.push(stores[store].id(row - starts[store])?)?;
+            }
+            control.advance(0)?;
+            Ok(ids)
+        })
+        .collect::<Result<_>>()?;
+    let mut all = Ids::default();
+    parts.iter().for_each(|part| all.extend(part));
+    Ok(all)
 }

@@ -1,6 +1,7 @@
 //! What the system is told about pages that will be read: hints, without any effect on what is read.
 
 use std::ffi::c_void;
+use std::fs::File;
 
 /// The pages that hold a slice: first address and length.
 fn pages<T>(values: &[T]) -> (*mut c_void, usize) {
@@ -18,6 +19,25 @@ pub fn will_need<T>(values: &[T]) {
         // changes no contents, and a failure is of no consequence.
         unsafe { libc::madvise(start, length, libc::MADV_WILLNEED) };
     }
+}
+
+/// Starts to write a part of a file to its disk, so that a later sync has less to wait for; returns at once.
+pub fn write_back(file: &File, start: u64, length: u64) {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+        // SAFETY: the descriptor is open as long as `file` is borrowed; a failure is of no consequence.
+        unsafe {
+            libc::sync_file_range(
+                file.as_raw_fd(),
+                start.cast_signed(),
+                length.cast_signed(),
+                libc::SYNC_FILE_RANGE_WRITE,
+            )
+        };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, start, length);
 }
 
 /// Says whether the pages of a slice are read here and there, so that reading around a page is a waste, or in order.
