@@ -359,13 +359,14 @@ class RunningSearch:
     def rows(self) -> int: ...
     def found(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
 
-def score_rows(
+def best_rows(
     queries: NDArray[np.float32],
     database: NDArray[np.float16],
     offsets: NDArray[np.int64],
     rows: NDArray[np.int64],
+    k: int,
     threads: int | None,
-) -> NDArray[np.float32]: ...
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
 def hamming_matrix(
     queries: NDArray[np.uint8],
     database: NDArray[np.uint8],

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast import _arrays
+from ilias_fast._devices import device_of
 from ilias_fast._extras import require
 from ilias_fast.errors import InputError, NonFiniteError, ParameterError
-from ilias_fast.extract.devices import Precision, autocast, device_of, pack_for_cpu
+from ilias_fast.extract.devices import Precision, autocast, overlapping, pack_for_cpu
 from ilias_fast.extract.network import Network, default_resolution, state_fingerprint
 from ilias_fast.extract.preparing import Preparation, Prepared
 from ilias_fast.images import Transform
@@ -160,6 +161,11 @@ class NeuralExtractor:
     def concurrent(self) -> bool:
         """On the CPU: a thread a core, each with its own batch, beats all cores on one."""
         return self.device.type == "cpu" and not self._compiled
+
+    @property
+    def describers(self) -> int:
+        """Batches on their way to a GPU at once."""
+        return 1 if self._compiled else overlapping(self.device, self.precision)
 
     @property
     def uses_boxes(self) -> bool:

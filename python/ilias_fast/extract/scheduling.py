@@ -80,7 +80,8 @@ def described(
         worker = getattr(stages, "worker", nullcontext)  # what the describing threads need around them
         enter = stack.enter_context(worker()) if concurrent else None
         pool: Executor = ThreadPoolExecutor(schedule.threads, initializer=enter)
-        describers: Executor = pool if concurrent else ThreadPoolExecutor(1)
+        overlapping = getattr(stages, "describers", 1)  # batches on their way to a device at once
+        describers: Executor = pool if concurrent else ThreadPoolExecutor(overlapping)
         _closed(stack, pool)
         if not concurrent:
             _closed(stack, describers)
@@ -110,7 +111,7 @@ def described(
             describers,
             schedule,
             ahead=ahead,
-            in_flight=2 * schedule.threads if concurrent else 2,
+            in_flight=2 * schedule.threads if concurrent else overlapping + 1,
         )
 
 
