@@ -342,11 +342,7 @@ fn first_repeated_index(
 
 /// The ids of rows of stores, which make one sequence in the order given, as one text.
 #[pyfunction]
-fn ids_of_stores(
-    py: Python<'_>,
-    stores: Vec<Py<PyStore>>,
-    rows: PyReadonlyArray1<'_, i64>,
-) -> PyResult<Ids> {
+fn ids_of_stores(py: Python<'_>, stores: Vec<Py<PyStore>>, rows: PyReadonlyArray1<'_, i64>) -> PyResult<Ids> {
     let rows = vector("rows", &rows)?;
     let stores: Vec<_> = stores.iter().map(|store| &*store.get().inner).collect();
     call(py, None, None, |control| ids_of(&stores, rows, control)).map(Ids::from)

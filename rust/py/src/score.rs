@@ -26,9 +26,8 @@ fn best_rows<'py>(
     let shard = matrix_rows("database", &database)?;
     let database = Database::new(shard.columns(), vec![shard], None).map_err(to_python)?;
     let (offsets, rows) = (vector("offsets", &offsets)?, vector("rows", &rows)?);
-    let found = call(py, threads, None, |control| {
-        search::best_rows(queries, &database, offsets, rows, k, control)
-    })?;
+    let found =
+        call(py, threads, None, |control| search::best_rows(queries, &database, offsets, rows, k, control))?;
     results(py, queries.rows(), found.k, found.scores, found.indices)
 }
 

@@ -326,7 +326,8 @@ mod tests {
         let (offsets, indices) = ((0..=1000).collect::<Vec<i64>>(), vec![0; 1000]);
         let scores: Vec<f64> = (0..1000).map(f64::from).collect();
         let names = ids(&["a"]);
-        let run = Ranked { queries: &queries, offsets: &offsets, ids: &names, indices: &indices, scores: &scores };
+        let run =
+            Ranked { queries: &queries, offsets: &offsets, ids: &names, indices: &indices, scores: &scores };
         let mut text = Vec::new();
         let slow = |piece: &[u8]| {
             std::thread::sleep(std::time::Duration::from_micros(200));
@@ -334,7 +335,8 @@ mod tests {
             Ok(())
         };
         write_json(run, None, Path::new("run"), slow, &Control::new()).unwrap();
-        let entries: Vec<String> = many.iter().zip(&scores).map(|(q, s)| format!("\"{q}\": {{\"a\": {s:.1}}}")).collect();
+        let entries: Vec<String> =
+            many.iter().zip(&scores).map(|(q, s)| format!("\"{q}\": {{\"a\": {s:.1}}}")).collect();
         assert_eq!(String::from_utf8(text).unwrap(), format!("{{{}}}", entries.join(", ")));
         let full = |_: &[u8]| Err(io::Error::from(io::ErrorKind::StorageFull));
         let error = write_json(run, None, Path::new("run"), full, &Control::new()).unwrap_err();

@@ -12,7 +12,7 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernels::dot_i8::ROW_LIMIT;
 use crate::run::Ids;
-use crate::store::{Kind, Run, Store, TensorSpec, Writer};
+use crate::store::{Attached, Kind, Run, Store, TensorSpec, Writer};
 
 /// Under which kind of derived tensors the planes are kept.
 pub const KIND: &str = "planes";
@@ -132,7 +132,7 @@ pub fn sequence<'a>(
     parts: &[(&'a Store, Range<usize>)],
     selected: Option<&'a [bool]>,
 ) -> Result<Database<'a, f16>> {
-    let (mut shards, mut all_planes) = (Vec::new(), Vec::new());
+    let (mut shards, mut all_planes, mut backings) = (Vec::new(), Vec::new(), Vec::new());
     for (store, runs) in parts {
         if runs.start > runs.end || runs.end > store.runs().len() {
             return Err(Error::parameter(
@@ -146,6 +146,11 @@ pub fn sequence<'a>(
             shards.push(Matrix::new("shard", values.len() / columns.max(1), columns, values)?);
         }
         all_planes.extend(planes(store, runs.clone()));
+        for run in &store.runs()[runs.clone()] {
+            let shard = store.shard(run.shard)?;
+            let planes = shard.attached(KIND).ok().flatten().map(Attached::backing);
+            backings.push((Some(shard.backing()), planes));
+        }
     }
     let columns = parts.first().map_or(0, |(store, _)| store.dim());
     let mut database = Database::new(columns, shards, selected)?;
@@ -153,6 +158,24 @@ pub fn sequence<'a>(
         if let Some(planes) = planes {
             database.attach(run, planes)?;
         }
+    }
+    for (run, (rows, planes)) in backings.into_iter().enumerate() {
+        database.back(run, rows, planes);
+    }
+    Ok(database)
+}
+
+/// A binary store as a database of codes.
+///
+/// # Errors
+/// As [`database()`].
+pub fn codes<'a>(store: &'a Store, selected: Option<&'a [bool]>) -> Result<Database<'a, u8>> {
+    let columns = store.code_bytes();
+    let shards = store.codes()?.into_iter().zip(store.runs());
+    let shards = shards.map(|(codes, run)| Matrix::new("shard", run.rows, columns, codes));
+    let mut database = Database::new(columns, shards.collect::<Result<_>>()?, selected)?;
+    for (number, run) in store.runs().iter().enumerate() {
+        database.back(number, Some(store.shard(run.shard)?.backing()), None);
     }
     Ok(database)
 }

@@ -222,25 +222,22 @@ fn settle<T: Element>(
     candidates: Vec<Candidates>,
     control: &Control,
 ) -> Result<Vec<Ranked>> {
-    candidates
-        .into_par_iter()
-        .enumerate()
-        .with_max_len(1)
-        .map(|(query, candidates)| {
-            let mut left = candidates.finish();
-            for at in 0..left.len() {
-                if at % 1024 == 0 {
-                    control.advance(0)?;
-                }
-                // The rows lie far apart: what is needed soon is asked for now.
-                if let Some(soon) = left.get(at + AHEAD) {
-                    prefetch(problem.database.row(soon.row));
-                }
-                left[at].settle(|row| problem.score(query, row));
+    let settled = |(query, candidates): (usize, Candidates)| {
+        let mut left = candidates.finish();
+        problem.ask_for(left.iter().map(|entry| entry.row), false);
+        for at in 0..left.len() {
+            if at % 1024 == 0 {
+                control.advance(0)?;
             }
-            left.sort_unstable_by(Candidate::order);
-            left.truncate(problem.k);
-            Ok(left.iter().map(|entry| (Rank::of(entry.lower), entry.row)).collect())
-        })
-        .collect()
+            // The rows lie far apart: what is needed soon is asked for now.
+            if let Some(soon) = left.get(at + AHEAD) {
+                prefetch(problem.database.row(soon.row));
+            }
+            left[at].settle(|row| problem.score(query, row));
+        }
+        left.sort_unstable_by(Candidate::order);
+        left.truncate(problem.k);
+        Ok(left.iter().map(|entry| (Rank::of(entry.lower), entry.row)).collect())
+    };
+    problem.here_and_there(|| candidates.into_par_iter().enumerate().with_max_len(1).map(settled).collect())
 }

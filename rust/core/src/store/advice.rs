@@ -2,6 +2,36 @@
 
 use std::ffi::c_void;
 use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+
+use super::mmap::Map;
+
+/// The map of a store's file that values lie in.
+#[derive(Debug, Clone, Copy)]
+pub struct Backing<'a>(pub(super) &'a Map);
+
+impl Backing<'_> {
+    /// Says that values were read and will not be soon: their pages leave the process, not the page cache.
+    pub fn release<T>(&self, values: &[T]) {
+        self.0.release(values);
+    }
+
+    /// Whether both are the same map.
+    pub(super) fn is(self, other: Self) -> bool {
+        std::ptr::eq(self.0, other.0)
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Where in the file values lie, if they do.
+    pub(super) fn place<T>(&self, values: &[T]) -> Option<Range<usize>> {
+        self.0.place(values)
+    }
+}
 
 /// The pages that hold a slice: first address and length.
 fn pages<T>(values: &[T]) -> (*mut c_void, usize) {
