@@ -83,7 +83,7 @@ impl Screen {
         let fast = level::active().is_ok_and(|level| level != Level::Scalar);
         if !fast || !sweep::pays(problem) {
             Self::Float32
-        } else if problem.database.has_planes() || queries >= INT8_QUERIES {
+        } else if problem.database.has_planes() && Int8::reads_planes_of(problem) || queries >= INT8_QUERIES {
             Self::Int8
         } else if queries >= BFLOAT16_QUERIES && Bfloat16::is_fast() {
             Self::Bfloat16

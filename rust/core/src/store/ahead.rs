@@ -1,8 +1,9 @@
 //! Reading files into the system's page cache, ahead of who reads their maps.
 
 use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 
-use super::advice::{Backing, will_need};
+use super::advice::{Backing, send, will_need};
 
 /// Bytes read at once: the system asks the disk for as much in one go as a reader asks for.
 const PIECE_BYTES: usize = 4 << 20;
@@ -14,14 +15,14 @@ const PIECE_BYTES: usize = 4 << 20;
 #[derive(Debug, Default)]
 pub struct ReadAhead<'a> {
     open: Option<(Backing<'a>, File)>,
-    buffer: Vec<u8>,
+    sink: Option<Sink>,
 }
 
 impl<'a> ReadAhead<'a> {
     /// Brings the values into memory, as far as there is some; without a backing the system is asked to.
     pub fn read<T>(&mut self, backing: Option<Backing<'a>>, values: &[T]) {
         let place = backing.and_then(|backing| Some((backing, backing.place(values)?)));
-        let Some((backing, place)) = place.filter(|_| cfg!(unix)) else {
+        let Some((backing, place)) = place else {
             will_need(values);
             return;
         };
@@ -29,21 +30,48 @@ impl<'a> ReadAhead<'a> {
             // The file may be gone, or another by now: its map is not, and is read without help.
             self.open = File::open(backing.path()).ok().map(|file| (backing, file));
         }
-        self.buffer.resize(PIECE_BYTES, 0);
-        #[cfg(unix)]
-        if let Some((_, file)) = &self.open {
-            use std::os::unix::fs::FileExt;
-            let mut at = place.start;
-            while at < place.end {
-                let piece = (place.end - at).min(PIECE_BYTES);
-                match file.read_at(&mut self.buffer[..piece], at as u64) {
-                    Ok(0) | Err(_) => break,
-                    Ok(read) => at += read,
-                }
+        let Some((_, file)) = &self.open else { return };
+        let sink = self.sink.get_or_insert_with(Sink::new);
+        let mut at = place.start;
+        while at < place.end {
+            match sink.take(file, at as u64, (place.end - at).min(PIECE_BYTES)) {
+                Ok(0) | Err(_) => break,
+                Ok(read) => at += read,
             }
         }
-        #[cfg(not(unix))]
-        let _ = place;
+    }
+}
+
+/// Where bytes go that nobody wants.
+#[derive(Debug)]
+enum Sink {
+    /// The null device, to which a file's pages go without a copy.
+    Null(File),
+    Buffer(Vec<u8>),
+}
+
+impl Sink {
+    fn new() -> Self {
+        let null = File::options().write(true).open("/dev/null").ok().filter(|_| cfg!(target_os = "linux"));
+        null.map_or_else(|| Self::Buffer(vec![0; PIECE_BYTES]), Self::Null)
+    }
+
+    /// Reads up to so many bytes; how many it has read.
+    fn take(&mut self, file: &File, at: u64, bytes: usize) -> io::Result<usize> {
+        if let Self::Null(null) = self {
+            match send(file, at, bytes, null) {
+                Ok(sent) => return Ok(sent),
+                Err(_) => *self = Self::Buffer(vec![0; PIECE_BYTES]),
+            }
+        }
+        match self {
+            Self::Null(_) => Ok(0),
+            Self::Buffer(buffer) => {
+                let mut file = file;
+                file.seek(SeekFrom::Start(at))?;
+                file.read(&mut buffer[..bytes])
+            }
+        }
     }
 }
 
@@ -60,7 +88,8 @@ mod tests {
         std::fs::write(&path, &content).unwrap();
         let (map, other) = (Map::open(&path).unwrap(), vec![7_u8; 10_000]);
         let mut ahead = ReadAhead::default();
-        for gone in [false, true] {
+        for (gone, sink) in [(false, None), (false, Some(Sink::Buffer(vec![0; PIECE_BYTES]))), (true, None)] {
+            ahead.sink = sink;
             if gone {
                 std::fs::remove_file(&path).unwrap();
                 ahead = ReadAhead::default();
