@@ -1,14 +1,11 @@
 """Exact search on a GPU beside torch's own routes on the same GPU, alternated, answers verified first.
 
-    python bench/search_device.py [--device cuda] [--rows 1000000] [--dim 512] [--rounds 5] [--out FILE]
+    python bench/search_device.py [--device cuda] [--rows 1000000] [--rounds 5] [--out FILE]
 
-The database is float16 in the memory of the host and is sent to the device by everybody, except:
-
-* resident: torch's float32 product and `topk` with the database on the device already: what is left when
-  nothing has to be read.
-
-Streaming contestants: ours (certified), ours on the CPU, and a plain loop in torch (a block to the device, its
-product with the queries, `topk`, merged with the best so far), in float32 and in float16 on the tensor units.
+The database is float16 in the memory of the host. Contestants: ours (certified); ours on the CPU; a plain
+loop in torch (a block to the device, its product with the queries, `topk`, merged with the best so far), in
+float32 and in float16 on the tensor units; and, resident, torch's float32 product and `topk` with the
+database on the device already.
 Ratios above 1 mean that ours on the device is faster, medians of rounds with their range.
 """
 
@@ -64,7 +61,9 @@ def resident(database: Any, device: str) -> Search:
         with torch.inference_mode():
             wanted = torch.from_numpy(queries).to(device)
             size = max(1, (1 << 29) // len(held))  # 2 GiB of scores at a time
-            found = [torch.topk(wanted[at : at + size] @ held.T, k, dim=1) for at in range(0, len(wanted), size)]
+            found = [
+                torch.topk(wanted[at : at + size] @ held.T, k, dim=1) for at in range(0, len(wanted), size)
+            ]
             return torch.cat([part.indices for part in found]).cpu().numpy()
 
     return search

@@ -176,7 +176,9 @@ def test_candidates_that_wait(
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_blocks_that_do_not_fit(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+def test_blocks_that_do_not_fit(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
     torch = pytest.importorskip("torch")
     plain, most, refused = torch_backend._Search._block, 100, []
 

@@ -154,9 +154,7 @@ def train_linear(
             f"sampled_classes: expected fewer than the {labelled.count} classes there are, "
             f"found {options.sampled_classes}; leave it out to use all"
         )
-    place = device_of(
-        device or ("cuda" if torch.cuda.is_available() else "cpu"), "train adaptation layers"
-    )
+    place = device_of(device or ("cuda" if torch.cuda.is_available() else "cpu"), "train adaptation layers")
     saved = Checkpoint(
         checkpoint,
         {**asdict(options), "store": store.checksum, "labels": labelled.fingerprint, "dim_in": store.dim},

@@ -14,7 +14,7 @@ cross-attention joins the images with each other; mtc sees all. Three facts save
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,7 +32,8 @@ __all__ = ["DTYPES", "Ames", "EncodedImage"]
 
 DTYPES = ("float32", "bfloat16", "float16")
 _EPSILON = 1e-12
-_TOGETHER = 64  # images that a GPU encodes at once
+_TOGETHER = {"cpu": 1}  # images that are encoded at once: the caches of a CPU hold one,
+_TOGETHER_ON_GPU = 64  # and a GPU wants more
 _BUCKET = 8  # database images of a batch differ in length by less than this: at most 7 padded tokens in 700
 
 
@@ -161,9 +162,7 @@ class Ames:
         """
         return self.encode_images([descriptors], database=database)[0]
 
-    def encode_images(
-        self, images: Sequence[ArrayLike], *, database: bool = False
-    ) -> list[EncodedImage]:
+    def encode_images(self, images: Sequence[ArrayLike], *, database: bool = False) -> list[EncodedImage]:
         """Encode the descriptors of several images; on a GPU those of as many descriptors together.
 
         Args:
@@ -178,7 +177,7 @@ class Ames:
         alike: dict[tuple[int, bool], list[int]] = {}
         for image, (values, packed) in enumerate(rows):
             alike.setdefault((len(values), packed), []).append(image)
-        most = 1 if self.device.type == "cpu" else _TOGETHER  # the CPU's caches hold one
+        most = _TOGETHER.get(self.device.type, _TOGETHER_ON_GPU)
         found: dict[int, EncodedImage] = {}
         with torch.inference_mode():
             for (_, packed), group in alike.items():
@@ -190,7 +189,7 @@ class Ames:
                     found.update(zip(part, self._encoded(tokens), strict=True))
         return [found[image] for image in range(len(images))]
 
-    def _rows(self, descriptors: ArrayLike) -> tuple[NDArray[np.uint8] | NDArray[np.float32], bool]:
+    def _rows(self, descriptors: ArrayLike) -> tuple[NDArray[Any], bool]:
         """Return the bits uint8 [m, dim] of packed codes, or vectors float32 [m, local_dim]; and which."""
         array = np.asarray(descriptors)
         if self.binary and array.dtype == np.uint8:
@@ -215,7 +214,7 @@ class Ames:
             )
         return rows, False
 
-    def _tokens(self, values: NDArray[np.uint8] | NDArray[np.float32], packed: bool) -> torch.Tensor:
+    def _tokens(self, values: NDArray[Any], packed: bool) -> torch.Tensor:
         """Embed what `_rows` returned of images of one length, [g, m, ...]."""
         torch = require("torch", "run AMES")
         there = torch.from_numpy(values).to(self.device)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +19,8 @@ __all__ = ["Staged", "staged"]
 Staged = tuple[int, "torch.Tensor", Any]
 """First row; float16 [m, d] on the device; an event to wait for before it is used, or None."""
 
-_COPIERS = 4
-"""Threads that copy into pinned memory: one alone is slower than the bus to a GPU."""
+_COPIERS = min(8, os.cpu_count() or 1)
+"""Threads that copy into pinned memory: few of them are slower than the bus to a GPU."""
 
 
 def staged(
@@ -56,7 +58,7 @@ def _through_pinned(
             into = buffer.numpy()
             copies = [
                 copiers.submit(np.copyto, into[start:stop], block[start:stop])
-                for start, stop in zip(cuts[:-1], cuts[1:], strict=True)
+                for start, stop in pairwise(cuts)
             ]
             for copy in copies:
                 copy.result()

@@ -39,7 +39,7 @@ _ROOM = 20
 
 
 class Torch:
-    """Streams float16 blocks to a device, multiplies them there in float32 and keeps what could be among the best.
+    """Streams float16 blocks to a device, multiplies them there in float32, keeps what could be the best.
 
     While a block is searched the next one is read and sent. A block that does not fit the device's memory is
     halved until it does.
@@ -131,8 +131,8 @@ class _Search:
         except self._torch.OutOfMemoryError as cause:
             if len(values) == 1:
                 raise ParameterError(
-                    f"device: {len(self._queries)} queries with one row of the database do not fit the memory "
-                    f"of {values.device}; search fewer queries at a time, or on the CPU"
+                    f"device: {len(self._queries)} queries with one row of the database do not fit the "
+                    f"memory of {values.device}; search fewer queries at a time, or on the CPU"
                 ) from cause
             halves = True
         else:
@@ -214,9 +214,7 @@ class _Search:
         # The smallest float32, if there is no limit: -inf marks rows that are not selected.
         with np.errstate(over="ignore"):
             limits = np.nextafter(exact.astype(np.float32), np.float32(-np.inf))
-        found: Tensor = self._torch.from_numpy(
-            np.maximum(limits, np.finfo(np.float32).min)
-        ).to(known.device)
+        found: Tensor = self._torch.from_numpy(np.maximum(limits, np.finfo(np.float32).min)).to(known.device)
         return found
 
     def _prune(self) -> None:

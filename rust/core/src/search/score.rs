@@ -100,10 +100,13 @@ fn score_rows<T: Element>(
                 if let Some(&soon) = rows.get(at + AHEAD) {
                     prefetch(database.row(soon as usize));
                 }
-                if !database.row(row as usize).iter().all(|value| value.to_f64().is_finite()) {
+                *score = problem.score(query, row as usize);
+                // A value that is not finite makes the sum infinite or NaN; values that are finite may, too.
+                if !score.is_finite()
+                    && !database.row(row as usize).iter().all(|value| value.to_f64().is_finite())
+                {
                     return Err(problem.non_finite(row as usize));
                 }
-                *score = problem.score(query, row as usize);
             }
             Ok(())
         },
@@ -133,6 +136,17 @@ mod tests {
         assert_eq!((best(9).unwrap().k, best(1).unwrap().indices), (4, vec![19, -1, 3]));
         assert!(best(0).is_err());
         assert_eq!(best_rows(queries, &database, &[0; 4], &[], 2, &Control::new()).unwrap(), TopK::default());
+        for value in [f16::INFINITY, f16::NEG_INFINITY, f16::NAN] {
+            for query in [[0.0_f32, 0.0], [1.0, 0.0], [0.0, -1.0]] {
+                let values = [f16::ONE, value, f16::ONE, f16::ONE];
+                let rows = Matrix::new("rows", 2, 2, &values).unwrap();
+                let database = Database::new(2, vec![rows], None).unwrap();
+                let queries = Matrix::new("queries", 1, 2, &query).unwrap();
+                let best = |row| best_rows(queries, &database, &[0, 1], &[row], 1, &Control::new());
+                assert!(matches!(best(0), Err(Error::NonFinite { row: 0, column: 1, .. })), "{value} {query:?}");
+                assert!(best(1).is_ok());
+            }
+        }
         let many: Vec<i64> = (0..1000).map(|at| at % 20).collect();
         let found = score(&[0, 300, 600, 1000], &many).unwrap();
         for (at, &row) in many.iter().enumerate() {
