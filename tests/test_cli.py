@@ -18,7 +18,7 @@ import pytest
 import typer
 
 from ilias_fast import __version__
-from ilias_fast.cli import app
+from ilias_fast.cli import application
 from ilias_fast.run import Run
 from ilias_fast.store import BinaryStore, GlobalStore, LocalStore
 from tests.command_line import (
@@ -94,7 +94,7 @@ def every_command() -> dict[tuple[str, ...], Any]:
             key: value for name, child in children for key, value in below((*words, name), child).items()
         }
 
-    return below((), typer.main.get_command(app))
+    return below((), typer.main.get_command(application()))
 
 
 def test_every_command_is_listed_here() -> None:

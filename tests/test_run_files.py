@@ -152,7 +152,7 @@ def test_any_run_survives_every_format(
 
 @pytest.mark.parametrize("places", [15, 16, 17, 18, 24, 29, 30, 31, 47, 60])
 def test_numbers_in_the_middle_of_two_are_printed_as_python_does(places: int, tmp_path: Path) -> None:
-    """With 17 binary places, 16 digits tell a number from 0.5 to 1 from its neighbours, and two are as close."""
+    """With 17 binary places, 16 digits tell a number from 0.5 to 1 from its neighbours; two are as close."""
     rng = np.random.default_rng(places)
     odd = 2 * rng.integers(2 ** min(places - 3, 50), 2 ** min(places - 1, 51), 3000) + 1
     scores = np.unique((odd / 2.0**places)).tolist()[::-1]

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ilias_fast import _arrays
+from ilias_fast import _arrays, _core
 from ilias_fast._core import Ids
 from ilias_fast._files import StrPath
 from ilias_fast.errors import (
@@ -176,13 +176,14 @@ class Run:
                 f"found {list(values.shape)} and {list(rows.shape)}"
             )
         found = rows >= 0
-        unique, positions = np.unique(rows[found].astype(np.int64), return_inverse=True)
-        names = list(id_of(unique)) if len(unique) else []
+        entries = rows[found].astype(np.int64)
+        unique, positions = _core.vocabulary(entries)
+        names = id_of(unique) if len(unique) else []
         if len(names) != len(unique):
             raise ShapeError(f"id_of: expected {len(unique)} ids, one a row, found {len(names)}")
         offsets = np.concatenate([[0], np.cumsum(found.sum(axis=1))]).astype(np.int64)
         return cls.from_arrays(
-            query_ids, offsets, names, positions.reshape(-1), values[found], provenance, duplicates=duplicates
+            query_ids, offsets, names, positions, values[found], provenance, duplicates=duplicates
         )
 
     @classmethod
