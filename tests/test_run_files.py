@@ -155,7 +155,7 @@ def test_numbers_in_the_middle_of_two_are_printed_as_python_does(places: int, tm
     """With 17 binary places, 16 digits tell a number from 0.5 to 1 from its neighbours; two are as close."""
     rng = np.random.default_rng(places)
     odd = 2 * rng.integers(2 ** min(places - 3, 50), 2 ** min(places - 1, 51), 3000) + 1
-    scores = np.unique((odd / 2.0**places)).tolist()[::-1]
+    scores = np.unique(odd / 2.0**places).tolist()[::-1]
     results = {"q": {f"{row}": score for row, score in enumerate(scores)}}
     Run.from_dict(results).save(tmp_path / "run.json")
     assert (tmp_path / "run.json").read_text() == json.dumps(results, indent=4)
