@@ -34,6 +34,11 @@ class Doctor:
         extras: Extra name -> version of the library that stands for it, or None if not installed.
         gpu: Name of the CUDA device torch sees, or None.
         problems: What is wrong, one line each; empty when all is well.
+
+    Examples:
+        >>> found = doctor()
+        >>> "torch" in found.extras, found.level in found.levels
+        (True, True)
     """
 
     version: str
@@ -52,6 +57,10 @@ def doctor() -> Doctor:
     """Look at the machine and the installation; never raises for what it finds.
 
     Imports torch if it is installed, to see the GPU.
+
+    Examples:
+        >>> doctor().version == __version__
+        True
     """
     from ilias_fast import __version__, cpu
     from ilias_fast.errors import IliasFastError

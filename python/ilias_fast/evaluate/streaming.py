@@ -46,6 +46,11 @@ class RandomSubsets:
 
     Raises:
         ParameterError: A number is negative, or the size is above N.
+
+    Examples:
+        >>> subsets = RandomSubsets(total=1000, size=100, count=3, seed=7)
+        >>> subsets.members(0, 1000).sum(axis=1).tolist()
+        [100, 100, 100]
     """
 
     def __init__(self, total: int, size: int, count: int, seed: int = 0) -> None:
@@ -93,6 +98,14 @@ class DistractorCurve:
         aps: float64 [m, Q].
         subset_size: Distractors of each random subset.
         subset_aps: float64 [s, Q], AP@k in each random subset.
+
+    Examples:
+        >>> import numpy as np
+        >>> none = np.empty((0, 1))
+        >>> aps = np.array([[100.0], [50.0]])
+        >>> curve = DistractorCurve(1000, ("mug/query/0.jpg",), np.array([0, 10]), aps, 0, none)
+        >>> curve.maps.tolist(), curve.to_dict()["distractors"]
+        ([100.0, 50.0], [0, 10])
     """
 
     k: int
@@ -174,6 +187,24 @@ def distractor_curve(
         IncompatibleStoreError: The stores do not match.
         ParameterError: A number is out of its range, or `state` is of another pass.
         FileFormatError, StorageError: `state` cannot be read or written.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.store import GlobalStore
+        >>> for name, ids, rows in (
+        ...     ("queries", ["mug/query/0.jpg"], [[1.0, 0.0]]),
+        ...     ("positives", ["mug/pos/0.jpg"], [[0.8, 0.6]]),
+        ...     ("distractors", ["1.jpg", "2.jpg"], [[0.0, 1.0], [0.96, 0.28]]),
+        ... ):
+        ...     with GlobalStore.create(name, dim=2) as writer:
+        ...         writer.append(ids, rows)
+        >>> ids = ("mug/query/0.jpg",), (), ("mug/pos/0.jpg",), ("1.jpg", "2.jpg")
+        >>> dataset = Dataset("mine", Path(), Path(), *ids)
+        >>> stores = [GlobalStore.open(name) for name in ("queries", "positives", "distractors")]
+        >>> curve = distractor_curve(dataset, *stores[:2], stores[2:], prefixes=[0, 1, 2])
+        >>> curve.maps.tolist()
+        [100.0, 100.0, 50.0]
     """
     stores = list(distractors)
     for store in (positives, *stores):
