@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, plain, stages
+from ilias_fast.cli._console import out, plain, print_json, stages
 
 __all__ = ["report"]
 
@@ -53,6 +53,7 @@ def report(
         typer.Option(min=0, help="Queries whose pictures are in the page; files of others are linked."),
     ] = 120,
     threads: options.Threads = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Write one HTML page about runs: table, plots, groups, and the pictures; or the table as text."""
     from ilias_fast._files import written
@@ -63,6 +64,8 @@ def report(
     from ilias_fast.report.assemble import Judged, curve_plots, report_data, sweep_plot
     from ilias_fast.run import Run
 
+    if as_json and form != "html":
+        raise ParameterError(f"--json: it says where the page is, and --format {form} makes none")
     truth = load_dataset(dataset)
     if form != "html":
         evaluations = {
@@ -104,4 +107,9 @@ def report(
             options=ReportOptions(strips=strips),
             progress=lambda done, total: progress("pictures", done, total),
         )
-    out.print(f"report: {plain(page)}", soft_wrap=True)
+    if as_json:
+        print_json(
+            {"map": {judge.name: judge.evaluation.tasks[task].map for judge in judged}, "report": str(page)}
+        )
+    else:
+        out.print(f"report: {plain(page)}", soft_wrap=True)
