@@ -23,30 +23,15 @@ def extras_of(wheel: Path) -> list[str]:
 def main() -> None:
     """Resolve every extra of the wheel named by the argument; stop at the first that cannot be."""
     wheel = Path(sys.argv[1]).resolve()
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--dry-run",
-        "--ignore-installed",
-        "--quiet",
-        "--report",
-        "-",
-    ]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    pip += ["--dry-run", "--ignore-installed", "--report", "-"]
     for extra in extras_of(wheel):
         done = subprocess.run([*pip, f"{wheel}[{extra}]"], capture_output=True, text=True)
         if done.returncode != 0:
             sys.exit(f"[{extra}] does not resolve:\n{done.stderr}")
-        chosen = {
-            package["metadata"]["name"].lower(): package["metadata"]["version"]
-            for package in json.loads(done.stdout)["install"]
-        }
-        print(
-            f"[{extra}]: {len(chosen)} distributions, {', '.join(f'{n} {v}' for n, v in chosen.items())}"[
-                :150
-            ]
-        )
+        chosen = [package["metadata"] for package in json.loads(done.stdout)["install"]]
+        listed = ", ".join(f"{one['name']} {one['version']}" for one in chosen)
+        print(f"[{extra}] resolves to {len(chosen)} distributions: {listed}")
 
 
 if __name__ == "__main__":
