@@ -21,6 +21,7 @@ __all__ = [
     "__version__",
     "available_cpu_levels",
     "average_precision",
+    "best_rows",
     "build_store_planes",
     "calibrate",
     "chamfer",
@@ -43,7 +44,6 @@ __all__ = [
     "read_run_trec",
     "rerank_chamfer",
     "rerank_spatial",
-    "score_rows",
     "topk",
     "topk_float32",
     "topk_store",
@@ -349,13 +349,14 @@ class RunningSearch:
     def rows(self) -> int: ...
     def found(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
 
-def score_rows(
+def best_rows(
     queries: NDArray[np.float32],
     database: NDArray[np.float16],
     offsets: NDArray[np.int64],
     rows: NDArray[np.int64],
+    k: int,
     threads: int | None,
-) -> NDArray[np.float32]: ...
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
 def hamming_matrix(
     queries: NDArray[np.uint8],
     database: NDArray[np.uint8],

@@ -96,7 +96,7 @@ def extract_on_devices(
             target=_work,
             args=(messages, number, make, device, source, todo[cuts[number] : cuts[number + 1]]),
             kwargs={"path": _part(store, number), "boxes": boxes, "threads": share, **(options or {})},
-            daemon=True,
+            # Not a daemon: it may start processes that decode.
         )
         for number, device in enumerate(devices)
         if cuts[number] < cuts[number + 1]

@@ -42,5 +42,5 @@ pub use hamming::{HammingTopK, hamming_topk};
 pub use pairs::hamming_matrix;
 pub use planes::{OwnedPlanes, Planes, Quantiser};
 pub use running::Running;
-pub use score::score_rows;
+pub use score::best_rows;
 pub use topk::{Screen, TopK, topk, topk_with};
