@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_tensors": {"_files", "errors"},
     "_checkpoints": {"_extras", "_files", "errors"},
     "cpu": {"_arrays", "_core"},
-    "_doctor": {"cpu", "errors"},
+    "_doctor": {"_extras", "cpu", "errors"},
     "store": {"_arrays", "_core", "_extras", "_files", "_html", "_tensors", "errors"},
     "_counting": {"_arrays", "_core", "_files", "errors"},
     "kernels": {"_arrays", "_core", "_counting", "errors", "store"},

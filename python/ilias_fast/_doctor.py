@@ -12,14 +12,6 @@ from pathlib import Path
 
 __all__ = ["Doctor", "doctor", "machine", "made_by"]
 
-# The distribution whose presence tells that an extra is installed, and whose version is shown.
-_SIGN_OF = {
-    "classical": "opencv-python-headless",
-    "hdf5": "h5py",
-    "report": "jinja2",
-    "torch": "torch",
-}
-
 
 @dataclass(frozen=True)
 class Doctor:
@@ -33,9 +25,14 @@ class Doctor:
         level: CPU level the kernels use, or None when `ILIAS_FAST_CPU` asks for one that is not available.
         levels: CPU levels this machine can run.
         threads: Threads used by default, or None when `ILIAS_FAST_THREADS` is not a valid number.
-        extras: Extra name -> version of the library that stands for it, or None if not installed.
+        extras: Extra name -> version of the library that stands for it, or None if any of it is missing.
         gpu: Name of the CUDA device torch sees, or None.
         problems: What is wrong, one line each; empty when all is well.
+
+    Examples:
+        >>> found = doctor()
+        >>> "torch" in found.extras, found.level in found.levels
+        (True, True)
     """
 
     version: str
@@ -54,8 +51,13 @@ def doctor() -> Doctor:
     """Look at the machine and the installation; never raises for what it finds.
 
     Imports torch if it is installed, to see the GPU.
+
+    Examples:
+        >>> doctor().version == __version__
+        True
     """
     from ilias_fast import __version__, cpu
+    from ilias_fast._extras import installed
     from ilias_fast.errors import IliasFastError
 
     problems: list[str] = []
@@ -68,9 +70,9 @@ def doctor() -> Doctor:
         threads = cpu.threads()
     except IliasFastError as error:
         problems.append(str(error))
-    extras = {extra: _version(distribution) for extra, distribution in _SIGN_OF.items()}
+    extras = installed()
     gpu = None
-    if extras["torch"] is not None:
+    if extras["gpu"] is not None:
         try:
             import torch
 
@@ -117,15 +119,6 @@ def made_by(threads: int | None) -> dict[str, object]:
         "CPU level": cpu.level(),
         "threads": threads or cpu.threads(),
     }
-
-
-def _version(distribution: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 def _cpu_model() -> str:

@@ -75,6 +75,11 @@ class PipelineOptions:
 
     Raises:
         ParameterError: A number is out of its range.
+
+    Examples:
+        >>> options = PipelineOptions(k=100, shortlist=50)
+        >>> options.model is None, options.query_expansions
+        (True, (1, 2, 5))
     """
 
     model: str | None = None
@@ -109,6 +114,15 @@ class PipelineResult:
         alone: mAP@k of the shortlists ordered by a local score alone, without the global one, by method name.
         skipped: (id, reason) of images that could not be read.
         seconds: Time of each stage.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> dataset = Dataset("mine", Path(), Path(), ("mug/query/0.jpg",), (), ("mug/pos/0.jpg",))
+        >>> seconds = {"extract": 9.5, "search": 0.2}
+        >>> result = PipelineResult(dataset, Path("out"), Path("out/report.html"), (), (), seconds)
+        >>> max(result.seconds, key=result.seconds.get), result.report.name
+        ('extract', 'report.html')
     """
 
     dataset: Dataset
@@ -184,6 +198,15 @@ def run_pipeline(
         DatasetError: No query image, or no database image, can be read.
         MissingExtraError: A library the run needs is not installed.
         StorageError: The operating system refused to write.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import load_dataset
+        >>> from ilias_fast.datasets.generate import generate
+        >>> _ = generate("toy", objects=2, images=20)
+        >>> result = run_pipeline(load_dataset("toy"), Path("out"), options=PipelineOptions(shortlist=5))
+        >>> result.report.exists(), all(0 <= method.evaluation.map <= 100 for method in result.methods)
+        (True, True)
     """
     options = options or PipelineOptions()
     # What the last stage needs should not be missed an hour after the first.

@@ -9,7 +9,7 @@ import typer
 
 from ilias_fast.cli import _options as options
 from ilias_fast.cli import _runs
-from ilias_fast.cli._console import out, plain, stages
+from ilias_fast.cli._console import out, plain, print_json, stages
 
 if TYPE_CHECKING:
     from ilias_fast.run import Run
@@ -63,15 +63,19 @@ def report(
         typer.Option(min=0, help="Queries whose pictures are in the page; files of others are linked."),
     ] = 120,
     threads: options.Threads = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Write one HTML page about runs: table, plots, groups, and the pictures; or the table as text."""
     from ilias_fast._doctor import made_by
     from ilias_fast._files import written
     from ilias_fast.datasets import load_dataset
+    from ilias_fast.errors import ParameterError
     from ilias_fast.evaluate import Sweep, format_results
     from ilias_fast.report import ReportOptions, write_report
     from ilias_fast.report.assemble import Judged, curve_plots, report_data, sweep_plot
 
+    if as_json and form != "html":
+        raise ParameterError(f"--json: it says where the page is, and --format {form} makes none")
     truth, loaded = load_dataset(dataset), _runs.load_runs(runs, duplicates)
     if form != "html":
         evaluations = {}
@@ -111,4 +115,9 @@ def report(
             options=ReportOptions(strips=strips),
             progress=lambda done, total: progress("pictures", done, total),
         )
-    out.print(f"report: {plain(page)}", soft_wrap=True)
+    if as_json:
+        print_json(
+            {"map": {judge.name: judge.evaluation.tasks[task].map for judge in methods}, "report": str(page)}
+        )
+    else:
+        out.print(f"report: {plain(page)}", soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, plain, stages
+from ilias_fast.cli._console import out, plain, print_json, stages
 
 if TYPE_CHECKING:
     from ilias_fast.evaluate import Sweep
@@ -22,7 +22,7 @@ app = typer.Typer(
 
 Json = Annotated[
     Path | None,
-    typer.Option("--json", help="Write it as JSON.", callback=options.in_a_folder),
+    typer.Option("--json", help="Write it as JSON; `-` prints it.", callback=options.in_a_folder),
 ]
 Numbers = Annotated[str | None, typer.Option(help="Values to try, as 64,128,256.")]
 
@@ -42,6 +42,9 @@ def _tell(sweep: Sweep, json: Path | None) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    if json == options.STDOUT:
+        print_json(sweep.to_dict())
+        return
     rows = sweep.rows()
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title=plain(sweep.title), title_justify="left")
     kept = [at for at in range(5) if at < 3 or any(row[at] is not None for row in rows)]

@@ -28,6 +28,18 @@ class RankRanges:
         groups: "low-high" of each row.
         ranges: "1-10" and the like of each column; the last is "not ranked".
         counts: int64 [groups, ranges]; every (query, positive) pair counts once.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.run import Run
+        >>> ids = ("mug/query/0.jpg",), (), ("mug/pos/0.jpg", "mug/pos/1.jpg"), ("1.jpg",)
+        >>> clutter = {"mug/pos/0.jpg": 2, "mug/pos/1.jpg": 30}
+        >>> dataset = Dataset("mine", Path(), Path(), *ids, clutter=clutter)
+        >>> run = Run.from_dict({"mug/query/0.jpg": {"mug/pos/0.jpg": 0.9, "1.jpg": 0.8}})
+        >>> found = rank_ranges(run, dataset, edges=(10,))
+        >>> found.ranges, found.counts.sum(axis=0).tolist()
+        (('1-10', 'not ranked'), [1, 1])
     """
 
     by: str
@@ -61,6 +73,16 @@ def rank_ranges(
     Raises:
         ParameterError: The annotation is unknown or the dataset has none, or the edges do not ascend from 1
             on.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.run import Run
+        >>> ids = ("mug/query/0.jpg",), (), ("mug/pos/0.jpg",), ("1.jpg",)
+        >>> dataset = Dataset("mine", Path(), Path(), *ids, clutter={"mug/pos/0.jpg": 2})
+        >>> run = Run.from_dict({"mug/query/0.jpg": {"1.jpg": 0.9, "mug/pos/0.jpg": 0.8}})
+        >>> rank_ranges(run, dataset, edges=(1, 10)).counts.sum(axis=0).tolist()
+        [0, 1, 0]
     """
     _arrays.choice("by", by, ("scale", "clutter"))
     values, bounds = (dataset.scale, SCALE_BOUNDS) if by == "scale" else (dataset.clutter, CLUTTER_BOUNDS)
@@ -107,6 +129,18 @@ def fuse_text(image: Run, text: Run, dataset: Dataset, *, weight: float = 0.5) -
 
     Raises:
         ParameterError: The weight is out of range, or an image query's instance has no text query in `text`.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.run import Run
+        >>> ids = ("mug/query/0.jpg",), ("mug/query/0.txt",), ("mug/pos/0.jpg",), ("1.jpg",)
+        >>> dataset = Dataset("mine", Path(), Path(), *ids)
+        >>> image = Run.from_dict({"mug/query/0.jpg": {"1.jpg": 0.75, "mug/pos/0.jpg": 0.5}})
+        >>> text = Run.from_dict({"mug/query/0.txt": {"mug/pos/0.jpg": 1.0, "1.jpg": 0.25}})
+        >>> fused = fuse_text(image, text, dataset)
+        >>> fused["mug/query/0.jpg"].ids, fused["mug/query/0.jpg"].scores.tolist()
+        (['mug/pos/0.jpg', '1.jpg'], [0.75, 0.5])
     """
     if not 0 <= weight <= 1:
         raise ParameterError(f"weight: expected 0 to 1, found {weight}")

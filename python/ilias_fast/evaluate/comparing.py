@@ -40,6 +40,11 @@ class MethodSummary:
         map: Mean AP over the common queries.
         interval: Its bootstrap confidence interval.
         oracle: Mean oracle over the common queries.
+
+    Examples:
+        >>> row = MethodSummary("chamfer", 51.5, (49.0, 54.0), 80.0)
+        >>> f"{row.name}: {row.map} [{row.interval[0]}, {row.interval[1]}]"
+        'chamfer: 51.5 [49.0, 54.0]'
     """
 
     name: str
@@ -62,6 +67,11 @@ class PairSummary:
         losses: Queries with a smaller one.
         ties: Queries with the same, up to 1e-9.
         pearson: Correlation of the APs; None where one of them is constant.
+
+    Examples:
+        >>> pair = PairSummary("global", "chamfer", 1.5, (0.2, 2.8), 0.02, 60, 40, 20, 0.9)
+        >>> pair.delta > 0 and pair.p < 0.05
+        True
     """
 
     first: str
@@ -88,6 +98,18 @@ class Comparison:
         samples: Number of bootstrap samples, and of draws of the randomisation test.
         methods: One a method, in the order given.
         pairs: Every two methods, in the order given.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.run import Run
+        >>> queries, positives = ("mug/query/0.jpg", "hat/query/0.jpg"), ("mug/pos/0.jpg", "hat/pos/0.jpg")
+        >>> dataset = Dataset("mine", Path(), Path(), queries, (), positives, ("1.jpg",))
+        >>> bad = evaluate(Run.from_dict({query: {"1.jpg": 1.0} for query in queries}), dataset)
+        >>> good = evaluate(Run.from_dict({q: {p: 1.0} for q, p in zip(queries, positives)}), dataset)
+        >>> found = compare({"bad": bad, "good": good}, samples=100)
+        >>> [method.name for method in found.methods], found.pairs[0].delta, found.pairs[0].wins
+        (['bad', 'good'], 100.0, 2)
     """
 
     task: str
@@ -152,6 +174,18 @@ def compare(
             number out of its range.
 
     Complexity: O(samples x queries x methods).
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.run import Run
+        >>> ids = ("mug/query/0.jpg",), (), ("mug/pos/0.jpg",), ("1.jpg",)
+        >>> dataset = Dataset("mine", Path(), Path(), *ids)
+        >>> before = Run.from_dict({"mug/query/0.jpg": {"1.jpg": 0.9, "mug/pos/0.jpg": 0.8}})
+        >>> after = Run.from_dict({"mug/query/0.jpg": {"mug/pos/0.jpg": 0.9, "1.jpg": 0.8}})
+        >>> judged = {"global": evaluate(before, dataset), "re-ranked": evaluate(after, dataset)}
+        >>> compare(judged, samples=100).pairs[0].delta
+        50.0
     """
     samples = _arrays.at_least_one("samples", samples)
     confidence = _arrays.real("confidence", confidence)

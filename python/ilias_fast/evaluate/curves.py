@@ -30,6 +30,11 @@ class RandomSubsets:
 
     Raises:
         ParameterError: A number is negative, or the size is above N.
+
+    Examples:
+        >>> subsets = RandomSubsets(total=1000, size=100, count=3, seed=7)
+        >>> subsets.members(0, 1000).sum(axis=1).tolist()
+        [100, 100, 100]
     """
 
     def __init__(self, total: int, size: int, count: int, seed: int = 0) -> None:
@@ -77,6 +82,14 @@ class DistractorCurve:
         aps: float64 [m, Q].
         subset_size: Distractors of each random subset.
         subset_aps: float64 [s, Q], AP@k in each random subset.
+
+    Examples:
+        >>> import numpy as np
+        >>> none = np.empty((0, 1))
+        >>> aps = np.array([[100.0], [50.0]])
+        >>> curve = DistractorCurve(1000, ("mug/query/0.jpg",), np.array([0, 10]), aps, 0, none)
+        >>> curve.maps.tolist(), curve.to_dict()["distractors"]
+        ([100.0, 50.0], [0, 10])
     """
 
     k: int

@@ -42,7 +42,21 @@ _GROUPS = len(SCALE_BOUNDS) - 1 + len(CLUTTER_BOUNDS) - 1
 
 
 class MissingQueriesWarning(UserWarning):
-    """A run lacks queries of the dataset, so its mean is over the others."""
+    """A run lacks queries of the dataset, so its mean is over the others.
+
+    Examples:
+        >>> import warnings
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.run import Run
+        >>> ids = ("mug/query/0.jpg", "hat/query/0.jpg"), (), ("mug/pos/0.jpg", "hat/pos/0.jpg")
+        >>> dataset = Dataset("mine", Path(), Path(), *ids)
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
+        ...     _ = evaluate(Run.from_dict({"mug/query/0.jpg": {"mug/pos/0.jpg": 1.0}}), dataset)
+        >>> caught[0].category.__name__
+        'MissingQueriesWarning'
+    """
 
 
 def evaluate(
@@ -83,6 +97,16 @@ def evaluate(
         DatasetError: `check_ids` without a list of distractors.
 
     Complexity: O(results), most of it one look-up for every database id that occurs.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.run import Run
+        >>> ids = ("mug/query/0.jpg",), (), ("mug/pos/0.jpg",), ("1.jpg",)
+        >>> dataset = Dataset("mine", Path(), Path(), *ids)
+        >>> run = Run.from_dict({"mug/query/0.jpg": {"1.jpg": 0.9, "mug/pos/0.jpg": 0.8}})
+        >>> evaluate(run, dataset).map
+        50.0
     """
     _arrays.choice("missing", missing, ("warn", "zero", "error"))
     if task is not None:

@@ -55,6 +55,17 @@ def run_curve(
     Raises:
         ParameterError: A list was cut before its last positive, the run answers two tasks, the dataset
             lists no distractors or too many, or a number is out of its range.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.run import Run
+        >>> ids = ("mug/query/0.jpg",), (), ("mug/pos/0.jpg",), ("1.jpg", "2.jpg")
+        >>> dataset = Dataset("mine", Path(), Path(), *ids)
+        >>> run = Run.from_dict({"mug/query/0.jpg": {"1.jpg": 0.9, "2.jpg": 0.8, "mug/pos/0.jpg": 0.7}})
+        >>> curve = run_curve(run, dataset)
+        >>> curve.distractors.tolist(), curve.maps.round(1).tolist()
+        ([0, 2], [100.0, 33.3])
     """
     total = len(dataset.distractors)
     if not 0 < total <= _MOST:

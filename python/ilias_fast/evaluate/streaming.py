@@ -83,6 +83,24 @@ def distractor_curve(
         FileFormatError, StorageError: `state` or `counted` cannot be read or written.
 
     Memory: O(positives x (prefixes + subsets)) and a block of 64 MiB of scores, of any number of distractors.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.store import GlobalStore
+        >>> for name, ids, rows in (
+        ...     ("queries", ["mug/query/0.jpg"], [[1.0, 0.0]]),
+        ...     ("positives", ["mug/pos/0.jpg"], [[0.8, 0.6]]),
+        ...     ("distractors", ["1.jpg", "2.jpg"], [[0.0, 1.0], [0.96, 0.28]]),
+        ... ):
+        ...     with GlobalStore.create(name, dim=2) as writer:
+        ...         writer.append(ids, rows)
+        >>> ids = ("mug/query/0.jpg",), (), ("mug/pos/0.jpg",), ("1.jpg", "2.jpg")
+        >>> dataset = Dataset("mine", Path(), Path(), *ids)
+        >>> stores = [GlobalStore.open(name) for name in ("queries", "positives", "distractors")]
+        >>> curve = distractor_curve(dataset, *stores[:2], stores[2:], prefixes=[0, 1, 2])
+        >>> curve.maps.tolist()
+        [100.0, 100.0, 50.0]
     """
     counter = count_distractors(
         dataset,

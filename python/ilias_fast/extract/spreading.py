@@ -60,6 +60,21 @@ def extract_on_devices(
     Raises:
         IliasFastError: What a process raised, or that it was killed. The others are stopped.
         ParameterError: There are no devices.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import load_dataset
+        >>> from ilias_fast.datasets.generate import generate
+        >>> def make(device):
+        ...     network = load_network("test_vit", weights="random")
+        ...     return NeuralExtractor(network, resolution=32, device=device)
+        >>> _ = generate("toy", objects=1, images=10)
+        >>> source, ids = load_dataset("toy").images("positives")
+        >>> store = Path("vectors")
+        >>> _ = extract_to_stores(make("cpu"), source, ids, global_store=store)
+        >>> report = extract_on_devices(make, ["cuda:0", "cuda:1"], source, ids, global_store=store)
+        >>> report.extracted, report.resumed == len(ids)  # all were there
+        (0, True)
     """
     if not devices:
         raise ParameterError("devices: expected at least one, found none")

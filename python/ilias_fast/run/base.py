@@ -35,6 +35,11 @@ class RunResult:
     Attributes:
         ids: Database ids.
         scores: float64 [n], descending.
+
+    Examples:
+        >>> result = Run.from_dict({"q.jpg": {"a.jpg": 0.5, "b.jpg": 0.9}})["q.jpg"]
+        >>> result.ids, result.scores.tolist()
+        (['b.jpg', 'a.jpg'], [0.9, 0.5])
     """
 
     ids: list[str]
@@ -67,6 +72,14 @@ class Run:
         DuplicateIdError: A query is given twice, a vocabulary id is given twice, or a query lists a
             database id twice (see `from_arrays` to merge).
         InputError: An id is empty, holds a NUL character or is not valid Unicode.
+
+    Examples:
+        >>> run = Run.from_dict({"q.jpg": {"a.jpg": 0.5, "b.jpg": 0.9}, "r.jpg": {}})
+        >>> run["q.jpg"].ids, len(run), run.offsets.tolist()
+        (['b.jpg', 'a.jpg'], 2, [0, 2, 2])
+        >>> run.save("run.json")
+        >>> Run.load("run.json")["q.jpg"].scores.tolist(), run.truncate(1)["q.jpg"].ids
+        ([0.9, 0.5], ['b.jpg'])
     """
 
     query_ids: tuple[str, ...]
