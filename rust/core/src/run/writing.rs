@@ -201,7 +201,7 @@ fn indented(text: &mut String, blanks: usize) {
 
 /// Whether a string stands in JSON as it is. No early way out: the compiler makes vectors of it.
 fn is_plain(value: &str) -> bool {
-    let special = |byte: u8| !(b' '..=b'~').contains(&byte) | (byte == b'"') | (byte == b'\\');
+    let special = |byte: u8| !(b' '..=b'~').contains(&byte) || byte == b'"' || byte == b'\\';
     !value.bytes().fold(false, |any, byte| any | special(byte))
 }
 
