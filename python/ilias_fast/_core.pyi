@@ -490,7 +490,7 @@ def count_above(
     stop: int,
     members: NDArray[np.int64] | None,
     threads: int | None,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...
 def judge(
     offsets: NDArray[np.int64],
     rows: NDArray[np.int64],

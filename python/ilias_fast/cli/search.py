@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, plain, stages
+from ilias_fast.cli._console import out, plain, print_json, stages
 
 __all__ = ["search"]
 
@@ -70,7 +70,7 @@ def search(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Search although the provenance differs.")] = False,
     threads: options.Threads = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Find the k most similar database images of every query, exactly.
 
@@ -142,8 +142,7 @@ def search(
     if resume is not None:
         resuming.discard(resume)
     if as_json:
-        summary = {"queries": len(run), "results": len(run.indices), "output": str(output)}
-        out.print(plain(json.dumps(summary)), soft_wrap=True)
+        print_json({"queries": len(run), "results": len(run.indices), "output": str(output)})
     else:
         out.print(f"{len(run)} queries, {len(run.indices)} results: {plain(output)}", soft_wrap=True)
 

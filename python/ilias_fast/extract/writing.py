@@ -43,6 +43,11 @@ class ExtractReport:
         extracted: Images described and stored by this run.
         resumed: Images that were in the stores already.
         skipped: (id, reason) of each image that could not be read or decoded.
+
+    Examples:
+        >>> report = ExtractReport(extracted=10, resumed=2, skipped=[("a.jpg", "cannot be decoded")])
+        >>> len(report.skipped)
+        1
     """
 
     extracted: int
@@ -103,6 +108,19 @@ def extract_to_stores(
         ParameterError: No store is given, one the extractor has nothing for, or a number is below 1; or the
             extractor needs boxes and none are given.
         StoreLockedError, CorruptStoreError, StorageError: A store cannot be written to.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import load_dataset
+        >>> from ilias_fast.datasets.generate import generate
+        >>> from ilias_fast.store import GlobalStore
+        >>> _ = generate("toy", objects=1, images=10)
+        >>> source, ids = load_dataset("toy").images("positives")
+        >>> options = ClassicalOptions(longer_side=200, words=4, bits=8)
+        >>> extractor = ClassicalExtractor.fit(source, ids, options=options)
+        >>> report = extract_to_stores(extractor, source, ids, global_store=Path("vectors"))
+        >>> report.extracted == len(GlobalStore.open("vectors")) == len(ids)
+        True
     """
     _check(extractor, global_store, local_store, boxes)
     cores = cpu.threads(threads)

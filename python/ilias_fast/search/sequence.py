@@ -35,7 +35,20 @@ _SAVED_BYTES = 256 << 20
 
 
 class DescriptorAdapter(Protocol):
-    """What `search` needs of an adaptation; `ilias_fast.adapt.LinearAdapter` is one."""
+    """What `search` needs of an adaptation; `ilias_fast.adapt.LinearAdapter` is one.
+
+    Examples:
+        >>> from ilias_fast.store import GlobalStore
+        >>> class Halved:
+        ...     def apply(self, vectors):
+        ...         return vectors / 2
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg"], [[1.0, 0.0]])
+        >>> adapter: DescriptorAdapter = Halved()
+        >>> run = search((["q.jpg"], [[1.0, 0.0]]), GlobalStore.open("vectors"), adapter=adapter)
+        >>> run["q.jpg"].scores.tolist()
+        [0.25]
+    """
 
     def apply(self, vectors: ArrayLike) -> NDArray[Any]:
         """Map float32 [m, d] to float32 [m, d'], row by row.

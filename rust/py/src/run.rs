@@ -20,7 +20,12 @@ use crate::call::call;
 use crate::error::to_python;
 use crate::store::PyStore;
 
-/// An immutable sequence of ids.
+/// An immutable sequence of ids, kept as one text and decoded where it is looked at.
+///
+/// Examples:
+///     >>> ids = Ids(["a.jpg", "b.jpg", "c.jpg"])
+///     >>> len(ids), ids[1], list(ids[1:]), "c.jpg" in ids
+///     (3, 'b.jpg', ['b.jpg', 'c.jpg'], True)
 #[pyclass(frozen, sequence, module = "ilias_fast._core")]
 pub struct Ids {
     list: run::Ids,

@@ -39,7 +39,14 @@ pub fn results<T: NumpyElement>(
     ))
 }
 
-/// Int8 planes of a database in memory.
+/// Int8 planes of a database in memory: what `build_planes` makes and `topk` takes.
+///
+/// Examples:
+///     >>> import numpy as np
+///     >>> database = np.eye(3, dtype=np.float16)
+///     >>> planes = build_planes(database)
+///     >>> planes.shape, topk([[0.0, 1.0, 0.5]], database, 2, planes=planes).indices.tolist()
+///     ((3, 3), [[1, 2]])
 #[pyclass(frozen, name = "Planes", module = "ilias_fast._core")]
 pub struct PyPlanes {
     inner: OwnedPlanes,

@@ -1,5 +1,6 @@
-//! What the system is told about pages that will be read: hints, without any effect on what is read.
+//! What the system is told about pages that will be read: hints, without any effect on what is read. Windows gets none.
 
+#[cfg(unix)]
 use std::ffi::c_void;
 use std::fs::File;
 use std::io;
@@ -35,6 +36,7 @@ impl<'a> Backing<'a> {
 }
 
 /// The pages that hold a slice: first address and length.
+#[cfg(unix)]
 fn pages<T>(values: &[T]) -> (*mut c_void, usize) {
     const PAGE: usize = 4096;
     let address = values.as_ptr() as usize;
@@ -44,12 +46,14 @@ fn pages<T>(values: &[T]) -> (*mut c_void, usize) {
 
 /// Starts to read the pages of a slice from its file; returns at once.
 pub fn will_need<T>(values: &[T]) {
+    #[cfg(unix)]
     if !values.is_empty() {
         let (start, length) = pages(values);
         // SAFETY: the range lies in memory the slice borrows, but for the beginning of its first page; the advice
         // changes no contents, and a failure is of no consequence.
         unsafe { libc::madvise(start, length, libc::MADV_WILLNEED) };
     }
+    let _ = values;
 }
 
 /// Starts to write a part of a file to its disk, so that a later sync has less to wait for; returns at once.
@@ -90,25 +94,27 @@ pub(super) fn send(file: &File, at: u64, bytes: usize, to: &File) -> io::Result<
 
 /// Says whether the pages of a slice are read here and there, so that reading around a page is a waste, or in order.
 pub fn at_random<T>(values: &[T], random: bool) {
+    #[cfg(unix)]
     if !values.is_empty() {
         let (start, length) = pages(values);
         let advice = if random { libc::MADV_RANDOM } else { libc::MADV_NORMAL };
         // SAFETY: as above.
         unsafe { libc::madvise(start, length, advice) };
     }
+    let _ = (values, random);
 }
 
 /// Whether the page that holds the first element is in memory; true if the system does not say.
 pub fn is_resident<T>(values: &[T]) -> bool {
-    let (start, _) = pages(values);
-    let mut state = 1_u8;
     #[cfg(target_os = "linux")]
     if !values.is_empty() {
+        let mut state = 1_u8;
         // SAFETY: the page is mapped, as the slice borrows part of it, and its state is one byte.
-        unsafe { libc::mincore(start, 1, &raw mut state) };
+        unsafe { libc::mincore(pages(values).0, 1, &raw mut state) };
+        return state & 1 == 1;
     }
-    let _ = start;
-    state & 1 == 1
+    let _ = values;
+    true
 }
 
 #[cfg(test)]
