@@ -322,12 +322,12 @@ fn write_run_json(
     })
 }
 
+/// Rows, and the position of each entry among them.
+type Vocabulary<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>);
+
 /// The rows that occur in `entries`, ascending, and for each entry its position among them, or -1 if it is negative.
 #[pyfunction]
-fn vocabulary<'py>(
-    py: Python<'py>,
-    entries: PyReadonlyArray1<'_, i64>,
-) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>)> {
+fn vocabulary<'py>(py: Python<'py>, entries: PyReadonlyArray1<'_, i64>) -> PyResult<Vocabulary<'py>> {
     let entries = vector("entries", &entries)?;
     let (rows, positions) = call(py, None, None, |control| run::vocabulary(entries, control))?;
     Ok((rows.into_pyarray(py), positions.into_pyarray(py)))

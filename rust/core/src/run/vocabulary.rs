@@ -206,7 +206,9 @@ mod tests {
         #[test]
         fn repeated_ids_are_those_of_a_set(names in proptest::collection::vec("[a-f]{1,4}", 0..60)) {
             let mut ids = Ids::default();
-            names.iter().for_each(|name| ids.push(name).unwrap());
+            for name in &names {
+                ids.push(name).unwrap();
+            }
             let mut seen = HashSet::new();
             let expected = names.iter().position(|name| !seen.insert(name));
             prop_assert_eq!(first_repeated_id(&ids, &Control::new()).unwrap(), expected);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::database::{Chunks, Database};
 use crate::control::Control;
 use crate::error::Result;
+use crate::store::ahead::ReadAhead;
 
 /// Bytes that are read at once, and that may have been read and not searched.
 const STEP_BYTES: usize = 4 << 20;
@@ -82,7 +83,7 @@ impl Ahead {
         let rows = chunks.get(0).len().max(1);
         let bytes = (rows * database.columns() * size_of::<T>()).max(1);
         let (step, window) = (STEP_BYTES.div_ceil(bytes), WINDOW_BYTES.div_ceil(bytes));
-        let mut reader = Default::default();
+        let mut reader = ReadAhead::default();
         for first in (0..chunks.len()).step_by(step) {
             let end = chunks.len().min(first + step);
             {

@@ -206,6 +206,8 @@ pub fn ids_of(stores: &[&Store], rows: &[i64], control: &Control) -> Result<Ids>
         })
         .collect::<Result<_>>()?;
     let mut all = Ids::default();
-    parts.iter().for_each(|part| all.extend(part));
+    for part in &parts {
+        all.extend(part);
+    }
     Ok(all)
 }

@@ -13,9 +13,9 @@ use super::mmap::Map;
 #[derive(Debug, Clone, Copy)]
 pub struct Backing<'a>(pub(super) &'a Map);
 
-impl Backing<'_> {
+impl<'a> Backing<'a> {
     /// Says that values were read and will not be soon: their pages leave the process, not the page cache.
-    pub fn release<T>(&self, values: &[T]) {
+    pub fn release<T>(self, values: &[T]) {
         self.0.release(values);
     }
 
@@ -25,12 +25,12 @@ impl Backing<'_> {
     }
 
     /// The file.
-    pub(super) fn path(&self) -> &Path {
+    pub(super) fn path(self) -> &'a Path {
         self.0.path()
     }
 
     /// Where in the file values lie, if they do.
-    pub(super) fn place<T>(&self, values: &[T]) -> Option<Range<usize>> {
+    pub(super) fn place<T>(self, values: &[T]) -> Option<Range<usize>> {
         self.0.place(values)
     }
 }
