@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from ilias_fast import __version__
-from ilias_fast.cli import app
+from ilias_fast.cli import application
 from tests.command_line import (
     command,
     done,
@@ -35,11 +35,13 @@ COMMANDS = [
     ("store", "merge"),
     ("store", "select"),
     ("store", "delete"),
+    ("benchmark",),
     ("compare",),
     ("store", "info"),
     ("store", "verify"),
     ("store", "gc"),
     ("search",),
+    ("fuse",),
     ("rerank",),
     ("tune",),
     ("match",),
@@ -62,7 +64,7 @@ def every_command() -> dict[tuple[str, ...], Any]:
             key: value for name, child in children for key, value in below((*words, name), child).items()
         }
 
-    return below((), typer.main.get_command(app))
+    return below((), typer.main.get_command(application()))
 
 
 def test_every_command_is_listed_here() -> None:

@@ -171,7 +171,7 @@ def test_evaluate_missing_queries(world: World, tmp_path: Path) -> None:
     half = tmp_path / "half.json"
     half.write_text(json.dumps(entries))
     evaluate = ["evaluate", half, "-d", world.photos]
-    assert "warning: the run lacks 1 of 2 image queries" in done(*evaluate)
+    assert "the run lacks 1 of 2 image queries" in done(*evaluate)
     assert done(*evaluate, "--missing", "zero").split()[-3:] == ["50.00", "50.00", "2"]
     assert "lacks 1 of 2" in failing(*evaluate, "--missing", "error")
     half.write_text("{}")

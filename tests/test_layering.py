@@ -106,7 +106,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "_extras",
         "_files",
         "adapt",
-        "cpu",
         "datasets",
         "errors",
         "evaluate",
