@@ -195,19 +195,17 @@ impl Lanes {
             let (indices, _) = indices.as_chunks_mut::<GROUP>();
             let (blocks, rest) = groups.as_chunks::<G>();
             for (b, block) in blocks.iter().enumerate() {
-                let keys = keys(block, codes);
-                for g in 0..G {
-                    keep(keys[g], part == 0, base, &mut distances[b * G + g], &mut indices[b * G + g]);
+                for (g, key) in keys(block, codes).into_iter().enumerate() {
+                    keep(key, part == 0, base, &mut distances[b * G + g], &mut indices[b * G + g]);
                 }
             }
             // Two at a time while there are: alone, each would wait for itself.
             let done = blocks.len() * G;
             let (pairs, last) = rest.as_chunks::<2>();
             for (p, pair) in pairs.iter().enumerate() {
-                let keys = keys(pair, codes);
-                for g in 0..2 {
+                for (g, key) in keys(pair, codes).into_iter().enumerate() {
                     let place = done + 2 * p + g;
-                    keep(keys[g], part == 0, base, &mut distances[place], &mut indices[place]);
+                    keep(key, part == 0, base, &mut distances[place], &mut indices[place]);
                 }
             }
             for group in last {

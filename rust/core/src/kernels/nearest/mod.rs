@@ -168,7 +168,7 @@ impl QueryBlock {
             Layout::Avx512(_) if scratch.distances.len() >= self.len.next_multiple_of(16) => {
                 // SAFETY: the layout was made at this level, so this machine can run it.
                 unsafe {
-                    avx512::Lanes::within(self.len, &scratch.distances, &scratch.indices, most, columns)
+                    avx512::Lanes::within(self.len, &scratch.distances, &scratch.indices, most, columns);
                 }
             }
             _ => scalar::within(scratch.distances(), scratch.indices(), most, columns),
