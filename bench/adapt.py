@@ -1,13 +1,15 @@
 """Adaptation beside the published training loop and torch's float32 route: answers checked, then in turns.
 
-    python bench/adapt.py train [--steps 30] [--rounds 4] [--out FILE]
-    python bench/adapt.py epoch|classes [--out FILE]
+    python bench/adapt.py train [--steps 30] [--rounds 4] [--size small|published] [--device cpu] [--out FILE]
+    python bench/adapt.py whole [--epochs 1] [--size small|published] [--device cpu] [--out FILE]
+    python bench/adapt.py classes [--out FILE]
     python bench/adapt.py apply [--rows 1000000] [--rounds 3] [--folder DIR] [--out FILE]
 
 * train: steps of the published loop (`tests/oracles/adapt_training.py`: autograd, one-hot targets, Adam) and
-  of ours on the same batches from the same weights, 100,000 x 768 features, 20,000 classes, batch 128; losses
-  are compared step by step. Ours reads from a store, the peer from one float32 matrix in memory.
-* epoch: one whole epoch of ours by `train_linear`, once.
+  of ours on the same batches from the same weights, batch 128, losses compared step by step; 100,000 x 768
+  features of 20,000 classes, or the published 1,000,000 x 1,024 of 191,513. Ours reads from a store, the peer
+  from one float32 matrix on the device.
+* whole: a training from beginning to end by `train_linear`, once.
 * classes: steps of ours with the benchmark's 191,513 classes, and with 8,192 of them sampled.
 * apply: a 1024 -> 512 layer on float16 rows: in memory, and from one store into another against the same rows
   through torch into one file, both synced to the disk. The memory of a pass is the growth of the anonymous
@@ -30,7 +32,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,9 +45,18 @@ from ilias_fast._doctor import machine
 from ilias_fast.adapt import Labelled, LinearAdapter, TrainingOptions, derive, train_linear, training
 from ilias_fast.store import GlobalStore
 
-IMAGES, WIDTH, CLASSES, BATCH = 100_000, 768, 20_000, 128
-PUBLISHED_CLASSES = 191_513
-BLOCK = 8192
+BATCH, BLOCK = 128, 8192
+
+
+class Size(NamedTuple):
+    """Of a training set."""
+
+    images: int
+    width: int
+    classes: int
+
+
+SIZES = {"small": Size(100_000, 768, 20_000), "published": Size(1_000_000, 1024, 191_513)}
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -59,36 +70,38 @@ def ratio(theirs: list[float], ours: list[float]) -> dict[str, float]:
     return {"median": statistics.median(found), "least": found[0], "most": found[-1]}
 
 
-def features(folder: Path) -> tuple[GlobalStore, dict[str, int]]:
+def features(folder: Path, size: Size, device: str) -> tuple[GlobalStore, dict[str, int]]:
     """Images around class centres, of unit length."""
-    rng = np.random.default_rng(0)
-    classes = rng.integers(0, CLASSES, IMAGES)
-    classes[:CLASSES] = np.arange(CLASSES)
-    centres = rng.standard_normal((CLASSES, WIDTH), np.float32)
-    ids = [f"{row:06d}.jpg" for row in range(IMAGES)]
-    with GlobalStore.create(folder / "features", dim=WIDTH) as writer:
-        for start in range(0, IMAGES, 10_000):
+    images, width, count = size
+    classes = np.random.default_rng(0).integers(0, count, images)
+    classes[:count] = np.arange(count)
+    random = torch.Generator(device).manual_seed(0)
+    centres = torch.randn(count, width, generator=random, device=device)
+    ids = [f"{row:07d}.jpg" for row in range(images)]
+    with GlobalStore.create(folder / "features", dim=width) as writer:
+        for start in range(0, images, 10_000):
             part = slice(start, start + 10_000)
-            rows = centres[classes[part]] + 1.5 * rng.standard_normal((10_000, WIDTH), np.float32)
-            writer.append(ids[part], rows / np.linalg.norm(rows, axis=1, keepdims=True))
+            rows = centres[torch.from_numpy(classes[part]).to(device)]
+            rows = rows + 1.5 * torch.randn(rows.shape, generator=random, device=device)
+            writer.append(ids[part], torch.nn.functional.normalize(rows).half().cpu().numpy())
     return GlobalStore.open(folder / "features"), dict(zip(ids, classes.tolist(), strict=True))
 
 
-def train(folder: Path, steps: int, rounds: int) -> dict[str, Any]:
-    store, labels = features(folder)
+def train(folder: Path, size: Size, device: str, steps: int, rounds: int) -> dict[str, Any]:
+    store, labels = features(folder, size, device)
     options = TrainingOptions(epochs=1, batch_size=BATCH)
     labelled = Labelled.match(store, labels)
     state = training.initial_state(store.dim, labelled.count, options)
-    peer = Published(state["weight"], state["bias"], state["classifier"])
+    peer = Published(state["weight"], state["bias"], state["classifier"], device)
     trainer = training._Trainer(
-        torch, {name: torch.from_numpy(value.copy()) for name, value in state.items()}, options
+        torch, {name: torch.from_numpy(value.copy()).to(device) for name, value in state.items()}, options
     )
-    matrix = torch.from_numpy(store.rows(labelled.rows).astype(np.float32))
-    classes = torch.from_numpy(labelled.classes)
-    order = torch.from_numpy(np.random.default_rng([0, 1, 0]).permutation(IMAGES))
+    matrix = torch.from_numpy(store.rows(labelled.rows)).to(device).float()
+    classes = torch.from_numpy(labelled.classes).to(device)
+    order = torch.from_numpy(np.random.default_rng([0, 1, 0]).permutation(size.images)).to(device)
     batches = (
         (x, y)
-        for group in training._groups(store, labelled, options, 0, IMAGES // BATCH)
+        for group in training._groups(store, labelled, options, 0, size.images // BATCH)
         for x, y in zip(*group, strict=True)
     )
     losses: dict[str, list[float]] = {"published": [], "ours": []}
@@ -105,8 +118,9 @@ def train(folder: Path, steps: int, rounds: int) -> dict[str, Any]:
         for done, (x, y) in zip(
             range(len(losses["ours"]), len(losses["ours"]) + steps), batches, strict=False
         ):
-            found.append(trainer.step(torch.from_numpy(x).float(), torch.from_numpy(y), done))
-        losses["ours"] += [float(loss) for loss in found]
+            rows, targets = torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
+            found.append(trainer.step(rows.float(), targets, done))
+        losses["ours"] += torch.stack(found).tolist()
 
     with torch.no_grad():
         for _ in range(rounds):
@@ -117,6 +131,7 @@ def train(folder: Path, steps: int, rounds: int) -> dict[str, Any]:
     assert difference < 1e-3, difference
     weights = float((peer.layer.weight.detach() - trainer.state["weight"]).abs().max())
     return {
+        **size._asdict(),
         "steps": steps * rounds,
         "milliseconds a step": {name: [1e3 * t for t in times] for name, times in taken.items()},
         "times faster": ratio(taken["published"], taken["ours"]),
@@ -126,21 +141,30 @@ def train(folder: Path, steps: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def epoch(folder: Path) -> dict[str, Any]:
-    store, labels = features(folder)
+def whole(folder: Path, size: Size, device: str, epochs: int) -> dict[str, Any]:
+    store, labels = features(folder, size, device)
+    options = TrainingOptions(epochs=epochs)
     started = time.perf_counter()
-    done = train_linear(store, labels, TrainingOptions(epochs=1), device="cpu", checkpoint=folder / "state")
-    return {"seconds": time.perf_counter() - started, "losses": done.losses, "steps": IMAGES // BATCH}
+    done = train_linear(store, labels, options, device=device, checkpoint=folder / "state")
+    seconds = time.perf_counter() - started
+    return {
+        **size._asdict(),
+        "epochs": epochs,
+        "seconds": seconds,
+        "losses": done.losses,
+        "steps": epochs * (size.images // BATCH),
+    }
 
 
 def classes() -> dict[str, Any]:
     """Time steps with the benchmark's 191,513 classes, all of them and 8,192 sampled."""
     found: dict[str, Any] = {}
+    count = SIZES["published"].classes
     x = torch.nn.functional.normalize(torch.randn(BATCH, 1024, generator=torch.Generator().manual_seed(0)))
-    y = torch.from_numpy(np.random.default_rng(0).integers(0, PUBLISHED_CLASSES, BATCH))
+    y = torch.from_numpy(np.random.default_rng(0).integers(0, count, BATCH))
     for name, sampled in (("all", None), ("8192 sampled", 8192)):
         options = TrainingOptions(sampled_classes=sampled)
-        state = training.initial_state(1024, PUBLISHED_CLASSES, options)
+        state = training.initial_state(1024, count, options)
         tensors = {part: torch.from_numpy(value) for part, value in state.items()}
         with torch.no_grad():
             trainer = training._Trainer(torch, tensors, options)
@@ -242,21 +266,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["train", "epoch", "classes", "apply"])
+    parser.add_argument("what", choices=["train", "whole", "classes", "apply"])
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--size", choices=list(SIZES), default="small")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="where to write (default: temporary)")
     parser.add_argument("--out", type=Path, help="a JSON file; other parts of it are kept")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     folder = Path(tempfile.mkdtemp(dir=arguments.folder))
+    size = SIZES[arguments.size]
     try:
         if arguments.what == "train":
-            found = train(folder, arguments.steps, arguments.rounds)
-        elif arguments.what == "epoch":
-            found = epoch(folder)
+            found = train(folder, size, arguments.device, arguments.steps, arguments.rounds)
+        elif arguments.what == "whole":
+            found = whole(folder, size, arguments.device, arguments.epochs)
         elif arguments.what == "classes":
             found = classes()
         else:
@@ -267,6 +295,8 @@ def main() -> None:
     if arguments.out is not None:
         record = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
         record |= {"machine": machine(), "threads": arguments.threads, "torch": torch.__version__}
+        if arguments.device != "cpu":
+            record["device"] = torch.cuda.get_device_name(arguments.device)
         tunables = os.environ.get("GLIBC_TUNABLES")
         record[arguments.what + (" (tuned malloc)" if tunables else "")] = found
         arguments.out.write_text(json.dumps(record, indent=1) + "\n")

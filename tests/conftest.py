@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from ilias_fast import cpu
+from tests.browsing import BROWSERS
 from tests.command_line import World, make_world
 
 if TYPE_CHECKING:
@@ -36,6 +38,15 @@ settings.register_profile(
     "thorough", parent=settings.get_profile("default"), max_examples=2000, derandomize=False
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a CUDA device where there is none."""
+    if item.get_closest_marker("cuda") is not None:
+        torch = pytest.importorskip("torch", reason="torch is not installed")
+        if not torch.cuda.is_available():
+            pytest.skip("there is no CUDA device here")
+
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -115,3 +126,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     pytest.importorskip("PIL.Image", reason="decoding images needs Pillow (extra: classical)")
     pytest.importorskip("cv2", reason="classical extraction needs OpenCV (extra: classical)")
     return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> str:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser found (looked for {', '.join(BROWSERS)})")
+    return found

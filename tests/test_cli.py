@@ -18,7 +18,7 @@ import pytest
 import typer
 
 from ilias_fast import __version__
-from ilias_fast.cli import app
+from ilias_fast.cli import application
 from ilias_fast.run import Run
 from ilias_fast.store import BinaryStore, GlobalStore, LocalStore
 from tests.command_line import (
@@ -54,11 +54,13 @@ COMMANDS = [
     ("store", "merge"),
     ("store", "select"),
     ("store", "delete"),
+    ("benchmark",),
     ("compare",),
     ("store", "info"),
     ("store", "verify"),
     ("store", "gc"),
     ("search",),
+    ("fuse",),
     ("rerank",),
     ("tune",),
     ("match",),
@@ -92,7 +94,7 @@ def every_command() -> dict[tuple[str, ...], Any]:
             key: value for name, child in children for key, value in below((*words, name), child).items()
         }
 
-    return below((), typer.main.get_command(app))
+    return below((), typer.main.get_command(application()))
 
 
 def test_every_command_is_listed_here() -> None:
@@ -283,7 +285,7 @@ def test_evaluate_missing_queries(world: World, tmp_path: Path) -> None:
     half = tmp_path / "half.json"
     half.write_text(json.dumps(entries))
     evaluate = ["evaluate", half, "-d", world.photos]
-    assert "warning: the run lacks 1 of 2 image queries" in done(*evaluate)
+    assert "the run lacks 1 of 2 image queries" in done(*evaluate)
     assert done(*evaluate, "--missing", "zero").split()[-3:] == ["50.00", "50.00", "2"]
     assert "lacks 1 of 2" in failing(*evaluate, "--missing", "error")
     half.write_text("{}")

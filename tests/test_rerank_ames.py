@@ -25,6 +25,7 @@ from ilias_fast.errors import (
 )
 from ilias_fast.rerank import AmesOptions, ensemble, rerank
 from ilias_fast.rerank.ames import Ames, load_ames
+from ilias_fast.rerank.ames import network as network_module
 from ilias_fast.rerank.ames.checkpoint import expected_shapes
 from ilias_fast.run import Run
 from ilias_fast.store import LocalImage, LocalStore
@@ -245,6 +246,24 @@ def test_bad_descriptors() -> None:
         real.encode(np.array([["a"]]))
     zero = real.encode(np.zeros((2, LOCAL), np.float32))
     assert np.isfinite(real.score(zero, [real.encode(np.zeros((1, LOCAL)), database=True)])).all()
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_images_are_encoded_together(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, binary: bool
+) -> None:
+    """Those of one length in batches, as on a GPU, whatever their order."""
+    network = fast(published(binary=binary))
+    images: list[np.ndarray] = descriptors(rng, 5, 0, 7, 5, 5, 5, 7, 1)
+    if binary:
+        images += [rng.integers(0, 256, (length, DIM // 8), np.uint8) for length in (5, 5, 2)]
+    alone = [network.encode(image, database=True) for image in images]
+    monkeypatch.setattr(network_module, "_TOGETHER", {"cpu": 3})
+    together = network.encode_images(images, database=True)
+    for one, other in zip(alone, together, strict=True):
+        for a, b in zip(one, other, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    assert network.encode_images([]) == []
 
 
 @pytest.mark.parametrize("wrong", [{"dtype": "float64"}, {"device": "nowhere"}, {"device": "cuda:99"}])

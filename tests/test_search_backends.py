@@ -23,19 +23,20 @@ from ilias_fast.store import GlobalStore
 from tests.oracles import search as oracle
 from tests.test_kernels_search import LARGEST_F32, adversarial
 
-LIBRARIES = {"torch": Torch, "faiss": Faiss}
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
-@pytest.fixture(params=["torch", "faiss"])
+@pytest.fixture(params=["torch", pytest.param("torch cuda", marks=pytest.mark.cuda), "faiss"])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    pytest.importorskip(request.param, reason=f"{request.param} is not installed")
-    return LIBRARIES[request.param]()
+    library, _, device = request.param.partition(" ")
+    pytest.importorskip(library, reason=f"{library} is not installed")
+    return Faiss() if library == "faiss" else Torch(device or "cpu")
 
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many blocks in little data."""
-    monkeypatch.setattr(torch_backend, "_PAIRS", 1)  # 256 rows
+    monkeypatch.setattr(torch_backend, "_PAIRS", {"cuda": 1, "cpu": 1})  # 256 rows
     monkeypatch.setattr(faiss_backend, "_BYTES", 4 * 37 * 300)
 
 
@@ -72,15 +73,18 @@ singles = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 @given(st.data())
 def test_any_finite_input(data: st.DataObject) -> None:
-    pytest.importorskip("torch")
+    torch = pytest.importorskip("torch")
     pytest.importorskip("faiss")
+    engines: list[Backend] = [Torch(), Faiss()]
+    if torch.cuda.is_available():
+        engines.append(Torch("cuda"))
     d = data.draw(st.integers(0, 9))
     n, q = data.draw(st.integers(0, 12)), data.draw(st.sampled_from([0, 1, 3]))
     database = data.draw(hnp.arrays(np.float16, (n, d), elements=halves))
     queries = data.draw(hnp.arrays(np.float32, (q, d), elements=singles))
     k = data.draw(st.integers(1, 14))
     expected = oracle.topk(queries, database, k)
-    for engine in (Torch(), Faiss()):
+    for engine in engines:
         found = engine.topk(queries, database, k)
         if q and n:
             same(found, expected)
@@ -152,26 +156,84 @@ def test_backends_by_name() -> None:
             backend_of(wrong)  # type: ignore[arg-type]
 
 
-# --- the core's canonical scores of pairs ---
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("order", ["ascending", "random", "equal"])
+def test_candidates_that_wait(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, device: str, order: str
+) -> None:
+    """More candidates than may wait are pruned and settled in between, whatever the order of the rows."""
+    pytest.importorskip("torch")
+    monkeypatch.setattr(torch_backend, "_WAITING", 700)
+    database = rng.standard_normal((3000, 20)).astype(np.float16)
+    queries = rng.standard_normal((4, 20)).astype(np.float32)
+    if order == "ascending":
+        database = database[np.argsort(database.astype(np.float64) @ queries[0])]
+    elif order == "equal":
+        database[:] = database[0]
+    for k in (1, 100, 2900):
+        same(Torch(device).topk(queries, database, k), topk(queries, database, k))
 
 
-def test_score_rows(rng: np.random.Generator, cpu_level: str) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_blocks_that_do_not_fit(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    torch = pytest.importorskip("torch")
+    plain, most, refused = torch_backend._Search._block, 100, []
+
+    def block(self: Any, at: int, values: Any, *rest: Any) -> None:
+        if len(values) > most:
+            refused.append(len(values))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        plain(self, at, values, *rest)
+
+    monkeypatch.setattr(torch_backend._Search, "_block", block)
+    database = rng.standard_normal((1700, 20)).astype(np.float16)
+    queries = rng.standard_normal((4, 20)).astype(np.float32)
+    selected = rng.random(1700) < 0.5
+    same(Torch(device).topk(queries, database, 9, selected), topk(queries, database, 9, selected=selected))
+    assert refused[0] == 1700
+    most = 0
+    with pytest.raises(ParameterError, match="4 queries with one row of the database do not fit the memory"):
+        Torch(device).topk(queries, database, 9)
+
+
+def test_no_such_device() -> None:
+    pytest.importorskip("torch")
+    for name in ("nowhere", "cuda:99"):
+        with pytest.raises(ParameterError, match=f"device: cannot use '{name}'.*'cpu' always works"):
+            Torch(name).topk(np.ones((1, 2), np.float32), np.ones((3, 2), np.float16), 1)
+
+
+# --- the best of given rows, by the core ---
+
+
+def test_best_rows(rng: np.random.Generator, cpu_level: str) -> None:
     assert cpu_level
     queries = rng.standard_normal((4, 33)).astype(np.float32)
     database = rng.standard_normal((90, 33)).astype(np.float16)
     rows = rng.integers(0, 90, 700).astype(np.int64)
     offsets = np.array([0, 300, 300, 301, 700])
-    found = _core.score_rows(queries, database, offsets, rows, 2)
-    for query in range(4):
-        for at in range(offsets[query], offsets[query + 1]):
-            assert found[at] == oracle.score(queries[query], database[rows[at]])
-    score: Callable[..., Any] = _core.score_rows
+    for k in (1, 50, 1000):
+        scores, found = _core.best_rows(queries, database, offsets, rows, k, 2)
+        assert scores.shape == found.shape == (4, min(k, 399))
+        for query in range(4):
+            mine = rows[offsets[query] : offsets[query + 1]]
+            ranked = sorted((-oracle.score(queries[query], database[row]), row) for row in mine)[:k]
+            assert found[query, : len(ranked)].tolist() == [row for _, row in ranked]
+            assert scores[query, : len(ranked)].tolist() == [-score for score, _ in ranked]
+            assert (found[query, len(ranked) :] == -1).all()
+            assert (scores[query, len(ranked) :] == -np.inf).all()
+    best: Callable[..., Any] = _core.best_rows
+    with pytest.raises(ParameterError, match="at least 1"):
+        best(queries, database, offsets, rows, 0, None)
     database[7, 3] = np.nan
     with pytest.raises(NonFiniteError, match="row 7, column 3"):
-        score(queries, database, np.array([0, 0, 0, 0, 1]), np.array([7]), None)
+        best(queries, database, np.array([0, 0, 0, 0, 1]), np.array([7]), 1, None)
     for wrong in ([0, 1], [0, 0, 0, 1, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 2]):
         with pytest.raises((ShapeError, ParameterError)):
-            score(queries, database, np.array(wrong), np.array([1]), None)
+            best(queries, database, np.array(wrong), np.array([1]), 1, None)
     for row in (-1, 90):
         with pytest.raises(ParameterError, match="rows below 90"):
-            score(queries, database, np.array([0, 0, 0, 0, 1]), np.array([row]), None)
+            best(queries, database, np.array([0, 0, 0, 0, 1]), np.array([row]), 1, None)

@@ -21,6 +21,7 @@ __all__ = [
     "__version__",
     "available_cpu_levels",
     "average_precision",
+    "best_rows",
     "build_store_planes",
     "calibrate",
     "chamfer",
@@ -31,10 +32,12 @@ __all__ = [
     "count_above",
     "cpu_level",
     "default_threads",
+    "first_repeated_index",
     "gc_store",
     "hamming_matrix",
     "hamming_topk",
     "hamming_topk_store",
+    "ids_of_stores",
     "judge",
     "match_codes",
     "match_images",
@@ -43,7 +46,6 @@ __all__ = [
     "read_run_trec",
     "rerank_chamfer",
     "rerank_spatial",
-    "score_rows",
     "topk",
     "topk_float32",
     "topk_store",
@@ -51,6 +53,7 @@ __all__ = [
     "verify_pair",
     "verify_spatial",
     "verify_store",
+    "vocabulary",
     "write_run_json",
 ]
 
@@ -95,7 +98,14 @@ def write_run_json(
     indices: NDArray[np.int64],
     scores: NDArray[np.float64],
     indent: int | None,
-) -> list[bytes]: ...
+    file: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+) -> None: ...
+def vocabulary(entries: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+def first_repeated_index(
+    offsets: NDArray[np.int64], indices: NDArray[np.int64], size: int
+) -> tuple[int, int] | None: ...
+def ids_of_stores(stores: Sequence[Store], rows: NDArray[np.int64]) -> Ids: ...
 
 # --- cpu ---
 
@@ -349,13 +359,14 @@ class RunningSearch:
     def rows(self) -> int: ...
     def found(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
 
-def score_rows(
+def best_rows(
     queries: NDArray[np.float32],
     database: NDArray[np.float16],
     offsets: NDArray[np.int64],
     rows: NDArray[np.int64],
+    k: int,
     threads: int | None,
-) -> NDArray[np.float32]: ...
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
 def hamming_matrix(
     queries: NDArray[np.uint8],
     database: NDArray[np.uint8],
@@ -477,7 +488,7 @@ def count_above(
     stop: int,
     members: NDArray[np.int64] | None,
     threads: int | None,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...
 def judge(
     offsets: NDArray[np.int64],
     rows: NDArray[np.int64],

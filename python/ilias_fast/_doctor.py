@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import platform
 import re
+import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Doctor", "doctor", "machine"]
+__all__ = ["Doctor", "doctor", "machine", "made_by"]
 
 # The distribution whose presence tells that an extra is installed, and whose version is shown.
 _SIGN_OF = {
@@ -96,6 +98,24 @@ def machine() -> dict[str, str]:
         "Python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "CPU": _cpu_model(),
+    }
+
+
+def made_by(threads: int | None) -> dict[str, object]:
+    """Return what a result should say about its making: the command, the version, the machine.
+
+    Args:
+        threads: Number of threads it was asked for; None for the default.
+    """
+    from ilias_fast import __version__, cpu
+
+    program, *arguments = sys.argv or ["python"]
+    return {
+        "command": shlex.join([Path(program).name, *arguments]),
+        "ilias-fast": __version__,
+        **machine(),
+        "CPU level": cpu.level(),
+        "threads": threads or cpu.threads(),
     }
 
 

@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ilias_fast import __version__, cpu
-from ilias_fast._doctor import machine
+from ilias_fast._doctor import made_by
 from ilias_fast._extras import require
 from ilias_fast._files import read_bytes, storage_error, written
 from ilias_fast.adapt import PcaWhitening, derive, sample_rows
@@ -251,12 +250,11 @@ def run_pipeline(
             provenance={
                 "Descriptors": {"global": queries.provenance, "local": local[0].provenance},
                 "Seconds": {name: f"{value:.1f}" for name, value in place.seconds.items()},
-                "Machine": {
-                    "ilias-fast": __version__,
-                    **machine(),
-                    "CPU level": cpu.level(),
-                    "threads": options.threads or cpu.threads(),
+                "Stores": {
+                    store.path.name: {"images": len(store), "checksum": store.checksum}
+                    for store in (queries, database, *local)
                 },
+                "Made by": made_by(options.threads),
             },
         )
         report = write_report(place.at("report.html"), data, progress=place.watch("report    pictures"))

@@ -243,7 +243,7 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _map(run: Run, dataset: Dataset, k: int, threads: int | None) -> float:
-    return evaluate(run, dataset, k=k, missing="zero", task="image", threads=threads).map
+    return evaluate(run, dataset, k=k, missing="zero", threads=threads).map
 
 
 def _size(count: float) -> str:

@@ -12,7 +12,11 @@ class Published:
     """Layer, classifier and Adam as the published script has them."""
 
     def __init__(
-        self, weight: NDArray[np.float32], bias: NDArray[np.float32], classifier: NDArray[np.float32]
+        self,
+        weight: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        classifier: NDArray[np.float32],
+        device: str = "cpu",
     ) -> None:
         self.layer = torch.nn.Linear(weight.shape[1], weight.shape[0])
         self.classifier = torch.nn.Linear(weight.shape[0], classifier.shape[0], bias=False)
@@ -20,6 +24,8 @@ class Published:
             self.layer.weight.copy_(torch.from_numpy(weight))
             self.layer.bias.copy_(torch.from_numpy(bias))
             self.classifier.weight.copy_(torch.from_numpy(classifier))
+        self.layer.to(device)
+        self.classifier.to(device)
         parameters = [*self.layer.parameters(), *self.classifier.parameters()]
         self.adam = torch.optim.Adam(parameters, lr=1e-3, weight_decay=1e-6)
 

@@ -77,7 +77,7 @@ class Ames(nn.Module):
             database = database.half().float()
         x = torch.cat([self.mtc_token.expand(number, 1, -1), query, database], 1)
         padding = torch.cat([query_mask.new_zeros(number, 1), query_mask, database_mask], 1)
-        side = torch.tensor([0] + [1] * q + [2] * d)
+        side = torch.tensor([0] + [1] * q + [2] * d, device=query.device)
         apart = (side[:, None] != side[None]) & (side[:, None] != 0) & (side[None] != 0)
         together = (side[:, None] == side[None]) & (side[:, None] != 0)
         for layer in self.decoder.layers:

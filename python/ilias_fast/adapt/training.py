@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast import _arrays
+from ilias_fast._devices import device_of
 from ilias_fast._extras import require
 from ilias_fast._files import StrPath
 from ilias_fast.adapt.checkpoint import Checkpoint
@@ -153,7 +154,7 @@ def train_linear(
             f"sampled_classes: expected fewer than the {labelled.count} classes there are, "
             f"found {options.sampled_classes}; leave it out to use all"
         )
-    place = _device(torch, device)
+    place = device_of(device or ("cuda" if torch.cuda.is_available() else "cpu"), "train adaptation layers")
     saved = Checkpoint(
         checkpoint,
         {**asdict(options), "store": store.checksum, "labels": labelled.fingerprint, "dim_in": store.dim},
@@ -332,16 +333,6 @@ def _groups(
             features[ascending] = store.rows(labelled.rows[places[ascending]])
             count = len(places) // size
             yield features.reshape(count, size, store.dim), labelled.classes[places].reshape(count, size)
-
-
-def _device(torch: Any, device: str | None) -> Any:
-    try:
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.zeros(1, device=place)
-    except (RuntimeError, AssertionError) as cause:
-        reason = (str(cause) or type(cause).__name__).splitlines()[0]
-        raise ParameterError(f"device: cannot use {device!r} ({reason})") from cause
-    return place
 
 
 @contextmanager

@@ -97,8 +97,13 @@ def extract(
         int, typer.Option(help="Images that may wait until a batch of their size is full.", min=1)
     ] = 4096,
     processes: Annotated[
-        int, typer.Option(help="Decode in so many processes in place of threads.", min=0, max=1024)
-    ] = 0,
+        int | None,
+        typer.Option(
+            help="Decode in so many processes in place of threads; one a core for a GPU if not given.",
+            min=0,
+            max=1024,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of what is learnt, or of random weights.", min=0)] = 0,
     strict: options.Strict = False,
     threads: options.Threads = None,

@@ -87,6 +87,7 @@ def extract_local(
             local_store=output,
             boxes=found.boxes if cropped else None,
             strict=strict,
+            processes=None,
             threads=threads,
             progress=show.progress,
             on_skip=show.skip,

@@ -14,7 +14,7 @@ from ilias_fast import _arrays
 from ilias_fast.datasets import Dataset
 from ilias_fast.errors import ParameterError
 from ilias_fast.evaluate.ilias import CLUTTER_BOUNDS, SCALE_BOUNDS
-from ilias_fast.run import Ids, Run
+from ilias_fast.run import Ids, Run, fuse
 
 __all__ = ["RankRanges", "fuse_text", "rank_ranges"]
 
@@ -103,9 +103,7 @@ def fuse_text(image: Run, text: Run, dataset: Dataset, *, weight: float = 0.5) -
         weight: Share of the image similarity, 0 to 1; the paper averages.
 
     Returns:
-        The run of the image queries, over the images that either list holds. An image that one list lacks
-        is known to score at most that list's last result, and gets that score: lists as deep as the
-        database fuse exactly, shorter ones nearly so at their head.
+        The run of the image queries, over the images that either list holds; see `run.fuse`.
 
     Raises:
         ParameterError: The weight is out of range, or an image query's instance has no text query in `text`.
@@ -113,28 +111,8 @@ def fuse_text(image: Run, text: Run, dataset: Dataset, *, weight: float = 0.5) -
     if not 0 <= weight <= 1:
         raise ParameterError(f"weight: expected 0 to 1, found {weight}")
     text_of = {Dataset.instance_of(query): query for query in dataset.text_queries if query in text}
-    fused: dict[str, dict[str, float]] = {}
-    for query in dataset.image_queries:
-        if query not in image:
-            continue
-        other = text_of.get(Dataset.instance_of(query))
-        if other is None:
+    asked = [query for query in dataset.image_queries if query in image]
+    for query in asked:
+        if Dataset.instance_of(query) not in text_of:
             raise ParameterError(f"text: no text query of the instance of {query!r}")
-        lists = [
-            dict(zip(result.ids, result.scores.tolist(), strict=True))
-            for result in (image[query], text[other])
-        ]
-        least = [min(scores.values(), default=0.0) for scores in lists]
-        names = dict.fromkeys([*lists[0], *lists[1]])
-        fused[query] = {
-            name: weight * lists[0].get(name, least[0]) + (1 - weight) * lists[1].get(name, least[1])
-            for name in names
-        }
-    return Run.from_dict(
-        fused,
-        {
-            "method": "image + text",
-            "weight": weight,
-            "parts": [dict(image.provenance), dict(text.provenance)],
-        },
-    )
+    return fuse([image.select(asked), text.select(list(text_of.values()))], [weight, 1 - weight])

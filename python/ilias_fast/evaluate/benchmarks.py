@@ -28,6 +28,7 @@ __all__ = [
     "recall_at",
     "revisited",
     "run_from_ranks",
+    "unanswered",
 ]
 
 _MODES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -245,6 +246,19 @@ def evaluate_benchmark(run: Run, truth: GroundTruth, *, k: int | None = None) ->
     if truth.name == "sop":
         found |= {f"Recall@{depth}": value for depth, value in recall_at(run, truth).items()}
     return found
+
+
+def unanswered(run: Run, truth: GroundTruth) -> tuple[str, ...]:
+    """Return the queries of a ground truth that a run has no list of, however it spells them.
+
+    Args:
+        run: Ranked lists.
+        truth: The ground truth.
+    """
+    spelled = {_short(query) for query in run.query_ids}
+    return tuple(
+        labels.query for labels in truth.queries if labels.query not in run and labels.query not in spelled
+    )
 
 
 class _List(NamedTuple):

@@ -91,7 +91,8 @@ def evaluate(
     _check_queries(run, {query for queries in asked.values() for query in queries}, official)
     if check_ids and (unknown := dataset.unknown_ids(run.database_ids)):
         raise UnknownIdError(
-            f"{len(unknown)} database ids of the run are not in the dataset: {_some(unknown)}"
+            f"{len(unknown)} database ids of the run are not in the dataset: {_some(unknown)}; without the "
+            f"check they count as distractors"
         )
     judged = _Judged(run, dataset, _arrays.count("k", k), official, _arrays.threads(threads))
     if official:
@@ -129,7 +130,10 @@ def _check_queries(run: Run, known: set[str], official: bool) -> None:
     unknown = [query for query in run.query_ids if query not in known]
     # The official evaluator looks up what a pickle lists, and looks for what it knows in a JSON.
     if unknown and not (official and run.provenance.get("format") != "pickle"):
-        raise UnknownIdError(f"{len(unknown)} queries of the run are not in the dataset: {_some(unknown)}")
+        raise UnknownIdError(
+            f"{len(unknown)} of {len(run)} queries of the run are not in the dataset: {_some(unknown)}; "
+            f"leave them out (Run.select), or evaluate against the dataset they are of"
+        )
 
 
 def _some(ids: Sequence[str]) -> str:
@@ -179,7 +183,10 @@ class _Judged:
         """Average over `queries`; those the run lacks count as empty lists."""
         if not queries:
             wanted = "" if name == "all" else f"{name} "
-            raise ParameterError(f"nothing to evaluate: the run has none of the dataset's {wanted}queries")
+            hint = "" if name == "all" else "; missing='zero' counts them all as zero"
+            raise ParameterError(
+                f"nothing to evaluate: the run has none of the dataset's {wanted}queries{hint}"
+            )
         members = self._members[[self._number_of[self._dataset.instance_of(query)] for query in queries]]
         positions = np.array([self._position.get(query, -1) for query in queries])
         there = positions >= 0

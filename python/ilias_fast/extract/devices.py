@@ -1,9 +1,9 @@
-"""Where networks run: devices, precision, and what makes them faster there without changing their answer."""
+"""How networks run: precision, and what makes them faster on their device without changing their answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,34 +12,11 @@ from ilias_fast.errors import ParameterError
 
 if TYPE_CHECKING:
     import torch
-    from torch import device as Device  # noqa: N812 - a class, whatever torch calls it
 
-__all__ = ["Precision", "autocast", "device_of", "pack_for_cpu"]
+__all__ = ["Precision", "autocast", "overlapping", "pack_for_cpu"]
 
 Precision = Literal["auto", "float32", "float16", "bfloat16"]
 _PRECISIONS = ("auto", "float32", "float16", "bfloat16")
-
-
-def device_of(name: str | None) -> Device:
-    """Return a torch device that works.
-
-    Args:
-        name: "cpu", "cuda", "cuda:1", "mps", ...; None for CUDA or MPS if there is one, else the CPU.
-
-    Raises:
-        ParameterError: There is no such device, or it cannot be used.
-    """
-    torch = require("torch", "run networks")
-    if name is None:
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device: Device = torch.device(name)
-        torch.empty(1, device=device).add_(1).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as cause:
-        raise ParameterError(
-            f"device: cannot use {name!r} ({(str(cause).splitlines() or [''])[0]}); 'cpu' always works"
-        ) from cause
-    return device
 
 
 def autocast(
@@ -59,10 +36,34 @@ def autocast(
         raise ParameterError(f"precision: expected one of {', '.join(_PRECISIONS)}, found {precision!r}")
     chosen = ("float16" if device.type == "cuda" else "float32") if precision == "auto" else precision
     if chosen == "float32":
-        return chosen, nullcontext
+        return chosen, partial(_without_tf32, torch) if device.type == "cuda" else nullcontext
     if chosen == "float16" and device.type == "cpu":
         raise ParameterError("precision: float16 is for GPUs; the CPU takes float32 or bfloat16")
     return chosen, partial(torch.autocast, device.type, getattr(torch, chosen))
+
+
+@contextmanager
+def _without_tf32(torch: Any) -> Iterator[None]:
+    """Convolutions in float32: cuDNN's default, TF32, has 10 bits of mantissa."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def overlapping(device: torch.device, precision: str) -> int:
+    """Return how many batches are best on their way at once.
+
+    On a GPU one is put together while another is computed; but not in float32, where a setting of the whole
+    process is changed meanwhile.
+
+    Args:
+        device: Where.
+        precision: As `autocast` returned it.
+    """
+    return 1 if device.type == "cpu" or precision == "float32" else 2
 
 
 def pack_for_cpu(module: torch.nn.Module) -> bool:

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast import _arrays
+from ilias_fast._devices import device_of
 from ilias_fast._extras import require
 from ilias_fast.adapt.itq import Itq
 from ilias_fast.errors import NonFiniteError, ParameterError
-from ilias_fast.extract.devices import Precision, autocast, device_of
+from ilias_fast.extract.devices import Precision, autocast, overlapping
 from ilias_fast.extract.features import LocalFeatures
 from ilias_fast.extract.local_networks import LocalNetwork
 from ilias_fast.extract.network import state_fingerprint
@@ -190,6 +191,11 @@ class LocalExtractor:
     def concurrent(self) -> bool:
         """One batch at a time, on all cores."""
         return False
+
+    @property
+    def describers(self) -> int:
+        """Batches on their way to a GPU at once."""
+        return overlapping(self.device, self.precision)
 
     @property
     def uses_boxes(self) -> bool:

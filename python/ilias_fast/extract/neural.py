@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast import _arrays
+from ilias_fast._devices import device_of
 from ilias_fast._extras import require
 from ilias_fast.errors import InputError, NonFiniteError, ParameterError
-from ilias_fast.extract.devices import Precision, autocast, device_of, pack_for_cpu
+from ilias_fast.extract.devices import Precision, autocast, overlapping, pack_for_cpu
 from ilias_fast.extract.network import Network, default_resolution, state_fingerprint
 from ilias_fast.extract.preparing import Preparation, Prepared
 from ilias_fast.images import Transform
@@ -162,6 +163,11 @@ class NeuralExtractor:
         return self.device.type == "cpu" and not self._compiled
 
     @property
+    def describers(self) -> int:
+        """Batches on their way to a GPU at once."""
+        return 1 if self._compiled else overlapping(self.device, self.precision)
+
+    @property
     def uses_boxes(self) -> bool:
         """Whether boxes make a difference."""
         return self.preparation.uses_boxes
@@ -286,19 +292,23 @@ class NeuralExtractor:
             )
         return vectors, None
 
+    def _at_once(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
+        torch = require("torch", "extract neural descriptors")
+        with torch.inference_mode(), self._autocast():
+            total = None
+            for batch in self.inputs(prepared):
+                one = _unit(self._run(batch.to(memory_format=self._layout)).float())
+                total = one if total is None else total + one
+            assert total is not None
+            result: NDArray[np.float32] = (_unit(total) if self._varied else total).cpu().numpy()
+            return result
+
     def _forward(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
         """Run one batch; one that does not fit the device's memory is run in halves."""
         torch = require("torch", "extract neural descriptors")
         height, width = prepared[0].pixels.shape[:2]
         try:
-            with torch.inference_mode(), self._autocast():
-                total = None
-                for batch in self.inputs(prepared):
-                    one = _unit(self._run(batch.to(memory_format=self._layout)).float())
-                    total = one if total is None else total + one
-                assert total is not None
-                result: NDArray[np.float32] = (_unit(total) if self._varied else total).cpu().numpy()
-                return result
+            return self._at_once(prepared)
         except InputError:
             raise
         except (RuntimeError, AssertionError) as cause:
@@ -314,7 +324,7 @@ class NeuralExtractor:
                     f"resolution: one image of {width} x {height} does not fit the memory of {self.device}; "
                     f"use a lower resolution or device='cpu'"
                 ) from cause
-        with self._alone:  # outside the handler, which keeps the failed tensors alive
+        with self._alone:  # outside the handler, which keeps what failed, and its tensors, alive
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             self.batch_size = min(self.batch_size, max(1, len(prepared) // 2))

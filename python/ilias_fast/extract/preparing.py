@@ -152,8 +152,12 @@ class Preparation:
         torch = require("torch", "extract neural descriptors")
         first = self.padded(*images[0].pixels.shape[:2])
         to_height, to_width = self.multiple(*first) if pad else first
-        canvas = np.zeros((len(images), to_height, to_width, 3), np.uint8)
-        inside = np.zeros((len(images), to_height, to_width), np.bool_)
+        # Pinned memory travels to a GPU without waiting for what is computed there.
+        pin = device.type == "cuda"
+        shape = len(images), to_height, to_width
+        bytes_ = torch.zeros((*shape, 3), dtype=torch.uint8, pin_memory=pin)
+        shown = torch.zeros(shape, dtype=torch.bool, pin_memory=pin)
+        canvas, inside = bytes_.numpy(), shown.numpy()
         for row, (pixels, mask) in enumerate(images):
             height, width = pixels.shape[:2]
             between = self.padded(height, width)
@@ -169,10 +173,11 @@ class Preparation:
             place = (row, slice(top, top + height), slice(left, left + width))
             canvas[place] = pixels
             inside[place] = True if mask is None else mask
-        pin = device.type == "cuda"
-        bytes_ = torch.from_numpy(canvas)
-        out: Tensor = (bytes_.pin_memory() if pin else bytes_).to(device, non_blocking=pin)
+        out: Tensor = bytes_.to(device, non_blocking=pin)
         out = out.permute(0, 3, 1, 2).to(torch.float32)
-        mean, std = (torch.tensor(values, device=device).reshape(3, 1, 1) for values in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(values, pin_memory=pin).to(device, non_blocking=pin).reshape(3, 1, 1)
+            for values in (self.mean, self.std)
+        )
         out.div_(255).sub_(mean).div_(std)
-        return out if inside.all() else out.mul_(torch.from_numpy(inside).to(device)[:, None])
+        return out if inside.all() else out.mul_(shown.to(device, non_blocking=pin)[:, None])

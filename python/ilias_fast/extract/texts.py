@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast import _arrays
+from ilias_fast._devices import device_of
 from ilias_fast._extras import require
 from ilias_fast._files import StrPath
 from ilias_fast.errors import NonFiniteError, ParameterError
-from ilias_fast.extract.devices import Precision, autocast, device_of
+from ilias_fast.extract.devices import Precision, autocast
 from ilias_fast.extract.network import Wanted, state_fingerprint
 from ilias_fast.extract.open_clip_models import create, tokenizer
 from ilias_fast.extract.registry import find_model, models

@@ -21,7 +21,7 @@ from ilias_fast.errors import (
     ParameterError,
 )
 from ilias_fast.extract.features import Extractor
-from ilias_fast.extract.scheduling import BoxesOf, Described, Schedule, described
+from ilias_fast.extract.scheduling import BoxesOf, Described, Schedule, decoders, described
 from ilias_fast.images import ImageSource
 from ilias_fast.store import GlobalStore, GlobalWriter, LocalStore, LocalWriter, exists
 
@@ -62,7 +62,7 @@ def extract_to_stores(
     window: int = _WINDOW,
     commit_every: int = _COMMIT_IMAGES,
     strict: bool = False,
-    processes: int = 0,
+    processes: int | None = 0,
     on_skip: Callable[[str, str], object] | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], object] | None = None,
@@ -90,7 +90,8 @@ def extract_to_stores(
         strict: Raise on the first image that cannot be decoded, instead of skipping it. What came before it
             is committed.
         processes: Processes that read and decode in place of the threads: for a device that outruns what
-            Python's threads can feed. The source (and `boxes`) are then sent to them.
+            Python's threads can feed. The source (and `boxes`) are then sent to them, and the program's own
+            work must stand behind `if __name__ == "__main__"`. None for one a core for a GPU, else none.
         on_skip: Called with (id, reason) as soon as an image is skipped.
         threads: Threads that read and decode ahead, and compute where the CPU does; None for all cores.
         progress: Called with (images done, images in all) after each; resumed and skipped ones count.
@@ -104,9 +105,12 @@ def extract_to_stores(
         StoreLockedError, CorruptStoreError, StorageError: A store cannot be written to.
     """
     _check(extractor, global_store, local_store, boxes)
+    cores = cpu.threads(threads)
     schedule = Schedule(
-        threads=cpu.threads(threads),
-        processes=_arrays.at_least("processes", processes, 0),
+        threads=cores,
+        processes=decoders(extractor, cores)
+        if processes is None
+        else _arrays.at_least("processes", processes, 0),
         batch_size=None if batch_size is None else _arrays.at_least_one("batch_size", batch_size),
         window=_arrays.at_least_one("window", window),
     )

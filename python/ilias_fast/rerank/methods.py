@@ -40,7 +40,7 @@ class AmesOptions:
         heads: Attention heads of the network.
         dtype: "float32", "bfloat16" or "float16".
         device: "cpu", or a CUDA device.
-        batch: Pairs at a time.
+        batch: Pairs at a time; None for 4 on the CPU and 64 on a GPU.
         cache_bytes: Bound on the encodings of database images that are kept for the queries that follow.
 
     Raises:
@@ -53,15 +53,15 @@ class AmesOptions:
     heads: int = 2
     dtype: str = "float32"
     device: str = "cpu"
-    batch: int = 4
+    batch: int | None = None
     cache_bytes: int = 1 << 28
 
     def __post_init__(self) -> None:
         check_descriptors(self.query_descriptors, self.database_descriptors)
         for name, least in (("heads", 1), ("batch", 1), ("cache_bytes", 0)):
-            expect(
-                whole(getattr(self, name), least), name, f"a whole number from {least}", getattr(self, name)
-            )
+            value = getattr(self, name)
+            accepted = whole(value, least) or (name == "batch" and value is None)
+            expect(accepted, name, f"a whole number from {least}", value)
         dtypes = ("float32", "bfloat16", "float16")
         expect(self.dtype in dtypes, "dtype", "'float32', 'bfloat16' or 'float16'", self.dtype)
 

@@ -1,36 +1,36 @@
-//! Bindings of `ilias_fast_core::search::score_rows`.
+//! Bindings of `ilias_fast_core::search::best_rows`.
 
 use half::f16;
-use ilias_fast_core::search::{self, Database, Matrix};
-use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use ilias_fast_core::search::{self, Database};
+use numpy::{PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 
-use crate::arrays::{matrix, vector};
+use crate::arrays::vector;
 use crate::call::call;
 use crate::error::to_python;
+use crate::search::{Found, results, rows as matrix_rows};
 
-/// Canonical scores of query q and the rows `rows[offsets[q]:offsets[q + 1]]`.
+/// The best k of the rows `rows[offsets[q]:offsets[q + 1]]` for each query q.
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "the signature Python calls")]
-fn score_rows<'py>(
+fn best_rows<'py>(
     py: Python<'py>,
     queries: PyReadonlyArray2<'py, f32>,
     database: PyReadonlyArray2<'py, f16>,
     offsets: PyReadonlyArray1<'py, i64>,
     rows: PyReadonlyArray1<'py, i64>,
+    k: usize,
     threads: Option<usize>,
-) -> PyResult<Bound<'py, PyArray1<f32>>> {
-    let (values, columns) = matrix("queries", &queries)?;
-    let query_rows = Matrix::new("queries", queries.shape()[0], columns, values).map_err(to_python)?;
-    let (values, columns) = matrix("database", &database)?;
-    let shard = Matrix::new("database", database.shape()[0], columns, values).map_err(to_python)?;
-    let database = Database::new(columns, vec![shard], None).map_err(to_python)?;
+) -> PyResult<Found<'py, f32>> {
+    let queries = matrix_rows("queries", &queries)?;
+    let shard = matrix_rows("database", &database)?;
+    let database = Database::new(shard.columns(), vec![shard], None).map_err(to_python)?;
     let (offsets, rows) = (vector("offsets", &offsets)?, vector("rows", &rows)?);
-    let scores =
-        call(py, threads, None, |control| search::score_rows(query_rows, &database, offsets, rows, control))?;
-    Ok(PyArray1::from_vec(py, scores))
+    let found =
+        call(py, threads, None, |control| search::best_rows(queries, &database, offsets, rows, k, control))?;
+    results(py, queries.rows(), found.k, found.scores, found.indices)
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(score_rows, module)?)
+    module.add_function(wrap_pyfunction!(best_rows, module)?)
 }

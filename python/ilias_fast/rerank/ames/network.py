@@ -14,12 +14,13 @@ cross-attention joins the images with each other; mtc sees all. Three facts save
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast import _arrays
+from ilias_fast._devices import device_of
 from ilias_fast._extras import require
 from ilias_fast.errors import NonFiniteError, ParameterError, ShapeError
 from ilias_fast.rerank.ames.operations import Linear, Norm, attend, linear, normalise, split, split_heads
@@ -31,6 +32,8 @@ __all__ = ["DTYPES", "Ames", "EncodedImage"]
 
 DTYPES = ("float32", "bfloat16", "float16")
 _EPSILON = 1e-12
+_TOGETHER = {"cpu": 1}  # images that are encoded at once: the caches of a CPU hold one,
+_TOGETHER_ON_GPU = 64  # and a GPU wants more
 _BUCKET = 8  # database images of a batch differ in length by less than this: at most 7 padded tokens in 700
 
 
@@ -88,14 +91,7 @@ class Ames:
         library = require("torch", "run AMES")
         if dtype not in DTYPES:
             raise ParameterError(f"dtype: expected one of {', '.join(DTYPES)}, found {dtype!r}")
-        try:
-            place = library.device(device)
-            library.empty(0, device=place)
-        except (RuntimeError, AssertionError, TypeError) as cause:
-            reason = str(cause).partition("\n")[0]
-            raise ParameterError(
-                f"device: expected 'cpu' or a CUDA device, found {device!r}: {reason}"
-            ) from cause
+        place = device_of(device, "run AMES")
         self.dtype: torch.dtype = getattr(library, dtype)
         self.device: torch.device = place
         self._heads = heads
@@ -164,15 +160,37 @@ class Ames:
             DtypeError: Codes for the float network, or no numbers.
             NonFiniteError: A value is NaN or infinite.
         """
-        torch = require("torch", "run AMES")
-        with torch.inference_mode():
-            tokens = self._tokens(descriptors)
-            if database and not self.binary:
-                tokens = tokens.half().to(self.dtype)
-            return self._encoded(tokens)
+        return self.encode_images([descriptors], database=database)[0]
 
-    def _tokens(self, descriptors: ArrayLike) -> torch.Tensor:
+    def encode_images(self, images: Sequence[ArrayLike], *, database: bool = False) -> list[EncodedImage]:
+        """Encode the descriptors of several images; on a GPU those of as many descriptors together.
+
+        Args:
+            images: Of each what `encode` takes.
+            database: As in `encode`.
+
+        Raises:
+            ShapeError, DtypeError, NonFiniteError: As `encode`.
+        """
         torch = require("torch", "run AMES")
+        rows = [self._rows(descriptors) for descriptors in images]
+        alike: dict[tuple[int, bool], list[int]] = {}
+        for image, (values, packed) in enumerate(rows):
+            alike.setdefault((len(values), packed), []).append(image)
+        most = _TOGETHER.get(self.device.type, _TOGETHER_ON_GPU)
+        found: dict[int, EncodedImage] = {}
+        with torch.inference_mode():
+            for (_, packed), group in alike.items():
+                for start in range(0, len(group), most):
+                    part = group[start : start + most]
+                    tokens = self._tokens(np.stack([rows[image][0] for image in part]), packed)
+                    if database and not self.binary:
+                        tokens = tokens.half().to(self.dtype)
+                    found.update(zip(part, self._encoded(tokens), strict=True))
+        return [found[image] for image in range(len(images))]
+
+    def _rows(self, descriptors: ArrayLike) -> tuple[NDArray[Any], bool]:
+        """Return the bits uint8 [m, dim] of packed codes, or vectors float32 [m, local_dim]; and which."""
         array = np.asarray(descriptors)
         if self.binary and array.dtype == np.uint8:
             codes = _arrays.codes("descriptors", array, "m, bytes")
@@ -181,38 +199,46 @@ class Ames:
                     f"descriptors: expected codes of {self.dim} bits ({-(-self.dim // 8)} bytes), as the "
                     f"network takes, found {codes.shape[1]} bytes"
                 )
-            bits = np.unpackbits(codes, axis=1, count=self.dim)
-            signs = torch.from_numpy(bits).to(self.device, self.dtype).mul_(2).sub_(1)
+            return np.unpackbits(codes, axis=1, count=self.dim), True
+        rows = _arrays.float32_rows("descriptors", array, "m, d")
+        if rows.shape[1] != self.local_dim:
+            raise ShapeError(
+                f"descriptors: expected dimension {self.local_dim}, as the network takes, "
+                f"found {rows.shape[1]}"
+            )
+        if not np.isfinite(rows).all():
+            row, column = np.argwhere(~np.isfinite(rows))[0]
+            raise NonFiniteError(
+                f"descriptors: expected finite numbers, found {rows[row, column]} "
+                f"in row {row}, column {column}"
+            )
+        return rows, False
+
+    def _tokens(self, values: NDArray[Any], packed: bool) -> torch.Tensor:
+        """Embed what `_rows` returned of images of one length, [g, m, ...]."""
+        torch = require("torch", "run AMES")
+        there = torch.from_numpy(values).to(self.device)
+        if packed:
+            signs = there.to(self.dtype).mul_(2).sub_(1)
         else:
-            rows = _arrays.float32_rows("descriptors", array, "m, d")
-            if rows.shape[1] != self.local_dim:
-                raise ShapeError(
-                    f"descriptors: expected dimension {self.local_dim}, as the network takes, "
-                    f"found {rows.shape[1]}"
-                )
-            if not np.isfinite(rows).all():
-                row, column = np.argwhere(~np.isfinite(rows))[0]
-                raise NonFiniteError(
-                    f"descriptors: expected finite numbers, found {rows[row, column]} "
-                    f"in row {row}, column {column}"
-                )
-            vectors = torch.from_numpy(np.array(rows)).to(self.device)
-            vectors = torch.nn.functional.normalize(vectors, dim=-1, eps=_EPSILON)
+            vectors = torch.nn.functional.normalize(there, dim=-1, eps=_EPSILON)
             signs = vectors if self._binarise is None else torch.sign(vectors @ self._binarise)
             signs = signs.to(self.dtype)
         return normalise(linear(signs, self._embed), self._embed_norm)
 
-    def _encoded(self, tokens: torch.Tensor) -> EncodedImage:
-        """The image-only part of the first layer."""
+    def _encoded(self, tokens: torch.Tensor) -> list[EncodedImage]:
+        """The image-only part of the first layer, for images of as many tokens: [g, m, d]."""
         torch = require("torch", "run AMES")
         layer, heads = self._layers[0], self._heads
-        block = torch.cat([self._mtc[None], tokens])[None]
+        block = torch.cat([self._mtc.expand(len(tokens), 1, -1), tokens], 1)
         q, k, v = linear(block, layer.own.projection).chunk(3, -1)
         found = linear(attend(q, k, v, heads), layer.own.out)
-        after = normalise(block + found, layer.norms[0])[0, 1:]
+        after = normalise(block + found, layer.norms[0])[:, 1:]
         scores = (split_heads(q[:, :1], heads) @ split_heads(k[:, 1:], heads).transpose(2, 3)).float()
         mean = torch.softmax(scores, -1).to(self.dtype) @ split_heads(v[:, 1:], heads)
-        return EncodedImage(after, torch.logsumexp(scores, -1)[0, :, 0], mean.transpose(1, 2).flatten())
+        parts = after, torch.logsumexp(scores, -1)[:, :, 0], mean.transpose(1, 2).flatten(1)
+        # Copies: a view would keep its whole batch alive.
+        return [EncodedImage(*(part.clone() for part in image)) for image in zip(*parts, strict=True)]
 
     # -- pairs ---------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AmesScorer"]
 
+_CPU_BATCH = 4  # pairs at a time
 _CHUNK = 64  # images encoded before they are scored; bounds what is not in the cache
 
 
@@ -56,6 +57,7 @@ class AmesScorer:
             progress: Called with the pairs done.
         """
         scores = np.empty(len(rows), np.float32)
+        batch = self._options.batch or (_CPU_BATCH if self.network.device.type == "cpu" else _CHUNK)
         with _threads(threads):
             for number, query_row in enumerate(query_rows.tolist()):
                 start, stop = int(offsets[number]), int(offsets[number + 1])
@@ -65,22 +67,27 @@ class AmesScorer:
                 query = self.network.encode(descriptors)
                 for first in range(start, stop, _CHUNK):
                     part = slice(first, min(first + _CHUNK, stop))
-                    images = [self._encoded(row) for row in rows[part].tolist()]
-                    scores[part] = self.network.score(query, images, batch=self._options.batch)
+                    images = self._encoded(rows[part].tolist())
+                    scores[part] = self.network.score(query, images, batch=batch)
                     if progress is not None:
                         progress(part.stop)
         return scores
 
-    def _encoded(self, row: int) -> EncodedImage:
-        found = self._kept.pop(row, None)
-        if found is None:
-            descriptors = descriptors_of(self._database, row, self._options.database_descriptors)
-            found = self.network.encode(descriptors, database=True)
-            self._bytes += found.nbytes
-        self._kept[row] = found
+    def _encoded(self, rows: list[int]) -> list[EncodedImage]:
+        missing = [row for row in dict.fromkeys(rows) if row not in self._kept]
+        most = self._options.database_descriptors
+        fresh = self.network.encode_images(
+            [descriptors_of(self._database, row, most) for row in missing], database=True
+        )
+        for row, image in zip(missing, fresh, strict=True):
+            self._kept[row] = image
+            self._bytes += image.nbytes
+        for row in rows:
+            self._kept.move_to_end(row)
+        images = [self._kept[row] for row in rows]
         while self._bytes > self._options.cache_bytes and len(self._kept) > 1:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
-        return found
+        return images
 
 
 def check_descriptors_fit(name: str, store: LocalStore, network: Ames) -> None:

@@ -25,9 +25,14 @@ _U = 2.0**-24
 
 
 class Screen:
-    """Scaled queries with their bounds."""
+    """Scaled queries with their bounds.
 
-    def __init__(self, queries: NDArray[np.float32]):
+    Args:
+        queries: float32 [Q, d].
+        room: Roundings, in units of 2^-24 ||p|| ||x||, that what is done with bounds may cost.
+    """
+
+    def __init__(self, queries: NDArray[np.float32], room: int = 0):
         if queries.shape[1] > LONGEST:
             raise ParameterError(
                 f"queries: expected at most {LONGEST} columns for this backend, found {queries.shape[1]} "
@@ -44,7 +49,7 @@ class Screen:
         wide = np.ldexp(queries.astype(np.float64), -self.exponents[:, None])
         self.queries = wide.astype(np.float32)
         columns = queries.shape[1]
-        steps = (columns + 8) * _U
+        steps = (columns + 8 + room) * _U
         norms = np.sqrt((self.queries.astype(np.float64) ** 2).sum(axis=1))
         self.slopes: NDArray[np.float64] = 1.5 * steps / (1 - steps) * norms
         """Error in screen units per unit of row norm."""
@@ -87,24 +92,15 @@ def best_of(
     k: int,
     threads: int | None,
 ) -> TopK:
-    """Return the best k of the candidates, by canonical score; -1 and -inf where there are fewer.
+    """Return the best k of the candidates, by canonical score; -1 and -inf where a query has fewer.
 
     Args:
         queries: float32 [Q, d].
         block: float16 [m, d].
         owners: int64 [c], ascending: whose candidates.
-        rows: int64 [c], rows of the block, ascending within an owner.
+        rows: int64 [c], rows of the block.
         k: How many results per query.
         threads: Number of threads; None for all cores.
     """
     offsets = np.searchsorted(owners, np.arange(len(queries) + 1)).astype(np.int64)
-    scores = _core.score_rows(queries, block, offsets, rows, threads)
-    order = np.lexsort((rows, -scores, owners))
-    rank = np.arange(len(rows)) - offsets[owners]  # the order is by owner first
-    # Lists of fewer than k would have gaps before what later blocks add.
-    k = min(k, int(np.diff(offsets).max(initial=0)))
-    kept = rank < k
-    found = TopK(np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64))
-    found.scores[owners[kept], rank[kept]] = scores[order][kept]
-    found.indices[owners[kept], rank[kept]] = rows[order][kept]
-    return found
+    return TopK(*_core.best_rows(queries, block, offsets, rows, k, threads))

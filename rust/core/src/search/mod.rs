@@ -18,7 +18,8 @@
 //! | [`score`] | canonical scores of given pairs, for screens that are not ours |
 //!
 
-pub mod bfloat16;
+pub mod ahead;
+mod bfloat16;
 pub mod bounds;
 pub mod codec;
 pub mod database;
@@ -42,5 +43,5 @@ pub use hamming::{HammingTopK, hamming_topk};
 pub use pairs::hamming_matrix;
 pub use planes::{OwnedPlanes, Planes, Quantiser};
 pub use running::Running;
-pub use score::score_rows;
+pub use score::best_rows;
 pub use topk::{Screen, TopK, topk, topk_with};
