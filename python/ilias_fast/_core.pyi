@@ -433,6 +433,7 @@ def chamfer_float(
     threads: int | None,
     progress: Callable[[int], object] | None,
 ) -> NDArray[np.float32]: ...
+
 # None: an argument is not float32 [t, 2], C-contiguous, or a float as it is.
 def verify_spatial(
     query_xy: object, database_xy: object, threshold: object
