@@ -218,7 +218,7 @@ def verifiers() -> dict[str, Verifier]:
     }
 
 
-def verification(repeats: int = 30) -> None:
+def verification(repeats: int = 100) -> None:
     """Recall, pairs/s, false inliers over the grid; scikit-image, which is slow, on three scenes a cell."""
     chosen = verifiers()
     say("Verification from positions, 1 thread: recall (80% of the true inliers found) and pairs/s by call")

@@ -402,13 +402,10 @@ _ImageArrays: TypeAlias = tuple[
 ]
 _SpatialFields: TypeAlias = tuple[int, float, bool, float, int, str, bool, str, str]
 
+# None: an argument is not uint8 [rows, bytes], C-contiguous, an int, a float, a bool as they are.
 def match_codes(
-    query_codes: NDArray[np.uint8],
-    database_codes: NDArray[np.uint8],
-    max_distance: int,
-    ratio: float,
-    mutual: bool,
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]: ...
+    query_codes: object, database_codes: object, max_distance: object, ratio: object, mutual: object
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]] | None: ...
 def match_images(
     query_codes: NDArray[np.uint8],
     codes: NDArray[np.uint8],
@@ -436,9 +433,11 @@ def chamfer_float(
     threads: int | None,
     progress: Callable[[int], object] | None,
 ) -> NDArray[np.float32]: ...
+
+# None: an argument is not float32 [t, 2], C-contiguous, or a float as it is.
 def verify_spatial(
-    query_xy: NDArray[np.float32], database_xy: NDArray[np.float32], threshold: float
-) -> tuple[int, NDArray[np.float64] | None, NDArray[np.bool_]]: ...
+    query_xy: object, database_xy: object, threshold: object
+) -> tuple[int, NDArray[np.float64] | None, NDArray[np.bool_]] | None: ...
 def verify_instances(
     query_xy: NDArray[np.float32],
     database_xy: NDArray[np.float32],

@@ -12,6 +12,8 @@ from ilias_fast.kernels.progress import Progress
 
 __all__ = ["ImageMatches", "Matches", "match", "match_images"]
 
+_named = tuple.__new__  # what NamedTuple._make does, in a third of the time
+
 
 class Matches(NamedTuple):
     """Tentative correspondences, in the order of the query descriptors.
@@ -90,10 +92,14 @@ def match(
         >>> match(query, database, max_distance=1).database.tolist()
         [1, 0]
     """
-    query = _arrays.codes("query_codes", query_codes, "m, bytes")
-    database = _arrays.codes("database_codes", database_codes)
-    max_distance, ratio = _arrays.count("max_distance", max_distance), _arrays.real("ratio", ratio)
-    return Matches._make(_core.match_codes(query, database, max_distance, ratio, bool(mutual)))
+    found = _core.match_codes(query_codes, database_codes, max_distance, ratio, mutual)
+    if found is None:  # something is to be converted; asking first would cost a tenth of a call
+        query = _arrays.codes("query_codes", query_codes, "m, bytes")
+        database = _arrays.codes("database_codes", database_codes)
+        limit, share = _arrays.count("max_distance", max_distance), _arrays.real("ratio", ratio)
+        found = _core.match_codes(query, database, limit, share, bool(mutual))
+        assert found is not None, "nothing is left to be converted"
+    return _named(Matches, found)
 
 
 def match_images(

@@ -19,6 +19,7 @@ __all__ = ["draw_match"]
 
 _PURPOSE = "draw matched images"
 _HEIGHT, _WIDTH, _GAP, _HEADER = 520, 1000, 16, 34
+_MANY = 80  # inliers; more are drawn fainter
 _INK, _QUIET, _INLIER_TEXT, _TENTATIVE_TEXT = (30, 30, 30), (110, 110, 110), (15, 120, 50), (175, 80, 15)
 _KEYPOINT, _TENTATIVE, _INLIER, _FRAME = (250, 210, 60), (235, 120, 40), (40, 200, 90), (60, 150, 255)
 
@@ -74,10 +75,10 @@ def draw_match(
     ends = placed(found.query_xy, 0), placed(found.database_xy, 1)
     others = np.flatnonzero(~found.inliers)
     others = others[np.linspace(0, len(others) - 1, min(most, len(others))).astype(int)]
-    for rows, colour, opacity, line in (
-        (others, _TENTATIVE, 130, 1),
-        (np.flatnonzero(found.inliers), _INLIER, 220, 2),
-    ):
+    inliers = np.flatnonzero(found.inliers)
+    # Hundreds of lines side by side would hide what they join.
+    clear = (220, 2) if len(inliers) <= _MANY else (110, 1)
+    for rows, colour, (opacity, line) in ((others, _TENTATIVE, (130, 1)), (inliers, _INLIER, clear)):
         for row in rows.tolist():
             a, b = (tuple(end[row].tolist()) for end in ends)
             pen.line((a, b), fill=(*colour, opacity), width=line)

@@ -1,11 +1,13 @@
 //! Array arguments: dtype, shape and contiguity checks with both numbers in the message.
 //!
 //! The Python layer (`ilias_fast._arrays`) has already turned anything convertible into a C-contiguous
-//! `NumPy` array of the right dtype; what is checked here is what memory safety rests on.
+//! `NumPy` array of the right dtype; what is checked here is what memory safety rests on. Functions that take
+//! microseconds are asked first with the arguments as given: see [`ready`].
 
 use ilias_fast_core::Error;
-use numpy::{Element, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use numpy::{Element, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyFloat, PyInt};
 
 use crate::error::to_python;
 
@@ -22,4 +24,27 @@ pub fn vector<'a, T: Element>(what: &str, array: &'a PyReadonlyArray1<'_, T>) ->
     array.as_slice().map_err(|_| {
         to_python(Error::shape(what, "a contiguous array", format!("strides {:?}", array.strides())))
     })
+}
+
+/// A matrix that needs no conversion: an array of that type, C-contiguous. None for anything else.
+pub fn ready<'py, T: Element>(value: &Bound<'py, PyAny>) -> PyResult<Option<PyReadonlyArray2<'py, T>>> {
+    match value.cast::<PyArray2<T>>() {
+        Ok(array) if array.is_c_contiguous() => Ok(Some(array.try_readonly()?)),
+        _ => Ok(None),
+    }
+}
+
+/// A number that needs no conversion: a float. None for anything else.
+pub fn ready_real(value: &Bound<'_, PyAny>) -> Option<f64> {
+    value.cast_exact::<PyFloat>().ok().map(PyFloatMethods::value)
+}
+
+/// A whole number that needs no conversion. None for anything else, and for what 64 bits cannot hold.
+pub fn ready_count(value: &Bound<'_, PyAny>) -> Option<i64> {
+    value.cast_exact::<PyInt>().ok().and_then(|number| number.extract().ok())
+}
+
+/// True or False, nothing else.
+pub fn ready_flag(value: &Bound<'_, PyAny>) -> Option<bool> {
+    value.cast_exact::<PyBool>().ok().map(PyBoolMethods::is_true)
 }

@@ -51,33 +51,11 @@ impl Columns {
         self.distance.extend_from_slice(&other.distance);
     }
 
-    /// Appends what the last search found within `max_distance`.
-    fn extend_nearest(&mut self, scratch: &Scratch, max_distance: u16, bits: usize) {
-        let (distances, indices) = (scratch.distances(), scratch.indices());
-        if usize::from(max_distance) >= bits {
-            self.query.extend(0..distances.len() as i32);
-            self.database.extend(indices.iter().map(|&j| j as i32));
-            self.distance.extend(distances.iter().map(|&d| i32::from(d)));
-            return;
-        }
-        let (start, most) = (self.len(), distances.len());
-        let columns = [&mut self.query, &mut self.database, &mut self.distance];
-        let columns = columns.map(|column| {
-            column.resize(start + most, 0);
-            column
-        });
-        let [query, database, distance] = columns;
-        let mut end = start;
-        for (i, (&d, &j)) in distances.iter().zip(indices).enumerate() {
-            // Written whether it counts or not: cheaper than a branch that cannot be foreseen.
-            (query[end], database[end], distance[end]) = (i as i32, j as i32, i32::from(d));
-            end += usize::from(d <= max_distance);
-            if end == start + most {
-                break;
-            }
-        }
-        for column in [query, database, distance] {
-            column.truncate(end);
+    /// Room for so many more, if there is memory.
+    pub fn reserve(&mut self, more: usize) {
+        for column in [&mut self.query, &mut self.database, &mut self.distance] {
+            // A guess: columns grow as they must.
+            let _ = column.try_reserve_exact(more);
         }
     }
 
@@ -114,7 +92,8 @@ pub fn find_columns(
     }
     block.nearest(database, &mut workspace.scratch)?;
     if !database.is_empty() {
-        out.extend_nearest(&workspace.scratch, options.max_distance, 8 * block.bytes());
+        let columns = [&mut out.query, &mut out.database, &mut out.distance];
+        block.within(&workspace.scratch, options.max_distance, columns);
     }
     Ok(())
 }

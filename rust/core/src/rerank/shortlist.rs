@@ -248,6 +248,12 @@ pub fn match_arrays(
             }
             control.advance(ends.len() as u64)
         })?;
+        if first == 0 {
+            // As many as the first images suggest, and some room: growing would copy them again and again.
+            let done = images.len().min(width * MATCHED).max(1);
+            let found: usize = buffers.iter().map(|(.., columns)| columns.len()).sum();
+            all.reserve((found as f64 * 1.05 * images.len() as f64 / done as f64) as usize);
+        }
         for (_, chunk_ends, columns) in &buffers {
             let total = all.len();
             ends.extend(chunk_ends.iter().map(|&end| (total + end) as i64));

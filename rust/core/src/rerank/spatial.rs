@@ -67,8 +67,7 @@ pub fn verify_pair(
         match options.score {
             SpatialScore::Inliers => distinct as f64,
             SpatialScore::Significance => {
-                let threshold = options.threshold;
-                verification::significance(&found, distinct, correspondences, threshold, verification)?
+                verification::significance(&found, distinct, correspondences, verification)?
             }
         }
     };

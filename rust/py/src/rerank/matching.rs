@@ -14,7 +14,7 @@ use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 
 use super::{SHORT, same_length};
-use crate::arrays::{matrix, vector};
+use crate::arrays::{matrix, ready, ready_count, ready_flag, ready_real, vector};
 use crate::call::call;
 use crate::error::to_python;
 
@@ -96,15 +96,21 @@ impl Last {
     }
 }
 
+/// None if an argument needs conversion first.
 #[pyfunction]
 fn match_codes<'py>(
     py: Python<'py>,
-    query_codes: PyReadonlyArray2<'py, u8>,
-    database_codes: PyReadonlyArray2<'py, u8>,
-    max_distance: i64,
-    ratio: f64,
-    mutual: bool,
-) -> PyResult<Columns<'py>> {
+    query_codes: &Bound<'py, PyAny>,
+    database_codes: &Bound<'py, PyAny>,
+    max_distance: &Bound<'py, PyAny>,
+    ratio: &Bound<'py, PyAny>,
+    mutual: &Bound<'py, PyAny>,
+) -> PyResult<Option<Columns<'py>>> {
+    let (Some(query_codes), Some(database_codes)) = (ready(query_codes)?, ready(database_codes)?) else {
+        return Ok(None);
+    };
+    let numbers = (ready_count(max_distance), ready_real(ratio), ready_flag(mutual));
+    let (Some(max_distance), Some(ratio), Some(mutual)) = numbers else { return Ok(None) };
     let (query, bytes) = matrix("query_codes", &query_codes)?;
     let (database, found) = matrix("database_codes", &database_codes)?;
     let options = match_options(max_distance, ratio, mutual).map_err(to_python)?;
@@ -116,13 +122,13 @@ fn match_codes<'py>(
             last.find(query, bytes, database, &options)?;
             Ok(last.columns)
         })?;
-        return Ok(arrays(py, found));
+        return Ok(Some(arrays(py, found)));
     }
     LAST.with_borrow_mut(|last| {
         py.detach(|| last.find(query, bytes, database, &options)).map_err(to_python)?;
         let column = |values: &[i32]| PyArray1::from_slice(py, values);
         let matching::Columns { query, database, distance } = &last.columns;
-        Ok((column(query), column(database), column(distance)))
+        Ok(Some((column(query), column(database), column(distance))))
     })
 }
 

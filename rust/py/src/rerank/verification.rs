@@ -1,17 +1,18 @@
 //! Spatial verification of arrays.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 
 use ilias_fast_core::rerank::verification::instances::{Instance, instances};
 use ilias_fast_core::rerank::verification::models::Family;
 use ilias_fast_core::rerank::verification::models::homography::Homography;
 use ilias_fast_core::rerank::verification::{self, Geometry, Hypotheses, Options, Workspace};
 use ilias_fast_core::{Error, Result};
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2};
+use numpy::ndarray::aview2;
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, ToPyArray};
 use pyo3::prelude::*;
 
 use super::call_pair;
-use crate::arrays::matrix;
+use crate::arrays::{matrix, ready, ready_real};
 use crate::error::to_python;
 
 /// A map as a 2 x 3 matrix, or 3 x 3 if homographies were asked for.
@@ -82,11 +83,12 @@ impl Fields {
     }
 }
 
-/// Correspondences `[x, y, u, v]` of two matrices of two columns.
-fn correspondences(
+/// Fills `out` with the correspondences `[x, y, u, v]` of two matrices of two columns.
+fn correspond(
     (query, width): (&[f32], usize),
     (database, other_width): (&[f32], usize),
-) -> Result<Vec<[f32; 4]>> {
+    out: &mut Vec<[f32; 4]>,
+) -> Result<()> {
     for (what, columns) in [("query_xy", width), ("database_xy", other_width)] {
         if columns != 2 {
             return Err(Error::shape(what, "[t, 2]", format!("{columns} columns")));
@@ -96,8 +98,10 @@ fn correspondences(
         let expected = format!("[{}, 2], one row for each of query_xy", query.len() / 2);
         return Err(Error::shape("database_xy", expected, format!("[{}, 2]", database.len() / 2)));
     }
-    let pairs = query.chunks_exact(2).zip(database.chunks_exact(2));
-    Ok(pairs.map(|(q, d)| [q[0], q[1], d[0], d[1]]).collect())
+    let pairs = query.as_chunks::<2>().0.iter().zip(database.as_chunks::<2>().0);
+    out.clear();
+    out.extend(pairs.map(|(q, d)| [q[0], q[1], d[0], d[1]]));
+    Ok(())
 }
 
 /// The ratio of scales and difference of angles of correspondences.
@@ -112,28 +116,44 @@ fn ratios(count: usize, query: &[f32], database: &[f32]) -> Result<Vec<[f64; 2]>
     Ok(pairs.map(|(q, d)| [f64::from(d[0]) / f64::from(q[0]), f64::from(d[1]) - f64::from(q[1])]).collect())
 }
 
-thread_local! {
-    /// Kept between calls, as a thread mostly verifies one pair after the other.
-    static WORKSPACE: RefCell<Workspace> = RefCell::default();
+/// What a thread keeps between calls, as it mostly verifies one pair after the other.
+#[derive(Default)]
+struct Kept {
+    correspondences: Vec<[f32; 4]>,
+    workspace: Workspace,
 }
 
+thread_local! {
+    /// None while it is in use: a signal handler may verify a pair of its own.
+    static KEPT: Cell<Option<Box<Kept>>> = const { Cell::new(None) };
+}
+
+type Verified<'py> = (usize, Model<'py>, Bound<'py, PyArray1<bool>>);
+
+/// None if an argument needs conversion first.
 #[pyfunction]
 fn verify_spatial<'py>(
     py: Python<'py>,
-    query_xy: PyReadonlyArray2<'py, f32>,
-    database_xy: PyReadonlyArray2<'py, f32>,
-    threshold: f64,
-) -> PyResult<(usize, Model<'py>, Bound<'py, PyArray1<bool>>)> {
-    let query = matrix("query_xy", &query_xy)?;
-    let database = matrix("database_xy", &database_xy)?;
-    let (found, mask) = call_pair(py, query.0.len().saturating_mul(1000), || {
-        let correspondences = correspondences(query, database)?;
-        WORKSPACE.with_borrow_mut(|workspace| {
-            let found = verification::verify(&correspondences, None, &Options::within(threshold), workspace)?;
-            Ok((found, workspace.mask.clone()))
-        })
+    query_xy: &Bound<'py, PyAny>,
+    database_xy: &Bound<'py, PyAny>,
+    threshold: &Bound<'py, PyAny>,
+) -> PyResult<Option<Verified<'py>>> {
+    let (Some(query), Some(database)) = (ready(query_xy)?, ready(database_xy)?) else { return Ok(None) };
+    let Some(threshold) = ready_real(threshold) else { return Ok(None) };
+    let (query, database) = (matrix("query_xy", &query)?, matrix("database_xy", &database)?);
+    let mut kept = KEPT.take().unwrap_or_default();
+    let found = call_pair(py, query.0.len().saturating_mul(1000), || {
+        let Kept { correspondences, workspace } = &mut *kept;
+        correspond(query, database, correspondences)?;
+        verification::verify(correspondences, None, &Options::within(threshold), workspace)
     })?;
-    Ok((found.inliers, model(py, &found, Family::Affine)?, PyArray1::from_slice(py, &mask)))
+    let map = found.model.map(|map| {
+        let [a, b, c, d, e, f] = map.0;
+        aview2(&[[a, b, c], [d, e, f]]).to_pyarray(py)
+    });
+    let mask = PyArray1::from_slice(py, &kept.workspace.mask);
+    KEPT.set(Some(kept));
+    Ok(Some((found.inliers, map, mask)))
 }
 
 type Found<'py> = (usize, Model<'py>, Bound<'py, PyArray1<bool>>, f64, usize);
@@ -157,7 +177,8 @@ fn verify_instances<'py>(
     };
     let options = fields.options().map_err(to_python)?;
     let found = call_pair(py, query.0.len().saturating_mul(1000), || {
-        let correspondences = correspondences(query, database)?;
+        let mut correspondences = Vec::new();
+        correspond(query, database, &mut correspondences)?;
         let ratios = match columns {
             None => None,
             Some((query, database)) => Some(ratios(correspondences.len(), query, database)?),

@@ -9,7 +9,7 @@ use core::arch::x86_64::{
 use std::ops::Range;
 
 use super::scan::{self, Pack, Waiting};
-use super::{Fit, LANES, Lanes, Maps, Offer, Points, Scoring, Source, scalar};
+use super::{Fit, LANES, Lanes, Maps, Offer, Points, Scaling, Scoring, Source, scalar};
 
 /// [`Pack`] by compressing registers; only for the functions of this file.
 struct Packed;
@@ -41,6 +41,18 @@ impl Pack for Packed {
     }
 }
 
+/// See [`super::Consensus::fill`].
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
+pub fn fill(points: &mut Points, correspondences: &[[f32; 4]], order: &[u32], scaling: &Scaling) {
+    scalar::fill(points, correspondences, order, scaling);
+}
+
+/// See [`super::Consensus::extent`].
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
+pub fn extent(points: &Points) -> [f32; 2] {
+    scalar::extent(points)
+}
+
 /// See [`super::Consensus::scan`].
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
 pub fn scan(
@@ -68,8 +80,8 @@ pub fn refine(points: &Points, most: usize, maps: &mut Maps, squared_radius: f32
 
 /// See [`super::Consensus::polish`].
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
-pub fn polish(points: &Points, map: &mut [f32; 6], squared_radii: &[f32], fit: &Fit) -> f32 {
-    scalar::polish(points, map, squared_radii, fit)
+pub fn polish(points: &Points, map: &mut [f32; 6], steps: &[Scoring], fit: &Fit) -> f32 {
+    scalar::polish(points, map, steps, fit)
 }
 
 /// See [`super::Consensus::near`].

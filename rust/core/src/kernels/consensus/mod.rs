@@ -93,27 +93,20 @@ pub struct Points {
     q: Vec<f32>,
 }
 
-impl Points {
-    /// Replaces the contents.
-    pub fn fill(&mut self, points: impl ExactSizeIterator<Item = [f32; 4]>) {
-        self.len = points.len();
-        for column in [&mut self.x, &mut self.y, &mut self.u, &mut self.v] {
-            column.clear();
-            column.reserve(2 * self.len + 2 * LANES);
-        }
-        for [x, y, u, v] in points {
-            self.x.push(x);
-            self.y.push(y);
-            self.u.push(u);
-            self.v.push(v);
-        }
-        for column in [&mut self.x, &mut self.y, &mut self.u, &mut self.v] {
-            repeat(column, self.len);
-        }
-        self.p.clear();
-        self.q.clear();
-    }
+/// Coordinates moved to a centre and divided by a unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scaling {
+    /// Of `x`, `y`, `u`, `v`: becomes zero.
+    pub centre: [f64; 4],
+    /// One over the unit.
+    pub inverse: f64,
+}
 
+/// Scaled coordinates are clamped to this, so that squares stay finite; what is that far away is an outlier of every
+/// map.
+pub const FARTHEST: f32 = 1e12;
+
+impl Points {
     /// Adds the linear part `[p -q; q p]` of the similarity each correspondence's keypoints suggest.
     pub fn fill_keypoints(&mut self, parts: impl ExactSizeIterator<Item = [f32; 2]>) {
         assert_eq!(parts.len(), self.len, "one similarity a correspondence");
@@ -141,17 +134,6 @@ impl Points {
         self.len == 0
     }
 
-    /// Width and height of the box around the points `(u, v)`; zero without any.
-    pub fn extent(&self) -> [f32; 2] {
-        [&self.u, &self.v].map(|column| {
-            let column = &column[..self.len];
-            let low = column.iter().fold(f32::INFINITY, |low, &value| if value < low { value } else { low });
-            let high =
-                column.iter().fold(f32::NEG_INFINITY, |high, &value| if value > high { value } else { high });
-            (high - low).max(0.0)
-        })
-    }
-
     /// Correspondence `j` as `[x, y, u, v]`.
     pub fn get(&self, j: usize) -> [f32; 4] {
         [self.x[j], self.y[j], self.u[j], self.v[j]]
@@ -166,8 +148,12 @@ impl Points {
 }
 
 /// Repeats the first `len` values so that sixteen lanes can start anywhere below `2 * len`.
+///
+/// A column may have been that long before: what lies beyond `len` is replaced.
 fn repeat(column: &mut Vec<f32>, len: usize) {
+    column.truncate(len);
     if len > 0 {
+        column.reserve(len + 2 * LANES);
         while column.len() < 2 * len + 2 * LANES {
             let most = (2 * len + 2 * LANES - column.len()).min(len);
             column.extend_from_within(..most);
@@ -204,6 +190,20 @@ impl Consensus {
         Ok(Self { level: level::active()? })
     }
 
+    /// Replaces the contents of `points` by correspondences in the order given (indices of them), scaled in float64
+    /// and then rounded.
+    ///
+    /// # Panics
+    /// If an index is not one of a correspondence.
+    pub fn fill(self, points: &mut Points, correspondences: &[[f32; 4]], order: &[u32], scaling: &Scaling) {
+        at_level!(self, fill(points, correspondences, order, scaling));
+    }
+
+    /// Width and height of the box around the points `(u, v)`; zero without any.
+    pub fn extent(self, points: &Points) -> [f32; 2] {
+        at_level!(self, extent(points))
+    }
+
     /// Makes maps from the samples of these batches, and offers those whose sum of weights is above `bar`, in
     /// order; `offer` returns the bar from then on.
     pub fn scan(
@@ -229,9 +229,9 @@ impl Consensus {
         at_level!(self, refine(points, most, maps, squared_radius, fit));
     }
 
-    /// [`Self::refine`] of one map at each of the radii in turn, over all correspondences; its support.
-    pub fn polish(self, points: &Points, map: &mut [f32; 6], squared_radii: &[f32], fit: &Fit) -> f32 {
-        at_level!(self, polish(points, map, squared_radii, fit))
+    /// [`Self::refine`] of one map in each of these steps in turn; its support.
+    pub fn polish(self, points: &Points, map: &mut [f32; 6], steps: &[Scoring], fit: &Fit) -> f32 {
+        at_level!(self, polish(points, map, steps, fit))
     }
 
     /// How many points `(u, v)` lie within the radius of `(u0, v0)`.

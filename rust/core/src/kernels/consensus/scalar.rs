@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::scan::{self, LaneByLane};
-use super::{Fit, GAIN_SHARE, LANES, Lanes, Maps, Offer, Points, Scoring, Source};
+use super::{FARTHEST, Fit, GAIN_SHARE, LANES, Lanes, Maps, Offer, Points, Scaling, Scoring, Source, repeat};
 
 /// Sixteen lanes of a column from `start`.
 #[inline(always)]
@@ -28,6 +28,60 @@ fn weights(maps: &Maps, [x, y, u, v]: [f32; 4], inverse: f32) -> Lanes {
         weights[l] = if weight > 0.0 { weight } else { 0.0 };
     }
     weights
+}
+
+/// See [`super::Consensus::fill`].
+#[inline(always)]
+pub fn fill(points: &mut Points, correspondences: &[[f32; 4]], order: &[u32], scaling: &Scaling) {
+    let len = order.len();
+    points.len = len;
+    let Scaling { centre, inverse } = *scaling;
+    let mut columns = [&mut points.x, &mut points.y, &mut points.u, &mut points.v];
+    for column in &mut columns {
+        column.resize(len.next_multiple_of(LANES), 0.0);
+    }
+    // Sixteen rows at a time, so that the columns are written in whole registers.
+    for (group, order) in order.chunks(LANES).enumerate() {
+        let mut rows = [[0.0_f32; 4]; LANES];
+        for (row, &index) in rows.iter_mut().zip(order) {
+            let point = correspondences[index as usize];
+            for i in 0..4 {
+                row[i] = ((f64::from(point[i]) - centre[i]) * inverse) as f32;
+            }
+        }
+        for (i, column) in columns.iter_mut().enumerate() {
+            let out = &mut column[group * LANES..][..LANES];
+            for l in 0..LANES {
+                out[l] = rows[l][i].clamp(-FARTHEST, FARTHEST);
+            }
+        }
+    }
+    for column in columns {
+        repeat(column, len);
+    }
+    points.p.clear();
+    points.q.clear();
+}
+
+/// See [`super::Consensus::extent`].
+#[inline(always)]
+pub fn extent(points: &Points) -> [f32; 2] {
+    let mut extent = [0.0; 2];
+    for (extent, column) in extent.iter_mut().zip([&points.u, &points.v]) {
+        let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+        // Lanes beyond the last correspondence hold the first ones again.
+        for start in (0..points.len).step_by(LANES) {
+            let values = lanes(column, start);
+            for l in 0..LANES {
+                low[l] = if values[l] < low[l] { values[l] } else { low[l] };
+                high[l] = if values[l] > high[l] { values[l] } else { high[l] };
+            }
+        }
+        let low = low.into_iter().fold(f32::INFINITY, f32::min);
+        let high = high.into_iter().fold(f32::NEG_INFINITY, f32::max);
+        *extent = (high - low).max(0.0);
+    }
+    extent
 }
 
 /// See [`super::Consensus::scan`].
@@ -156,10 +210,10 @@ fn moments(points: &Points, most: usize, maps: &Maps, squared_radius: f32) -> [L
 
 /// See [`super::Consensus::polish`].
 #[inline(always)]
-pub fn polish(points: &Points, map: &mut [f32; 6], squared_radii: &[f32], fit: &Fit) -> f32 {
+pub fn polish(points: &Points, map: &mut [f32; 6], steps: &[Scoring], fit: &Fit) -> f32 {
     let mut sums = [[0.0; LANES]; 12];
-    for &squared_radius in squared_radii {
-        for (sum, value) in sums.iter_mut().zip(moments_of_one(points, map, squared_radius)) {
+    for step in steps {
+        for (sum, value) in sums.iter_mut().zip(moments_of_one(points, map, step)) {
             sum[0] = value;
         }
         let mut maps = [[0.0; LANES]; 6];
@@ -173,7 +227,7 @@ pub fn polish(points: &Points, map: &mut [f32; 6], squared_radii: &[f32], fit: &
     }
     let mut support = [0.0; LANES];
     for start in (0..points.len).step_by(LANES) {
-        let weights = weights_of_one(points, start, map, 1.0);
+        let weights = weights_of_one(points, start, points.len - start, map, 1.0);
         for l in 0..LANES {
             let whole = if weights[l] > 0.0 { 1.0 } else { 0.0 };
             support[l] += weights[l].mul_add(GAIN_SHARE, whole);
@@ -182,13 +236,12 @@ pub fn polish(points: &Points, map: &mut [f32; 6], squared_radii: &[f32], fit: &
     fold(&support)
 }
 
-/// The weights of sixteen correspondences for one map; 0 beyond the last.
+/// The weights of sixteen correspondences for one map, of which `left` count; 0 beyond.
 #[inline(always)]
-fn weights_of_one(points: &Points, start: usize, map: &[f32; 6], inverse: f32) -> Lanes {
+fn weights_of_one(points: &Points, start: usize, left: usize, map: &[f32; 6], inverse: f32) -> Lanes {
     let (x, y) = (lanes(&points.x, start), lanes(&points.y, start));
     let (u, v) = (lanes(&points.u, start), lanes(&points.v, start));
     let [a, b, c, d, e, f] = *map;
-    let left = points.len - start;
     let mut weights = [0.0; LANES];
     for l in 0..LANES {
         let p = a.mul_add(x[l], b.mul_add(y[l], c)) - u[l];
@@ -199,13 +252,14 @@ fn weights_of_one(points: &Points, start: usize, map: &[f32; 6], inverse: f32) -
     weights
 }
 
-/// [`moments`] of one map over all correspondences.
+/// [`moments`] of one map.
 #[inline(always)]
-fn moments_of_one(points: &Points, map: &[f32; 6], squared_radius: f32) -> [f32; 12] {
-    let inverse = 1.0 / squared_radius;
+fn moments_of_one(points: &Points, map: &[f32; 6], step: &Scoring) -> [f32; 12] {
+    let inverse = 1.0 / step.squared_radius;
+    let most = step.most.min(points.len);
     let mut sums = [[0.0; LANES]; 12];
-    for start in (0..points.len).step_by(LANES) {
-        let w = weights_of_one(points, start, map, inverse);
+    for start in (0..most).step_by(LANES) {
+        let w = weights_of_one(points, start, most - start, map, inverse);
         let (x, y) = (lanes(&points.x, start), lanes(&points.y, start));
         let (u, v) = (lanes(&points.u, start), lanes(&points.v, start));
         for l in 0..LANES {
@@ -224,8 +278,16 @@ fn moments_of_one(points: &Points, map: &[f32; 6], squared_radius: f32) -> [f32;
             sums[11][l] = wy.mul_add(v[l], sums[11][l]);
         }
     }
+    fold_all(&sums)
+}
+
+/// [`fold`] of each.
+///
+/// A function of its own: within one, the compiler takes the loop that made the sums apart as well.
+#[inline(never)]
+fn fold_all(sums: &[Lanes; 12]) -> [f32; 12] {
     let mut folded = [0.0; 12];
-    for (sum, lanes) in folded.iter_mut().zip(&sums) {
+    for (sum, lanes) in folded.iter_mut().zip(sums) {
         *sum = fold(lanes);
     }
     folded
@@ -234,13 +296,11 @@ fn moments_of_one(points: &Points, map: &[f32; 6], squared_radius: f32) -> [f32;
 /// The sum of all lanes, in a fixed order.
 #[inline(always)]
 fn fold(lanes: &Lanes) -> f32 {
-    let mut lanes = *lanes;
-    for half in [8, 4, 2, 1] {
-        for l in 0..half {
-            lanes[l] += lanes[l + half];
-        }
-    }
-    lanes[0]
+    // Step by step, so that they stay in registers.
+    let eight: [f32; 8] = std::array::from_fn(|l| lanes[l] + lanes[l + 8]);
+    let four: [f32; 4] = std::array::from_fn(|l| eight[l] + eight[l + 4]);
+    let two = [four[0] + four[2], four[1] + four[3]];
+    two[0] + two[1]
 }
 
 /// The similarities through correspondences `start + l` and `start + l + offset` for lanes `l`, counted modulo

@@ -2,14 +2,34 @@
 
 use super::*;
 
-fn points(count: usize) -> Points {
+const AS_GIVEN: Scaling = Scaling { centre: [0.0; 4], inverse: 1.0 };
+
+/// The points of these correspondences, in their order.
+fn as_given(correspondences: impl Iterator<Item = [f32; 4]>) -> Points {
+    let correspondences: Vec<_> = correspondences.collect();
+    let order: Vec<u32> = (0..correspondences.len() as u32).collect();
     let mut points = Points::default();
-    points.fill((0..count).map(|j| {
+    Consensus::new().unwrap().fill(&mut points, &correspondences, &order, &AS_GIVEN);
+    points
+}
+
+fn points(count: usize) -> Points {
+    let mut points = as_given((0..count).map(|j| {
         let j = j as f32;
         [(j * 7.3) % 41.0, (j * 3.1) % 29.0, (j * 7.4 + 1.0) % 43.0, (j * 2.9 - 2.0) % 31.0]
     }));
     points.fill_keypoints((0..count).map(|j| [1.0 + j as f32 / 40.0, 0.3 - j as f32 / 50.0]));
     points
+}
+
+/// The first step looks at a sample.
+fn steps(squared_radii: &[f32]) -> Vec<Scoring> {
+    let most = |step: usize| if step == 0 { 50 } else { usize::MAX };
+    squared_radii
+        .iter()
+        .enumerate()
+        .map(|(step, &squared_radius)| Scoring { most: most(step), squared_radius })
+        .collect()
 }
 
 fn maps(some: &[[f32; 6]]) -> Maps {
@@ -55,10 +75,11 @@ fn levels_agree_bit_for_bit() {
                 }
                 assert_eq!(reference.near(&points, 3.0, 4.0, radius), other.near(&points, 3.0, 4.0, radius));
             }
+            assert_eq!(reference.extent(&points).map(f32::to_bits), other.extent(&points).map(f32::to_bits));
             let one = [1.1, 0.2, -3.0, -0.1, 0.9, 4.0];
             let polished = |consensus: Consensus| {
                 let (mut map, fit) = (one, Fit { similarity: true, affine: true, area: 100.0, spread: 4.25 });
-                let support = consensus.polish(&points, &mut map, &[400.0, 9.0], &fit);
+                let support = consensus.polish(&points, &mut map, &steps(&[400.0, 9.0]), &fit);
                 (support.to_bits(), map.map(f32::to_bits))
             };
             assert_eq!(polished(reference), polished(other), "{level:?}");
@@ -76,6 +97,38 @@ fn levels_agree_bit_for_bit() {
                     );
                     assert_eq!(a, b, "{level:?}, {source:?}");
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn points_are_scaled_rows_in_order_and_repeat() {
+    let scaling = Scaling { centre: [1.0, -2.0, 3.0, 1e-3], inverse: 0.37 };
+    for count in [0, 1, 2, 15, 16, 17, 40] {
+        let rows: Vec<[f32; 4]> = (0..count)
+            .map(|j| [j as f32 * 1.7, 3.0 - j as f32, if j == 1 { f32::MAX } else { 0.25 }, (j * j) as f32])
+            .collect();
+        let order: Vec<u32> = (0..count as u32).rev().collect();
+        for level in Level::available() {
+            let consensus = Consensus { level };
+            let mut points = points(23);
+            consensus.fill(&mut points, &rows, &order, &scaling);
+            assert_eq!((points.len(), points.p.len()), (count, 0));
+            let columns = [&points.x, &points.y, &points.u, &points.v];
+            for (i, column) in columns.into_iter().enumerate() {
+                assert!(count == 0 || column.len() >= 2 * count + 2 * LANES);
+                for (j, value) in column.iter().enumerate() {
+                    let row = rows[order[j % count] as usize];
+                    let scaled = ((f64::from(row[i]) - scaling.centre[i]) * scaling.inverse) as f32;
+                    let expected = scaled.min(FARTHEST);
+                    assert_eq!(value.to_bits(), expected.to_bits(), "{level:?} {count} {j}");
+                }
+            }
+            let extent = consensus.extent(&points);
+            for (extent, column) in extent.into_iter().zip([&points.u, &points.v]) {
+                let of = |pick: fn(f32, f32) -> f32| column.iter().copied().reduce(pick).unwrap_or(0.0);
+                assert!((extent - (of(f32::max) - of(f32::min))).abs() <= 0.0, "{level:?} {count}");
             }
         }
     }
@@ -176,8 +229,7 @@ fn near(map: [f32; 6], [x, y, u, v]: [f32; 4]) -> bool {
 #[test]
 fn refinement_recovers_the_map_of_exact_correspondences() {
     let truth = [0.8, 0.3, 2.0, -0.2, 1.1, -1.0];
-    let mut points = Points::default();
-    points.fill((0..40).map(|j| {
+    let points = as_given((0..40).map(|j| {
         let (x, y) = ((j * 7 % 41) as f32 - 20.0, (j * 11 % 29) as f32 - 14.0);
         let spoilt = if j % 4 == 0 { 1e3 } else { 0.0 };
         let u = truth[0] * x + truth[1] * y + truth[2] + spoilt;
@@ -192,11 +244,11 @@ fn refinement_recovers_the_map_of_exact_correspondences() {
         assert!(value[1].is_nan(), "what nothing agrees with stays");
     }
     let mut one = [0.82, 0.3, 2.1, -0.2, 1.05, -1.1];
-    let support = consensus.polish(&points, &mut one, &[9.0, 1.0], &fit);
+    let support = consensus.polish(&points, &mut one, &steps(&[9.0, 1.0]), &fit);
     assert!(one.iter().zip(truth).all(|(value, expected)| (value - expected).abs() < 1e-4), "{one:?}");
     assert!((support - 30.0 * (1.0 + GAIN_SHARE)).abs() < 1e-3, "{support}");
     let mut lost = [f32::NAN; 6];
-    assert!(consensus.polish(&points, &mut lost, &[9.0], &fit) <= 0.0 && lost[0].is_nan());
+    assert!(consensus.polish(&points, &mut lost, &steps(&[9.0]), &fit) <= 0.0 && lost[0].is_nan());
 }
 
 #[test]

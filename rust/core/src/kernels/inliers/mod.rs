@@ -52,8 +52,19 @@ pub struct Sums {
     pub origin: [f64; 4],
     /// Of `1`, `x`, `y`, `u`, `v`, `xx`, `xy`, `yy`, `xu`, `yu`, `xv`, `yv`.
     pub moments: [f64; 12],
+    /// Of `uu + vv`.
+    pub squares: f64,
     /// Of `u - x` and `v - y`, each less that of the origin: exactly zero for a pure translation.
     pub shifts: [f64; 2],
+}
+
+/// The largest number whose square root is at most `threshold`, so that one comparison replaces a root.
+fn largest_square(threshold: f64) -> f64 {
+    let mut square = (threshold * threshold).next_up().next_up();
+    while square.sqrt() > threshold {
+        square = square.next_down();
+    }
+    square
 }
 
 /// The functions of one CPU level.
@@ -159,9 +170,13 @@ mod tests {
                 assert_eq!(sums.is_none(), inliers.is_empty());
                 let Some(sums) = sums else { continue };
                 assert_eq!(bits(sums.origin), bits(inliers[0]));
+                let relative = |point: &[f64; 4]| [0, 1, 2, 3].map(|i| point[i] - inliers[0][i]);
+                let squares: f64 =
+                    inliers.iter().map(|point| relative(point)[2].powi(2) + relative(point)[3].powi(2)).sum();
+                assert!((sums.squares - squares).abs() <= 1e-9 * squares.max(1.0));
                 let mut expected = [0.0; 12];
                 for point in &inliers {
-                    let [x, y, u, v] = [0, 1, 2, 3].map(|i| point[i] - inliers[0][i]);
+                    let [x, y, u, v] = relative(point);
                     let terms = [1.0, x, y, u, v, x * x, x * y, y * y, x * u, y * u, x * v, y * v];
                     expected.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
                 }
@@ -171,6 +186,17 @@ mod tests {
                 assert_eq!(scalar.moments(&columns, &MAP, 0.04 * 0.04), Some(sums), "the same bits");
                 assert_eq!(scalar.count(&columns, &MAP, 600.0), functions.count(&columns, &MAP, 600.0));
             }
+        }
+    }
+
+    #[test]
+    fn the_largest_square_is_the_largest() {
+        let mut thresholds = vec![1e-170, 3e-162, 1e-160, 5e-324, 1e154, 1e200, f64::MAX, 12.0, 0.024];
+        thresholds.extend((1..2000).map(|i| f64::from(i) * 0.001_37));
+        for threshold in thresholds {
+            let square = largest_square(threshold);
+            assert!(square.sqrt() <= threshold, "{threshold:e}");
+            assert!(square.next_up().sqrt() > threshold, "{threshold:e}");
         }
     }
 

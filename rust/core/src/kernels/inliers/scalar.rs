@@ -4,7 +4,7 @@
 
 #![allow(clippy::inline_always, reason = "each level must compile its own copy of these loops")]
 
-use super::{Columns, LANES, Sums};
+use super::{Columns, LANES, Sums, largest_square};
 
 type Lanes = [f64; LANES];
 
@@ -94,7 +94,7 @@ pub fn moments(columns: &Columns, map: &[f64; 6], squared_threshold: f64) -> Opt
     };
     let origin = columns.get((0..columns.len).find(|&j| inside(j))?);
     let first = [origin[2] - origin[0], origin[3] - origin[1]];
-    let (mut sums, mut shifts) = ([[0.0; LANES]; 12], [[0.0; LANES]; 2]);
+    let (mut sums, mut shifts) = ([[0.0; LANES]; 13], [[0.0; LANES]; 2]);
     for group in groups(columns) {
         let squares = squared_residuals(group, *map);
         let [gx, gy, gu, gv] = group;
@@ -115,6 +115,7 @@ pub fn moments(columns: &Columns, map: &[f64; 6], squared_threshold: f64) -> Opt
             sums[9][l] += y * u;
             sums[10][l] += x * v;
             sums[11][l] += y * v;
+            sums[12][l] += u * u + v * v;
             shifts[0][l] += only((gu[l] - gx[l]) - first[0]);
             shifts[1][l] += only((gv[l] - gy[l]) - first[1]);
         }
@@ -123,19 +124,20 @@ pub fn moments(columns: &Columns, map: &[f64; 6], squared_threshold: f64) -> Opt
     for (moment, lanes) in moments.iter_mut().zip(sums) {
         *moment = fold(lanes);
     }
-    Some(Sums { origin, moments, shifts: [fold(shifts[0]), fold(shifts[1])] })
+    let squares = fold(sums[12]);
+    Some(Sums { origin, moments, squares, shifts: [fold(shifts[0]), fold(shifts[1])] })
 }
 
 /// See [`super::Inliers::mask`].
 #[inline(always)]
 pub fn mask(columns: &Columns, map: &[f64; 6], threshold: f64, mask: &mut Vec<bool>) -> usize {
-    mask.clear();
     mask.resize(columns.len.next_multiple_of(LANES), false);
+    let most = largest_square(threshold);
     let mut counts = [0.0; LANES];
     for (group, mask) in groups(columns).zip(mask.as_chunks_mut::<LANES>().0) {
         let squares = squared_residuals(group, *map);
         for l in 0..LANES {
-            let inside = squares[l].sqrt() <= threshold;
+            let inside = squares[l] <= most;
             mask[l] = inside;
             counts[l] += if inside { 1.0 } else { 0.0 };
         }

@@ -12,10 +12,12 @@
 #![allow(clippy::cast_ptr_alignment, reason = "only unaligned loads and stores use these pointers")]
 
 use core::arch::x86_64::{
-    __m512i, _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_epi64, _mm512_cvtepi32_epi16,
-    _mm512_dpwssd_epi32, _mm512_loadu_si512, _mm512_min_epu16, _mm512_min_epu32, _mm512_packus_epi32,
-    _mm512_popcnt_epi64, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_storeu_si512,
-    _mm512_xor_si512,
+    __m512i, _mm256_loadu_si256, _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_epi64, _mm512_and_si512,
+    _mm512_cmple_epi32_mask, _mm512_cmplt_epu32_mask, _mm512_cvtepi32_epi16, _mm512_cvtepu16_epi32,
+    _mm512_dpwssd_epi32, _mm512_loadu_si512, _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32,
+    _mm512_maskz_compress_epi32, _mm512_min_epu16, _mm512_min_epu32, _mm512_packus_epi32,
+    _mm512_popcnt_epi64, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setr_epi32, _mm512_setzero_si512,
+    _mm512_srli_epi32, _mm512_storeu_si512, _mm512_xor_si512,
 };
 
 use super::FAR;
@@ -48,7 +50,7 @@ macro_rules! for_words {
     ($self:ident . $method:ident ( $($argument:expr),* )) => {
         match $self.words {
             1 => $self.$method::<1, 6>($($argument),*),
-            2 => $self.$method::<2, 3>($($argument),*),
+            2 => $self.$method::<2, 4>($($argument),*),
             3 => $self.$method::<3, 2>($($argument),*),
             4 => $self.$method::<4, 2>($($argument),*),
             5 => $self.$method::<5, 1>($($argument),*),
@@ -128,6 +130,48 @@ impl Lanes {
         }
     }
 
+    /// See [`super::QueryBlock::within`]; `distances` and `indices` of `len` queries, in whole groups of sixteen.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq")]
+    pub fn within(
+        len: usize,
+        distances: &[u16],
+        indices: &[u32],
+        most: u16,
+        [query, database, distance]: [&mut Vec<i32>; 3],
+    ) {
+        let start = query.len();
+        for column in [&mut *query, &mut *database, &mut *distance] {
+            column.resize(start + len.next_multiple_of(GROUP), 0);
+        }
+        let (limit, step) = (_mm512_set1_epi32(i32::from(most)), _mm512_set1_epi32(GROUP as i32));
+        let mut numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        let mut end = start;
+        let groups = distances.as_chunks::<GROUP>().0.iter().zip(indices.as_chunks::<GROUP>().0);
+        for (group, (distances, indices)) in groups.enumerate() {
+            // SAFETY: sixteen values each, the size of the registers; loads need no alignment.
+            let (distances, indices) = unsafe {
+                let distances = _mm256_loadu_si256(distances.as_ptr().cast());
+                (_mm512_cvtepu16_epi32(distances), _mm512_loadu_si512(indices.as_ptr().cast()))
+            };
+            let queries = (1_u32 << (len - group * GROUP).min(GROUP)) - 1;
+            let near = _mm512_cmple_epi32_mask(distances, limit) & queries as u16;
+            let places = [&mut *query, &mut *database, &mut *distance];
+            for (column, values) in places.into_iter().zip([numbers, indices, distances]) {
+                let place = &mut column[end..][..GROUP];
+                // SAFETY: there are sixteen places, and stores need no alignment. Compressed in a register: storing
+                // compressed is slow on some CPUs.
+                unsafe {
+                    _mm512_storeu_si512(place.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(near, values));
+                }
+            }
+            end += near.count_ones() as usize;
+            numbers = _mm512_add_epi32(numbers, step);
+        }
+        for column in [query, database, distance] {
+            column.truncate(end);
+        }
+    }
+
     /// The distance and the index of every query code, whole groups of sixteen; `database` is not empty.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq")]
     pub fn nearest(&self, database: &[u8], distances: &mut Vec<u16>, indices: &mut Vec<u32>) {
@@ -147,27 +191,27 @@ impl Lanes {
         let (groups, _) = self.planes.as_chunks::<W>();
         for (part, codes) in codes.chunks(1 << INDEX_BITS).enumerate() {
             let base = (part << INDEX_BITS) as u32;
-            let mut keep = |group: usize, keys: [u32; GROUP]| {
-                let distances = &mut distances[group * GROUP..][..GROUP];
-                let indices = &mut indices[group * GROUP..][..GROUP];
-                for (key, (distance, index)) in keys.iter().zip(distances.iter_mut().zip(indices)) {
-                    let found = (key >> INDEX_BITS) as u16;
-                    // Strictly: earlier parts hold the lower indices.
-                    if part == 0 || found < *distance {
-                        *distance = found;
-                        *index = base + (key & ((1 << INDEX_BITS) - 1));
-                    }
-                }
-            };
+            let (distances, _) = distances.as_chunks_mut::<GROUP>();
+            let (indices, _) = indices.as_chunks_mut::<GROUP>();
             let (blocks, rest) = groups.as_chunks::<G>();
             for (b, block) in blocks.iter().enumerate() {
-                for (g, keys) in keys(block, codes).into_iter().enumerate() {
-                    keep(b * G + g, keys);
+                for (g, key) in keys(block, codes).into_iter().enumerate() {
+                    keep(key, part == 0, base, &mut distances[b * G + g], &mut indices[b * G + g]);
                 }
             }
-            for (g, group) in rest.iter().enumerate() {
-                let [keys] = keys(&[*group], codes);
-                keep(blocks.len() * G + g, keys);
+            // Two at a time while there are: alone, each would wait for itself.
+            let done = blocks.len() * G;
+            let (pairs, last) = rest.as_chunks::<2>();
+            for (p, pair) in pairs.iter().enumerate() {
+                for (g, key) in keys(pair, codes).into_iter().enumerate() {
+                    let place = done + 2 * p + g;
+                    keep(key, part == 0, base, &mut distances[place], &mut indices[place]);
+                }
+            }
+            for group in last {
+                let [key] = keys(&[*group], codes);
+                let place = groups.len() - 1;
+                keep(key, part == 0, base, &mut distances[place], &mut indices[place]);
             }
         }
     }
@@ -239,10 +283,7 @@ fn minima<const W: usize, const G: usize>(
 /// The smallest `distance * 2^INDEX_BITS + j` of each of `G * 16` queries over at most `2^INDEX_BITS` codes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq")]
-fn keys<const W: usize, const G: usize>(
-    block: &[[Plane; W]; G],
-    codes: &[[[u8; WORD]; W]],
-) -> [[u32; GROUP]; G] {
+fn keys<const W: usize, const G: usize>(block: &[[Plane; W]; G], codes: &[[[u8; WORD]; W]]) -> [__m512i; G] {
     let block = load(block);
     let unit = _mm512_set1_epi32(1 << INDEX_BITS);
     let one = _mm512_set1_epi32(1);
@@ -256,10 +297,23 @@ fn keys<const W: usize, const G: usize>(
         }
         index = _mm512_add_epi32(index, one);
     }
-    let mut out = [[0; GROUP]; G];
-    for (best, out) in best.iter().zip(&mut out) {
-        // SAFETY: `out` has sixteen 32-bit values, the size of the register; the store needs no alignment.
-        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), *best) };
+    best
+}
+
+/// Splits keys of indices from `base` into distances and indices; those of a later part count where they are
+/// nearer: earlier parts hold the lower indices.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq")]
+fn keep(keys: __m512i, first: bool, base: u32, distances: &mut [u16; GROUP], indices: &mut [u32; GROUP]) {
+    let found = _mm512_srli_epi32::<INDEX_BITS>(keys);
+    let low = _mm512_and_si512(keys, _mm512_set1_epi32((1 << INDEX_BITS) - 1));
+    let index = _mm512_add_epi32(low, _mm512_set1_epi32(base as i32));
+    // SAFETY: sixteen values each, the size of the registers; nothing needs alignment.
+    unsafe {
+        let before = _mm512_cvtepu16_epi32(_mm256_loadu_si256(distances.as_ptr().cast()));
+        let nearer = if first { !0 } else { _mm512_cmplt_epu32_mask(found, before) };
+        _mm512_mask_storeu_epi32(indices.as_mut_ptr().cast(), nearer, index);
+        let distance = _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(before, nearer, found));
+        _mm256_storeu_si256(distances.as_mut_ptr().cast(), distance);
     }
-    out
 }

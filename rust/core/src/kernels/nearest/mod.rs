@@ -152,6 +152,30 @@ impl QueryBlock {
     }
 }
 
+impl QueryBlock {
+    /// Appends to `[query, database, distance]`, three columns of one length, what the last search by
+    /// [`Self::nearest`] of this block found within `most` bits, in the order of the queries.
+    ///
+    /// # Panics
+    /// If `scratch` is not that of a search of as many queries.
+    pub fn within(&self, scratch: &Scratch, most: u16, columns: [&mut Vec<i32>; 3]) {
+        assert_eq!(scratch.len, self.len, "the search of these queries");
+        // The farthest is "nothing found".
+        let most = most.min(FAR - 1);
+        match &self.layout {
+            #[cfg(target_arch = "x86_64")]
+            // Without a database code there are no whole groups.
+            Layout::Avx512(_) if scratch.distances.len() >= self.len.next_multiple_of(16) => {
+                // SAFETY: the layout was made at this level, so this machine can run it.
+                unsafe {
+                    avx512::Lanes::within(self.len, &scratch.distances, &scratch.indices, most, columns);
+                }
+            }
+            _ => scalar::within(scratch.distances(), scratch.indices(), most, columns),
+        }
+    }
+}
+
 /// The number of codes in `codes`, or an error if they are not whole codes of a length that is supported.
 fn check(what: &str, codes: &[u8], bytes: usize) -> Result<usize> {
     if !(1..=MOST_BYTES).contains(&bytes) {
@@ -243,6 +267,23 @@ mod tests {
                     let indices = scratch.indices().iter().copied();
                     let found: Vec<_> = scratch.distances().iter().copied().zip(indices).collect();
                     assert_eq!(found, expected, "{bytes} bytes, {m} x {n}");
+                    for most in [0, 3, bytes as u16 * 3, bytes as u16 * 4, FAR] {
+                        let mut columns = [vec![7], vec![8], vec![9]];
+                        block.within(&scratch, most, columns.each_mut());
+                        let near =
+                            |&(_, &(distance, _)): &(usize, &(u16, u32))| distance <= most && distance != FAR;
+                        let mut rows = vec![[7, 8, 9]];
+                        rows.extend(
+                            expected
+                                .iter()
+                                .enumerate()
+                                .filter(near)
+                                .map(|(i, &(distance, index))| [i as i32, index as i32, i32::from(distance)]),
+                        );
+                        let [query, database, distance] = &columns;
+                        let zipped = query.iter().zip(database).zip(distance);
+                        assert!(zipped.map(|((&i, &j), &d)| [i, j, d]).eq(rows), "{bytes} bytes, {m} x {n}");
+                    }
                     block.distances(&database, &mut scratch).unwrap();
                     assert!(scratch.distances().iter().eq(expected.iter().map(|(distance, _)| distance)));
                 }

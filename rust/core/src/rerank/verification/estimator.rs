@@ -74,6 +74,12 @@ impl Batch for Maps {
 /// Correspondences hypotheses are scored with at most; they are in random order. Results are judged by all.
 const SCORED: usize = 128;
 
+/// What a refinement within `radius` looks at: steps on the way need no more than a sample.
+fn scoring(radius: f64) -> Scoring {
+    let most = if radius > FINAL_RADIUS { SCORED } else { usize::MAX };
+    Scoring { most, squared_radius: (radius * radius) as f32 }
+}
+
 /// Where hypotheses come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proposals {
@@ -164,18 +170,17 @@ impl Estimator for Correspondences<'_> {
     }
 
     fn refine(&self, models: &mut Maps, radius: f64) {
-        // Steps on the way need no more than a sample.
-        let most = if radius > FINAL_RADIUS { SCORED } else { usize::MAX };
-        self.consensus.refine(self.points, most, models, (radius * radius) as f32, &self.fit());
+        let Scoring { most, squared_radius } = scoring(radius);
+        self.consensus.refine(self.points, most, models, squared_radius, &self.fit());
     }
 
     fn polish(&self, mut model: [f32; 6], radii: &[f64]) -> Candidate<[f32; 6]> {
-        let mut squares = [0.0; 8];
-        let squares = &mut squares[..radii.len()];
-        for (square, radius) in squares.iter_mut().zip(radii) {
-            *square = (radius * radius) as f32;
+        let mut steps = [scoring(FINAL_RADIUS); 8];
+        let steps = &mut steps[..radii.len()];
+        for (step, &radius) in steps.iter_mut().zip(radii) {
+            *step = scoring(radius);
         }
-        let score = self.consensus.polish(self.points, &mut model, squares, &self.fit());
+        let score = self.consensus.polish(self.points, &mut model, steps, &self.fit());
         Candidate { model, score }
     }
 }

@@ -24,7 +24,7 @@ pub fn finish(
     for _ in 0..3 {
         let (before, started) = ((best, reached), Limits::DEFAULT.allow(&best));
         let sums = inliers.moments(columns, &best.0, square);
-        let fits = sums.map_or([None; 3], |sums| least_squares(&sums, family));
+        let fits = sums.map_or([None; 3], |sums| least_squares(&sums, family, square));
         // Simplest first: a richer family must beat it by more than rounding, and so must what we have.
         reached = (0, 0.0);
         for fit in fits.into_iter().flatten().filter(|fit| Limits::DEFAULT.allow(fit)) {
@@ -43,9 +43,10 @@ pub fn finish(
     (best, reached.0)
 }
 
-/// The translation, the similarity and the affine map of least squares, where determined and in the family.
-fn least_squares(sums: &Sums, family: Family) -> [Option<Affine>; 3] {
-    let Sums { origin: [x, y, u, v], moments, shifts } = *sums;
+/// The translation, the similarity and the affine map of least squares, where determined and in the family; without
+/// the poor ones: those off by more than the threshold in the mean square.
+fn least_squares(sums: &Sums, family: Family, squared_threshold: f64) -> [Option<Affine>; 3] {
+    let Sums { origin: [x, y, u, v], moments, squares, shifts } = *sums;
     // About the mean: sums of products of coordinates relative to it have nothing left to cancel.
     let count = moments[0];
     let mean: [f64; 4] = std::array::from_fn(|i| moments[i + 1] / count);
@@ -56,9 +57,20 @@ fn least_squares(sums: &Sums, family: Family) -> [Option<Affine>; 3] {
         Affine([a, b, u + c - (a * x + b * y), d, e, v + f - (d * x + e * y)])
     };
     let shift = [(u - x) + shifts[0] / count, (v - y) + shifts[1] / count];
+    let squares = squares - count * (mean[2] * mean[2] + mean[3] * mean[3]);
+    let good = |Affine([p, _, _, q, ..]): &Affine| {
+        // The squared residuals of [p -q; q p] about the means. A richer family has the same or less.
+        let [_, _, _, _, _, xx, _, yy, xu, yu, xv, yv] = moments;
+        let residuals = squares + (p * p + q * q) * (xx + yy) - 2.0 * (p * (xu + yv) + q * (xv - yu));
+        residuals <= count * squared_threshold
+    };
+    let translation = Affine([1.0, 0.0, shift[0], 0.0, 1.0, shift[1]]);
+    let richer = family >= Family::Similarity;
+    let similar = richer.then(|| similarity::least_squares(&moments)).flatten();
     [
-        Some(Affine([1.0, 0.0, shift[0], 0.0, 1.0, shift[1]])),
-        (family >= Family::Similarity).then(|| similarity::least_squares(&moments)).flatten().map(recentred),
+        // The only one must do.
+        Some(translation).filter(|fit| !richer || good(fit)),
+        similar.filter(|fit| good(fit)).map(recentred),
         (family >= Family::Affine).then(|| affine::least_squares(&moments)).flatten().map(recentred),
     ]
 }

@@ -2,6 +2,7 @@
 
 use super::models::Affine;
 use super::models::homography::Homography;
+use crate::kernels::consensus::Scaling;
 
 /// Coordinates centred on either side's mean, in units of the threshold.
 #[derive(Debug, Clone, Copy)]
@@ -17,12 +18,9 @@ impl Frame {
         Self { centre, unit: threshold, inverse: (1.0 / threshold).min(f64::MAX) }
     }
 
-    /// A correspondence in normalised coordinates.
-    pub fn normalise(&self, point: [f32; 4]) -> [f32; 4] {
-        // Clamped so that squares stay finite; anything that far away is an outlier of every map.
-        std::array::from_fn(|i| {
-            ((f64::from(point[i]) - self.centre[i]) * self.inverse).clamp(-1e12, 1e12) as f32
-        })
+    /// What makes coordinates given normalised ones.
+    pub fn scaling(&self) -> Scaling {
+        Scaling { centre: self.centre, inverse: self.inverse }
     }
 
     /// A map of normalised coordinates as one of the coordinates given.

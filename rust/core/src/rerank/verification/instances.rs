@@ -36,7 +36,7 @@ pub fn instances(
         let geometry = geometry.map(|_| Geometry { ratios: &ratios });
         let verification = verify(&points, geometry, options, workspace)?;
         let distinct = distinct_inliers(&points, workspace);
-        let score = significance(&verification, distinct, &points, options.threshold, workspace)?;
+        let score = significance(&verification, distinct, &points, workspace)?;
         if verification.model.is_none() || (score <= 0.0 && !found.is_empty()) {
             break;
         }

@@ -31,6 +31,8 @@ mod projective;
 pub mod ransac;
 mod sampling;
 
+use std::cell::OnceCell;
+
 use estimator::{Correspondences, Proposals};
 use fit::finish;
 use frame::Frame;
@@ -61,13 +63,16 @@ pub const TOLERATED: f64 = 100.0;
 
 /// Rows of the table of all pairs that are looked at to decide that.
 const LOOKED_AT: usize = 32;
+/// The same where so many suffice, as they mostly do: if the model were believed at a rate that many times higher.
+const GLANCED_AT: usize = 8;
+const MARGIN: f64 = 4.0;
 
 const PAIRS: Plan<'_> = Plan {
     keep: 16,
     hypothesis_radius: 2.5,
     schedule: &[3.0, 2.5, 2.0, 1.5, 1.2, 1.2],
     enough: 10.0,
-    glance: Some((5.0, &[2.5, 2.0, 1.5, 1.2, 1.2])),
+    glance: Some((5.0, &[5.0, 4.0, 3.0, 2.0, 1.5, 1.2])),
 };
 const TRIPLES: Plan<'_> =
     Plan { keep: 16, hypothesis_radius: 2.0, schedule: &[2.0, 1.5, 1.2, 1.2], enough: 3.0, glance: None };
@@ -150,6 +155,8 @@ pub struct Workspace {
     order: Vec<u32>,
     triples: Vec<[u32; 2]>,
     positions: Vec<[u32; 2]>,
+    /// The coordinates of `points`.
+    frame: Option<Frame>,
     /// Which correspondences are inliers of the model found last.
     pub mask: Vec<bool>,
 }
@@ -168,23 +175,36 @@ pub fn verify(
 ) -> Result<Verification> {
     let Options { threshold, tolerated, .. } = *options;
     let family = options.family.min(Family::Affine);
-    check(correspondences, threshold)?;
-    let Workspace { points, columns, order, triples, mask, .. } = workspace;
+    if !(threshold.is_finite() && threshold > 0.0) {
+        return Err(Error::parameter("threshold", "a positive finite number", threshold));
+    }
+    let Workspace { points, columns, order, triples, mask, frame: kept, .. } = workspace;
     if correspondences.is_empty() {
         mask.clear();
         return Ok(Verification { model: None, homography: None, inliers: 0, hypotheses: 0 });
     }
     let exact = Inliers::new()?;
-    let frame = Frame::around(exact.fill(correspondences, columns), threshold);
+    let centre = exact.fill(correspondences, columns);
+    // A sum of float32 numbers in float64 is finite if they are.
+    if !centre.iter().all(|value| value.is_finite()) {
+        return Err(not_finite(correspondences));
+    }
+    let frame = Frame::around(centre, threshold);
+    *kept = Some(frame);
     if order.len() != correspondences.len() {
         sampling::shuffle(correspondences.len(), order);
     }
-    points.fill(order.iter().map(|&j| frame.normalise(correspondences[j as usize])));
     let consensus = Consensus::new()?;
-    let run = |points: &Points, samples: &[[u32; 2]], proposals, family, plan: &Plan<'_>, known, least| {
+    consensus.fill(points, correspondences, order, &frame.scaling());
+    let least = OnceCell::new();
+    let run = |points: &Points, samples: &[[u32; 2]], proposals, family, plan: &Plan<'_>, known| {
         let limits = Limits::DEFAULT;
         let problem = Correspondences { points, consensus, proposals, samples, limits, family };
-        estimate(&problem, plan, known, least)
+        // Keypoints and translations are all tried.
+        let searched = !matches!(proposals, Proposals::Keypoints);
+        estimate(&problem, plan, known, || {
+            if searched { *least.get_or_init(|| least_support(points, tolerated, consensus)) } else { 0.0 }
+        })
     };
     let translations = |points: &mut Points| points.fill_keypoints(order.iter().map(|_| [1.0, 0.0]));
     let finish = |best: Option<Candidate<[f32; 6]>>, family| {
@@ -203,11 +223,10 @@ pub fn verify(
             }
             None => translations(points),
         }
-        let outcome = run(points, &[], Proposals::Keypoints, family, plan, 0.0, 0.0);
+        let outcome = run(points, &[], Proposals::Keypoints, family, plan, 0.0);
         (model, hypotheses) = (finish(outcome.best, family).0, outcome.hypotheses);
     } else {
-        let least = least_support(points, tolerated);
-        let pairs = run(points, &[], Proposals::Pairs(PAIR_BATCHES), family, &PAIRS, 0.0, least);
+        let pairs = run(points, &[], Proposals::Pairs(PAIR_BATCHES), family, &PAIRS, 0.0);
         hypotheses = pairs.hypotheses;
         let mut best = pairs.best;
         let known = best.map_or(0.0, |best| best.score);
@@ -216,18 +235,21 @@ pub fn verify(
             let batches = TRIPLE_WORK / points.len().min(128);
             sampling::triples(points.len(), batches, triples);
             let plan = if known < PART { &TRIPLES_OF_PART } else { &TRIPLES };
-            let outcome = run(points, triples, Proposals::Triples(batches), family, plan, known, least);
+            let outcome = run(points, triples, Proposals::Triples(batches), family, plan, known);
             hypotheses += outcome.hypotheses;
             best = outcome.best.or(best);
         }
         let inliers;
         (model, inliers) = finish(best, family);
         let map = frame.apply(&model);
-        let rate = agreement_rate(|x, y| map.apply(x, y), points, inliers, LOOKED_AT, consensus);
-        if !chance::expects_at_most(tolerated.ln(), correspondences.len(), inliers, rate) {
+        let believed = |rows: usize, margin: f64| {
+            let rate = agreement_rate(|x, y| map.apply(x, y), points, inliers, rows, consensus);
+            chance::expects_at_most(tolerated.ln(), correspondences.len(), inliers, (margin * rate).min(1.0))
+        };
+        if !(believed(GLANCED_AT, MARGIN) || believed(LOOKED_AT, 1.0)) {
             translations(points);
             let family = Family::Translation;
-            let outcome = run(points, &[], Proposals::Keypoints, family, &TRANSLATION_ONLY, 0.0, 0.0);
+            let outcome = run(points, &[], Proposals::Keypoints, family, &TRANSLATION_ONLY, 0.0);
             model = finish(outcome.best, family).0;
             hypotheses += outcome.hypotheses;
         }
@@ -251,8 +273,8 @@ fn linear_part([scale, angle]: [f64; 2]) -> [f32; 2] {
 /// The support below which `tolerated` or more models are expected by chance: what lies below is not searched for.
 ///
 /// One of the correspondences agrees by chance with the share of the database points' area that the radius covers.
-fn least_support(points: &Points, tolerated: f64) -> f32 {
-    let [width, height] = points.extent().map(|extent| f64::from(extent).max(1.0));
+fn least_support(points: &Points, tolerated: f64, consensus: Consensus) -> f32 {
+    let [width, height] = consensus.extent(points).map(|extent| f64::from(extent).max(1.0));
     let rate = (std::f64::consts::PI / (width * height)).min(1.0);
     let (t, limit) = (points.len(), tolerated.ln());
     (chance::FREE + 1..t).find(|&n| chance::expects_at_most(limit, t, n, rate)).unwrap_or(t) as f32
@@ -296,16 +318,13 @@ pub fn significance(
     found: &Verification,
     distinct_inliers: usize,
     correspondences: &[[f32; 4]],
-    threshold: f64,
     workspace: &mut Workspace,
 ) -> Result<f64> {
     let Some(model) = found.model else { return Ok(0.0) };
     if distinct_inliers <= chance::FREE {
         return Ok(0.0);
     }
-    let Workspace { points, columns, positions, .. } = workspace;
-    let frame = Frame::around(Inliers::new()?.fill(correspondences, columns), threshold);
-    points.fill(correspondences.iter().map(|&point| frame.normalise(point)));
+    let Workspace { points, positions, frame: Some(frame), .. } = workspace else { return Ok(0.0) };
     let consensus = Consensus::new()?;
     let map = frame.apply(&model);
     let (rate, free) = match &found.homography {
@@ -322,26 +341,12 @@ pub fn significance(
     Ok((-chance::ln_expected(tentative, distinct_inliers, free, rate)).max(0.0))
 }
 
-fn check(correspondences: &[[f32; 4]], threshold: f64) -> Result<()> {
-    if !(threshold.is_finite() && threshold > 0.0) {
-        return Err(Error::parameter("threshold", "a positive finite number", threshold));
-    }
-    // The common case in one pass the compiler turns into vectors.
-    if correspondences.as_flattened().iter().fold(true, |all, value| all & value.is_finite()) {
-        return Ok(());
-    }
-    for (row, point) in correspondences.iter().enumerate() {
-        if let Some(column) = point.iter().position(|value| !value.is_finite()) {
-            let what = if column < 2 { "query_xy" } else { "database_xy" };
-            return Err(Error::NonFinite {
-                what: what.into(),
-                row,
-                column: column % 2,
-                value: point[column],
-            });
-        }
-    }
-    Ok(())
+/// The error that names the first coordinate that is not a finite number.
+fn not_finite(correspondences: &[[f32; 4]]) -> Error {
+    let flat = correspondences.as_flattened();
+    let place = flat.iter().position(|value| !value.is_finite()).unwrap_or(0);
+    let what = if place % 4 < 2 { "query_xy" } else { "database_xy" };
+    Error::NonFinite { what: what.into(), row: place / 4, column: place % 2, value: flat[place] }
 }
 
 /// The number of distinct positions, in whichever image has fewer.

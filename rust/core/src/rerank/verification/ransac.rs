@@ -13,6 +13,9 @@ pub const FINAL_RADIUS: f64 = 1.2;
 /// Batches after which the best hypotheses are optimised to see whether enough are tried.
 const MILESTONES: [usize; 3] = [4, 16, 64];
 
+/// Hypotheses kept at most.
+pub const MOST: usize = LANES;
+
 /// Batches after which only the best hypothesis is refined, for problems where most of the data is good.
 const GLANCE: usize = 2;
 
@@ -53,7 +56,8 @@ pub struct Outcome<M> {
 #[derive(Debug, Clone)]
 pub struct Kept<M> {
     most: usize,
-    scores: Vec<f32>,
+    /// Infinite where there is no model.
+    scores: [f32; MOST],
     models: Vec<M>,
     /// The place of the worst.
     worst: usize,
@@ -61,34 +65,38 @@ pub struct Kept<M> {
 }
 
 impl<M: Copy> Kept<M> {
-    /// Room for `most`, at least 1.
+    /// Room for `most`, from 1 to [`MOST`].
     pub fn new(most: usize) -> Self {
-        let (scores, models) = (Vec::with_capacity(most), Vec::with_capacity(most));
-        Self { most, scores, models, worst: 0, changed: false }
+        assert!((1..=MOST).contains(&most), "from 1 to {MOST}");
+        let models = Vec::with_capacity(most);
+        Self { most, scores: [f32::INFINITY; MOST], models, worst: 0, changed: false }
     }
 
     /// The score a hypothesis must exceed to be kept.
     pub fn bar(&self) -> f32 {
-        if self.scores.len() < self.most { 0.0 } else { self.scores[self.worst] }
+        if self.models.len() < self.most { 0.0 } else { self.scores[self.worst] }
     }
 
     /// Keeps a hypothesis whose score is above the bar, in place of the worst if there is no room.
     pub fn offer(&mut self, candidate: Candidate<M>) {
         let Candidate { model, score } = candidate;
-        if self.scores.len() < self.most {
-            self.scores.push(score);
+        if self.models.len() < self.most {
+            self.scores[self.models.len()] = score;
             self.models.push(model);
         } else {
             (self.scores[self.worst], self.models[self.worst]) = (score, model);
         }
         self.changed = true;
-        if self.scores.len() == self.most {
+        if self.models.len() == self.most {
             // Of equal scores the latest in place goes first.
-            let mut least = (f32::INFINITY, 0);
-            for (place, &score) in self.scores.iter().enumerate() {
-                least = if score <= least.0 { (score, place) } else { least };
+            let lower = |a: f32, b: f32| if a < b { a } else { b };
+            let mut lanes = self.scores;
+            for half in [8, 4, 2, 1] {
+                for l in 0..half {
+                    lanes[l] = lower(lanes[l], lanes[l + half]);
+                }
             }
-            self.worst = least.1;
+            self.worst = self.scores.iter().rposition(|&score| score <= lanes[0]).unwrap_or(0);
         }
     }
 
@@ -105,15 +113,33 @@ impl<M: Copy> Kept<M> {
 ///
 /// The best are optimised at the end and at a few [`MILESTONES`] before it, because only an optimised model tells
 /// how much of the data is good, and so how many hypotheses are enough. `known` is the support of a model found
-/// otherwise: it tells the same, and is to be beaten. Models of a support below `least` are of no interest.
-pub fn estimate<E: Estimator>(problem: &E, plan: &Plan<'_>, known: f32, least: f32) -> Outcome<Model<E>> {
+/// otherwise: it tells the same, and is to be beaten. Models of a support below `least` are of no interest; it is
+/// asked for where a glance does not find the model.
+pub fn estimate<E: Estimator>(
+    problem: &E,
+    plan: &Plan<'_>,
+    known: f32,
+    least: impl FnOnce() -> f32,
+) -> Outcome<Model<E>> {
     let mut kept = Kept::new(plan.keep);
     let mut best: Option<Candidate<Model<E>>> = None;
-    let needed = |enough: f64, support: f32| enough / problem.chance_of_good(f64::from(support.max(least)));
+    let needed = |enough: f64, support: f32| enough / problem.chance_of_good(f64::from(support));
     let batches = problem.batches();
-    let (mut tried, mut hypotheses, mut enough) = (0, 0, needed(plan.enough, known));
-    let glance = plan.glance.map(|_| GLANCE);
-    for stop in glance.into_iter().chain(MILESTONES).chain([batches]) {
+    let (mut tried, mut hypotheses) = (0, 0);
+    if let Some((enough, radii)) = plan.glance {
+        tried = GLANCE.min(batches);
+        hypotheses = problem.hypotheses(tried);
+        problem.search(0..tried, plan.hypothesis_radius, &mut kept);
+        if let Some(first) = kept.best() {
+            let found = problem.polish(first.model, radii);
+            if found.score > known && hypotheses as f64 >= needed(enough, found.score) {
+                return Outcome { best: Some(found), hypotheses };
+            }
+        }
+    }
+    let least = least();
+    let mut enough = needed(plan.enough, known.max(least));
+    for stop in MILESTONES.into_iter().chain([batches]) {
         // The fewest batches with enough hypotheses, up to the stop.
         let (mut low, mut high) = (tried, stop.min(batches));
         while low < high {
@@ -125,20 +151,11 @@ pub fn estimate<E: Estimator>(problem: &E, plan: &Plan<'_>, known: f32, least: f
             (tried, hypotheses) = (high, problem.hypotheses(high));
         }
         let last = hypotheses as f64 >= enough || tried == batches;
-        let glance = plan.glance.filter(|_| stop == GLANCE && !last);
-        if let (Some((enough, radii)), Some(first)) = (glance, kept.best()) {
-            // Hardly any model gains more than this by refinement.
-            if hypotheses as f64 >= needed(enough, 4.0 * first.score) {
-                let found = problem.polish(first.model, radii);
-                if found.score > known && hypotheses as f64 >= needed(enough, found.score) {
-                    return Outcome { best: Some(found), hypotheses };
-                }
-            }
-        } else if kept.changed && (last || 2.0 * hypotheses as f64 <= enough) {
+        if kept.changed && (last || 2.0 * hypotheses as f64 <= enough) {
             // A milestone near the end would save less than it costs.
             optimise(problem, plan, known, &kept.models, &mut best);
             kept.changed = false;
-            enough = needed(plan.enough, best.map_or(known, |best| best.score));
+            enough = needed(plan.enough, best.map_or(known, |best| best.score).max(least));
         }
         if last || hypotheses as f64 >= enough {
             break;
@@ -286,28 +303,30 @@ mod tests {
 
     #[test]
     fn finds_and_refines_the_largest_cluster() {
-        let best =
-            estimate(&Location(vec![50.0, 9.6, 10.0, 10.5, -3.0, f32::NAN]), &PLAN, 0.0, 0.0).best.unwrap();
+        let best = estimate(&Location(vec![50.0, 9.6, 10.0, 10.5, -3.0, f32::NAN]), &PLAN, 0.0, || 0.0)
+            .best
+            .unwrap();
         assert!((best.model - (9.6 + 10.0 + 10.5) / 3.0).abs() < 1e-5, "{best:?}");
     }
 
     #[test]
     fn stops_when_enough_good_hypotheses_are_expected() {
         let data = Location((0..200).map(|i| if i % 2 == 0 { 5.0 } else { i as f32 * 100.0 }).collect());
-        let all = estimate(&data, &PLAN, 0.0, 0.0);
-        let some = estimate(&data, &Plan { enough: 10.0, ..PLAN }, 0.0, 0.0);
+        let all = estimate(&data, &PLAN, 0.0, || 0.0);
+        let some = estimate(&data, &Plan { enough: 10.0, ..PLAN }, 0.0, || 0.0);
         assert_eq!(all.hypotheses, 200);
         assert_eq!(some.hypotheses, 64, "ten good ones among twenty, seen at the first milestone");
         assert_eq!(all.best, some.best);
-        let glanced = estimate(&data, &Plan { enough: 10.0, glance: Some((5.0, &[1.0])), ..PLAN }, 0.0, 0.0);
+        let glanced =
+            estimate(&data, &Plan { enough: 10.0, glance: Some((5.0, &[1.0])), ..PLAN }, 0.0, || 0.0);
         assert_eq!((glanced.hypotheses, glanced.best), (32, all.best), "five expected among the first");
     }
 
     #[test]
     fn earlier_hypothesis_wins_a_tie_and_nothing_gives_none() {
-        let best = estimate(&Location(vec![7.0, 100.0]), &PLAN, 0.0, 0.0).best.unwrap();
+        let best = estimate(&Location(vec![7.0, 100.0]), &PLAN, 0.0, || 0.0).best.unwrap();
         assert_eq!(best.model.to_bits(), 7.0_f32.to_bits());
-        assert_eq!(estimate(&Location(vec![f32::NAN]), &PLAN, 0.0, 0.0).best, None);
-        assert_eq!(estimate(&Location(vec![]), &PLAN, 0.0, 0.0), Outcome { best: None, hypotheses: 0 });
+        assert_eq!(estimate(&Location(vec![f32::NAN]), &PLAN, 0.0, || 0.0).best, None);
+        assert_eq!(estimate(&Location(vec![]), &PLAN, 0.0, || 0.0), Outcome { best: None, hypotheses: 0 });
     }
 }
