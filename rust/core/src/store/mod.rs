@@ -29,6 +29,7 @@ mod disk;
 mod entry;
 #[cfg(test)]
 mod faults;
+mod filter;
 mod ids;
 mod layout;
 mod local;
