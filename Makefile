@@ -15,7 +15,7 @@ COVERED ?= tests/test_arguments.py tests/test_kernels_inputs.py tests/test_run.p
 # How the wheel is linked: with zig against an old glibc, so that it runs on every Linux since 2014.
 WHEEL_FLAGS ?= --zig --compatibility manylinux2014
 
-.PHONY: help demo test test-rust test-python lint format docs licences memory coverage bench sdist wheel lock clean
+.PHONY: help demo test test-rust test-python lint format docs licences memory coverage coverage-rust extras bench sdist wheel lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,12 +51,19 @@ bench: $(VENV)/.installed-bench ## Measure against the peers, side by side
 licences: $(VENV)/.installed-test ## List the licences of everything built in or installed with it
 	$(BIN)/python packaging/licences.py
 
-memory: ## The kernels of the core under valgrind (scalar and AVX2; it knows no AVX-512)
+memory: ## The kernels of the core under valgrind (scalar and AVX2; it knows no AVX-512) and what Miri can run
 	packaging/memory_check
+	packaging/miri_check
 
 coverage: $(VENV)/.installed-test ## Which lines of Python the tests of kernels, stores, runs and evaluation reach
 	$(BIN)/python -m coverage run -m pytest --quiet $(COVERED)
 	$(BIN)/python -m coverage report --skip-covered --sort cover
+
+coverage-rust: ## Which lines of the core its own tests reach
+	packaging/rust_coverage
+
+extras: $(VENV)/.installed-wheel ## Resolve the wheel in dist/ with every extra, without installing anything
+	$(BIN)/python packaging/extras.py dist/*.whl
 
 docs: $(VENV)/.installed-docs ## Build the documentation site into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

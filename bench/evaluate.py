@@ -1,6 +1,6 @@
 """Evaluation: ours against the official evaluator and the field's libraries, alternated in one run.
 
-    python bench/evaluate.py [--rounds 7] [--out FILE] [--only NAME]
+    python bench/evaluate.py [--rounds 7] [--demo DIR] [--out FILE] [--only NAME]
 
 The data has the shape of ILIAS: 1,232 queries of 1,000 instances, 4,715 positives, lists of 1,000 with
 distractor ids that hardly repeat. `official` is the published evaluator, re-stated step by step as the
@@ -226,34 +226,51 @@ def loading(results: Results, count: int) -> dict[str, Any]:
 
 
 def streaming(count: int) -> dict[str, Any]:
-    """1,232 queries against 10M distractors in blocks of 65,536; the same 323 MB block again and again."""
+    """1,232 queries against 10M distractors in blocks of 65,536; the same 323 MB block again and again.
+
+    What it can reach is the rate at which the machine reads that block and does nothing else, measured by the
+    core's calibration on as many threads, before and after; `numpy.max` reads it too.
+    """
     rng = np.random.default_rng(1)
     own = [rng.random(rng.integers(1, 8), np.float32) for _ in range(1232)]
     width, total = 65_536, 10_000_000
     block = rng.random((1232, width), np.float32)
-
-    def ours() -> None:
-        counter = MapCounter(own, prefixes=[100_000, 1_000_000, total // width * width])
-        for first in range(0, total - width, width):
-            counter.add(block, first)
-        counter.result()
-
-    def reading() -> None:
-        for _ in range(8):
-            np.add.reduce(block, axis=None)
-
-    ours_s, reading_s = [], []
-    for _ in range(count):
-        for work, times in ((ours, ours_s), (reading, reading_s)):
-            started = time.perf_counter()
-            work()
-            times.append(time.perf_counter() - started)
     size = 4e-9 * 1232 * width * (total // width)
-    rate, best = size / statistics.median(ours_s), 8e-9 * block.nbytes / statistics.median(reading_s)
+
+    def ours(threads: int) -> float:
+        counter = MapCounter(own, prefixes=[100_000, 1_000_000, total // width * width])
+        started = time.perf_counter()
+        for first in range(0, total - width, width):
+            counter.add(block, first, threads=threads)
+        counter.result()
+        return size / (time.perf_counter() - started)
+
+    def machine(threads: int) -> float:
+        return _core.calibrate(block.view(np.uint8).reshape(-1), 0.3, threads)[2] / 1e9
+
+    def by_numpy() -> float:
+        started = time.perf_counter()
+        for _ in range(8):
+            np.max(block)
+        return 8e-9 * block.nbytes / (time.perf_counter() - started)
+
+    ours(1)
+    found: dict[str, list[float]] = {"numpy.max": []}
+    for threads in (1, 2):
+        found |= {f"{who}, {threads} threads": [] for who in ("ours", "machine", "share")}
+    for _ in range(count):
+        for threads in (1, 2):
+            before, rate, after = machine(threads), ours(threads), machine(threads)
+            found[f"machine, {threads} threads"] += [before, after]
+            found[f"ours, {threads} threads"].append(rate)
+            found[f"share, {threads} threads"].append(2 * rate / (before + after))
+        found["numpy.max"].append(by_numpy())
     print(f"\nStreaming mAP, 10M random-score distractors x 1,232 queries: {size:.1f} GB of scores")
-    middle = statistics.median(ours_s)
-    print(f"  ours {middle:.2f} s, {rate:.1f} GB/s; NumPy sums them at {best:.1f} GB/s, one thread")
-    return {"seconds": ours_s, "gb": size, "gb_per_s": rate, "numpy_sum_gb_per_s": best}
+    for name, values in found.items():
+        unit = "of the machine's read rate" if name.startswith("share") else "GB/s"
+        middle = statistics.median(values)
+        print(f"  {name:20s} {middle:6.2f} [{min(values):.2f}, {max(values):.2f}] {unit}")
+    return {"gb": size, "gb_per_s": found}
 
 
 def identifiers(total: int, folder: Path | None) -> dict[str, Any]:
@@ -308,11 +325,34 @@ print(json.dumps({"seconds": seconds, "mb_before": before, "mb": peak(), "unknow
     return {"total": total, "gb": size, **found}
 
 
+def page(demo: Path, count: int) -> dict[str, Any]:
+    """Make the report of `ilias-fast demo -o DEMO` again, and fuse and compare its runs."""
+    from ilias_fast.datasets import load_dataset
+    from ilias_fast.evaluate import compare
+    from ilias_fast.pipeline import run_pipeline
+    from ilias_fast.run import fuse
+
+    dataset = load_dataset(demo / "images")
+    seconds = []
+    for _ in range(count):
+        result = run_pipeline(dataset, demo / "run")
+        seconds.append(result.seconds["report"])
+    size = result.report.stat().st_size / 1e6
+    print(f"\nThe report of the demo: {statistics.median(seconds):.2f} s, {size:.1f} MB")
+    methods = {method.name: method for method in result.methods}
+    compared = rounds({"compare": lambda: compare({n: m.evaluation for n, m in methods.items()})}, 3)
+    fused = rounds({"fuse": lambda: fuse([m.run for m in methods.values()])}, 3)
+    for name, values in (compared | fused).items():
+        print(f"  {name} its {len(methods)} runs: {statistics.median(values):.2f} s")
+    return {"seconds": seconds, "megabytes": size, **compared, **fused}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--slow-rounds", type=int, default=3, help="with the official evaluator in them")
-    parser.add_argument("--only", choices=("judging", "loading", "streaming", "ids"))
+    parser.add_argument("--only", choices=("judging", "loading", "streaming", "ids", "report"))
+    parser.add_argument("--demo", type=Path, help="what `ilias-fast demo -o` made, for the report")
     parser.add_argument("--ids", type=int, default=100_000_000, help="distractor ids to look ids up in")
     parser.add_argument("--folder", type=Path, help="where the list of ids goes: 28 bytes an id")
     parser.add_argument("--out", type=Path)
@@ -333,6 +373,8 @@ def main() -> None:
         record["streaming"] = streaming(options.slow_rounds)
     if "ids" in wanted:
         record["ids"] = identifiers(options.ids, options.folder)
+    if options.demo and options.only in (None, "report"):
+        record["report"] = page(options.demo, options.slow_rounds)
     if options.out:
         options.out.write_text(json.dumps(record, indent=1) + "\n")
 

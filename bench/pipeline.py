@@ -3,14 +3,16 @@
     python bench/pipeline.py                  # 1M distractors, 4,715 positives, 1,232 queries
     python bench/pipeline.py --rows 100000    # smaller
 
-The published script (written anew in bench/support/published_search.py) runs as its users run it, and with
-the best settings for its libraries; ours is `ilias-fast search` on the same HDF5 files, on stores, and on
-stores with planes. All answers are compared, the contestants take turns; wall time from start to exit.
+The published script (written anew in bench/support/published_search.py) runs as its users run it, without
+the processes it reads files with, and with the best settings for its libraries; ours is `ilias-fast search`
+on the same HDF5 files, on stores, and on stores with planes. All answers are compared, the contestants take
+turns; wall time from start to exit. `--folder` keeps the files, so that rounds can be run one by one.
 """
 
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import statistics
@@ -27,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 import search_data as data
 from search_contestants import BEST, TUNED
 
+import ilias_fast
 from ilias_fast.store import build_planes, import_store
 
 POSITIVES = 4715
@@ -51,7 +54,11 @@ def write(path: Path, ids: list[str], blocks: Any, rows: int, dim: int) -> None:
 
 
 def prepare(folder: Path, options: argparse.Namespace) -> None:
-    """Write queries, positives and distractors."""
+    """Write queries, positives and distractors, and bytecode of our package, as an installation has it."""
+    compileall.compile_dir(Path(ilias_fast.__file__).parent, quiet=1)
+    if (folder / "done").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(options.seed)
     dim = options.dim
     centres = rng.standard_normal((1000, dim), dtype=np.float32)
@@ -74,6 +81,7 @@ def prepare(folder: Path, options: argparse.Namespace) -> None:
         import_store(folder / source, folder / name)
     import_store(folder / "distractors_{idx}.hdf5", folder / "planes")
     build_planes(folder / "planes")
+    (folder / "done").touch()
 
 
 def contestants(folder: Path, threads: int) -> dict[str, tuple[list[str], dict[str, str]]]:
@@ -81,7 +89,8 @@ def contestants(folder: Path, threads: int) -> dict[str, tuple[list[str], dict[s
     script = Path(__file__).parent / "support" / "published_search.py"
     published = [sys.executable, str(script), "--query_hdf5", str(folder / "queries.hdf5")]
     published += ["--positive_hdf5", str(folder / "positives.hdf5")]
-    published += ["--distractor_hdf5", str(folder / "distractors_{idx}.hdf5"), "--save"]
+    published += ["--distractor_hdf5", str(folder / "distractors_{idx}.hdf5")]
+    published, in_one = [*published, "--save"], [*published, "--workers", "0", "--save"]
 
     def ours(queries: str, *database: str) -> list[str]:
         paths = [str(folder / name) for name in (queries, *database)]
@@ -92,8 +101,10 @@ def contestants(folder: Path, threads: int) -> dict[str, tuple[list[str], dict[s
         "ours, store": (ours("queries", "positives", "distractors"), {}),
         "ours, store with planes": (ours("queries", "positives", "planes"), {}),
         "published, as installed": (published, {"OPENBLAS_CORETYPE": ""}),
-        "published, AVX2 kernels": (published, {"OPENBLAS_CORETYPE": "Haswell"}),
         "published, best settings": (published, {**BEST, **TUNED}),
+        "published, in one process": (in_one, {"OPENBLAS_CORETYPE": ""}),
+        "published, in one process, AVX2 kernels": (in_one, {"OPENBLAS_CORETYPE": "Haswell"}),
+        "published, in one process, best settings": (in_one, {**BEST, **TUNED}),
     }
 
 
@@ -132,12 +143,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--contestants", nargs="+", help="names; all if not given")
+    parser.add_argument("--folder", type=Path, help="where the files are, or are put and stay")
     parser.add_argument("--out", type=Path, help="JSON record")
     options = parser.parse_args()
     rounds: dict[str, list[dict[str, float]]] = {}
     verified = {}
     with tempfile.TemporaryDirectory(prefix="bench-pipeline-") as temporary:
-        folder = Path(temporary)
+        folder = options.folder or Path(temporary)
         prepare(folder, options)
         all_of_them = contestants(folder, options.threads)
         chosen = options.contestants or list(all_of_them)
@@ -149,20 +161,20 @@ def main() -> None:
                 rounds.setdefault(name, []).append({"wall": wall, "cpu": cpu, "peak_mb": peak})
                 if number == 0:
                     verified[name] = agreement(out, folder / f"{chosen[0].replace(' ', '-')}.json")
-                    print(f"{name:26} agrees with {chosen[0]}: {verified[name]}", flush=True)
+                    print(f"{name:42} agrees with {chosen[0]}: {verified[name]}", flush=True)
     for name, times in rounds.items():
         walls = [entry["wall"] for entry in times]
-        line = f"{name:26} {statistics.median(walls):6.2f} s [{min(walls):.2f}, {max(walls):.2f}]"
+        line = f"{name:42} {statistics.median(walls):6.2f} s [{min(walls):.2f}, {max(walls):.2f}]"
         line += f"  cpu {statistics.median(entry['cpu'] for entry in times):.2f} s"
         line += f"  peak {max(entry['peak_mb'] for entry in times):.0f} MB"
         for ours in (mine for mine in rounds if mine.startswith("ours") and not name.startswith("ours")):
             ratios = [b / a["wall"] for a, b in zip(rounds[ours], walls, strict=True)]
             line += (
-                f"\n{'':28}{ours}: {statistics.median(ratios):.1f}x [{min(ratios):.1f}, {max(ratios):.1f}]"
+                f"\n{'':44}{ours}: {statistics.median(ratios):.1f}x [{min(ratios):.1f}, {max(ratios):.1f}]"
             )
         print(line, flush=True)
     if options.out is not None:
-        settings = {key: value for key, value in vars(options).items() if key != "out"}
+        settings = {key: value for key, value in vars(options).items() if key not in ("out", "folder")}
         record = {
             "bench": "pipeline",
             **data.machine(),

@@ -5,6 +5,7 @@
     python bench/search.py --data gaussian --queries 1 32 --peers faiss-flat-best numpy
     python bench/search.py --data decaying|STORE    # STORE: a global store, for example the demo's
     python bench/search.py --binary --rows 10000000 --bits 128
+    python bench/search.py --folder DATA --peers numpy --out RECORD   # one part; the next adds to the record
 
 Every contestant is a process of its own, because OpenBLAS and malloc read their settings when they are
 loaded, and
@@ -181,7 +182,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--quick", action="store_true", help="100k rows (1M codes), three rounds")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="JSON record")
+    parser.add_argument("--folder", type=Path, help="where the data are, or are put and stay")
+    parser.add_argument("--prepare", action="store_true", help="only write the data to --folder")
+    parser.add_argument("--out", type=Path, help="JSON record; one of the same settings is added to")
     options = parser.parse_args()
     task = "binary" if options.binary else "vectors"
     options.rows = (
@@ -197,8 +200,16 @@ def main() -> None:
     peers = options.peers or PEERS[task]
 
     with tempfile.TemporaryDirectory(prefix="bench-search-") as temporary:
-        folder = Path(temporary)
-        rows, dim = data.write(folder, task, options, max(counts), CHECKED)
+        folder = options.folder or Path(temporary)
+        if (folder / "shape.json").exists():
+            shape = json.loads((folder / "shape.json").read_text())
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            shape = data.write(folder, task, options, max(counts), CHECKED)
+            (folder / "shape.json").write_text(json.dumps(shape))
+        rows, dim = shape
+        if options.prepare:
+            return
         ours = Contestant(ours_name, folder, options.threads)
         print(f"{rows} x {dim}, k = {options.k}, {ours_name}: {ours.about}", flush=True)
         results, skipped = [], {}
@@ -224,18 +235,25 @@ def main() -> None:
         about = ours.about
         ours.close()
     if options.out is not None:
-        settings = {
-            key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()
-        }
+        of_part = ("folder", "prepare", "out", "peers", "queries", "repeat", "seconds")
+        settings = {key: value for key, value in vars(options).items() if key not in of_part}
         record = {
             "bench": f"search-{task}",
             **data.machine(),
-            "settings": {**settings, "ours": ours_name, **about},
+            "settings": {**settings, "ours": ours_name, "cpu_level": about["cpu_level"]},
             "rows": rows,
             "dim": dim,
             "skipped": skipped,
             "results": results,
         }
+        if options.out.exists():
+            before = json.loads(options.out.read_text())
+            if [before[key] for key in ("settings", "commit")] != [
+                record[key] for key in ("settings", "commit")
+            ]:
+                raise SystemExit(f"{options.out} is a record of other settings or another commit")
+            record["results"] = before["results"] + results
+            record["skipped"] = before["skipped"] | skipped
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(record, indent=1) + "\n")
 

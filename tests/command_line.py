@@ -133,3 +133,11 @@ def draw_photos(folder: Path) -> None:
             save(folder / name / "pos" / f"{name}-{number}.jpg", seen)
     for number in range(6):
         save(folder / "distractors" / f"d{number}.jpg", images.texture(generator, 150, 110, 60))
+
+
+def write_features(folder: Path, rng: np.random.Generator, rows: int = 20) -> tuple[Path, Path]:
+    """Write `x.npy` of float32 [rows, 8] and `x.txt` of ids."""
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "x.npy", rng.standard_normal((rows, 8)).astype(np.float16).astype(np.float32))
+    (folder / "x.txt").write_text("".join(f"id {row}\n" for row in range(rows)))
+    return folder / "x.npy", folder / "x.txt"

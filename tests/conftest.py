@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from ilias_fast import cpu
+from tests.browsing import BROWSERS
 from tests.command_line import World, make_world
 
 if TYPE_CHECKING:
@@ -124,3 +126,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     pytest.importorskip("PIL.Image", reason="decoding images needs Pillow (extra: classical)")
     pytest.importorskip("cv2", reason="classical extraction needs OpenCV (extra: classical)")
     return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> str:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser found (looked for {', '.join(BROWSERS)})")
+    return found

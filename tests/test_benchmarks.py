@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ilias_fast.datasets import (
     GroundTruth,
@@ -22,9 +24,17 @@ from ilias_fast.datasets import (
     load_names,
     load_oxford_text,
     load_sop,
+    load_truth,
     load_ukbench,
 )
-from ilias_fast.errors import DatasetError, DuplicateIdError, FileFormatError, ParameterError, ShapeError
+from ilias_fast.errors import (
+    DatasetError,
+    DuplicateIdError,
+    FileFormatError,
+    ParameterError,
+    ShapeError,
+    StorageError,
+)
 from ilias_fast.evaluate import (
     evaluate_benchmark,
     mean_average_precision,
@@ -32,8 +42,10 @@ from ilias_fast.evaluate import (
     recall_at,
     revisited,
     run_from_ranks,
+    unanswered,
 )
 from ilias_fast.run import Run
+from tests.command_line import command, done, failing
 
 
 def write_gnd(path: Path, gnd: list[dict[str, Any]], images: int) -> Path:
@@ -308,3 +320,86 @@ def test_damaged_matlab_files(tmp_path: Path) -> None:
     path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"\x89HDF\r\n\x1a\n" + bytes(500))
     with pytest.raises(FileFormatError, match="save it with -v7"):
         load_gnd(path)
+
+
+kinds_of_images = st.lists(st.sampled_from(["easy", "hard", "junk", "other"]), min_size=1, max_size=12)
+
+
+@given(kinds_of_images, st.randoms(use_true_random=False), st.integers(0, 12))
+def test_revisited_equals_the_walk_along_the_list(kinds: list[str], random: Any, kept: int) -> None:
+    """Easy, Medium, Hard: take out what does not count, then walk the list from hit to hit."""
+    of = {
+        kind: frozenset(f"i{n}" for n, k in enumerate(kinds) if k == kind)
+        for kind in ("easy", "hard", "junk")
+    }
+    truth = GroundTruth("r", (Labels("q", {"easy": of["easy"], "hard": of["hard"]}, of["junk"]),))
+    listed = [f"i{n}" for n in range(len(kinds))]
+    random.shuffle(listed)
+    listed = listed[: max(kept, 1)]
+    run = Run.from_dict({"q": {name: float(-rank) for rank, name in enumerate(listed)}})
+    found = revisited(run, truth)
+    for mode, positives, out in (
+        ("E", of["easy"], of["hard"] | of["junk"]),
+        ("M", of["easy"] | of["hard"], of["junk"]),
+        ("H", of["hard"], of["easy"] | of["junk"]),
+    ):
+        if not positives:
+            assert np.isnan(found[mode].aps[0])
+            continue
+        seen = [name in positives for name in listed if name not in out]
+        area, hits = 0.0, 0
+        for rank, hit in enumerate(seen):
+            if hit:
+                before = hits / rank if rank else 1.0
+                hits += 1
+                area += (before + hits / (rank + 1)) / 2 / len(positives)
+        assert found[mode].aps[0] == pytest.approx(area, abs=1e-12)
+        last = max((rank + 1 for rank, hit in enumerate(seen) if hit), default=1)
+        expected = [sum(seen[: min(last, kappa)]) / min(last, kappa) for kappa in (1, 5, 10)]
+        assert found[mode].mp == pytest.approx(expected, abs=1e-12)
+        both = GroundTruth("g", (Labels("q", {"ok": positives}, out),))
+        for k in (1, 3, 100):
+            precisions = [sum(seen[: rank + 1]) / (rank + 1) for rank, hit in enumerate(seen[:k]) if hit]
+            mean = sum(precisions) / min(k, len(positives))
+            assert mean_average_precision(run, both, k=k).map == pytest.approx(mean, abs=1e-12)
+            assert recall_at(run, both, [k]) == {k: float(any(seen[:k]))}
+
+
+def test_a_ground_truth_is_known_by_its_looks(tmp_path: Path) -> None:
+    gnd = write_gnd(tmp_path / "gnd_x.pkl", [{"easy": [0], "hard": [], "junk": []}], 2)
+    assert load_truth(gnd).name == "x"
+    (tmp_path / "solution.csv").write_text("id,images,Usage\nq,a b,Public\n")
+    assert load_truth(tmp_path / "solution.csv").name == "gldv2"
+    lists = {
+        "sop": "image_id class_id super_class_id path\n1 1 1 a.jpg\n2 1 1 b.jpg\n",
+        "ukbench": "".join(f"full/ukbench{n:05d}.jpg\n" for n in range(4)),
+        "holidays": "jpg/100000.jpg\njpg/100001.jpg\n",
+    }
+    for name, text in lists.items():
+        (tmp_path / f"{name}.txt").write_text(text)
+        assert load_truth(tmp_path / f"{name}.txt").name == name
+    (tmp_path / "holidays.txt").write_text("x.jpg\n")
+    with pytest.raises(FileFormatError, match="say its kind"):
+        load_truth(tmp_path / "holidays.txt")
+    with pytest.raises(DatasetError):
+        load_truth(tmp_path / "holidays.txt", "holidays")
+    with pytest.raises(StorageError, match="found nothing"):
+        load_truth(tmp_path / "nothing.pkl")
+    with pytest.raises(ParameterError, match="kind"):
+        load_truth(gnd, "frob")  # type: ignore[arg-type]
+
+
+def test_the_command(tmp_path: Path) -> None:
+    gnd = write_gnd(tmp_path / "gnd_x.pkl", [{"easy": [0], "hard": [1], "junk": []}] * 2, 4)
+    run, other = tmp_path / "a.json", tmp_path / "b.json"
+    Run.from_dict({"query_0": {"image_0": 2.0, "image_1": 1.0}, "query_1": {"image_3": 1.0}}).save(run)
+    Run.from_dict({"query_0": {"image_0": 1.0}}).save(other)
+    assert "mAP M" in done("benchmark", run, "--truth", gnd)
+    found = json.loads(done("benchmark", run, "--truth", gnd, "--json"))
+    assert found == {"a": evaluate_benchmark(Run.load(run), load_gnd(gnd))}
+    assert found["a"]["mAP M"] == 0.5
+    result = command("benchmark", run, other, "--truth", gnd)
+    assert "b.json: lacks 1 of 2 queries, which count as zero: 'query_1'" in result.err
+    assert unanswered(Run.load(other), load_gnd(gnd)) == ("query_1",)
+    assert "found nothing" in failing("benchmark", run, "--truth", tmp_path / "none.pkl")
+    assert "easy" in failing("benchmark", run, "--truth", write_gnd(tmp_path / "gnd_y.pkl", [{}], 1))

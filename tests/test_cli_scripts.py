@@ -14,7 +14,7 @@ import pytest
 
 from ilias_fast import cpu
 from ilias_fast.store import GlobalStore
-from tests.command_line import World, command, done
+from tests.command_line import World, command, done, failing
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = (ROOT / "docs/settings.md").read_text("utf-8")
@@ -56,6 +56,54 @@ def test_json_of_every_command_that_prints_results(world: World, tmp_path: Path)
     assert found["doctor"]["level"] == cpu.level()
     assert found["evaluate"]
     assert found["compare"]
+
+
+def test_json_of_what_changes_stores(world: World, tmp_path: Path) -> None:
+    store, made = world.database, tmp_path
+    ids = list(GlobalStore.open(store).ids)
+    (made / "some").write_text("\n".join(ids[:3]))
+    (made / "others").write_text("\n".join(ids[3:]))
+    derived = {
+        "augment": ("store", "augment", store, "-o", made / "augmented", "-n", 2),
+        "select": ("store", "select", store, made / "some", "-o", made / "selected"),
+        "select others": ("store", "select", store, made / "others", "-o", made / "rest"),
+        "merge": ("store", "merge", made / "selected", made / "rest", "-o", made / "merged"),
+        "planes": ("store", "planes", made / "merged"),
+        "drop": ("store", "planes", made / "merged", "--drop"),
+        "signs": ("adapt", "apply", made / "selected", "--signs", "-o", made / "signs"),
+    }
+    found = {name: json.loads(done(*arguments, "--json")) for name, arguments in derived.items()}
+    kinds = {name: facts.pop("kind") for name, facts in found.items()}
+    assert kinds == dict.fromkeys(found, "global") | {"signs": "binary"}
+    rows = {name: facts["rows"] for name, facts in found.items()}
+    assert rows["augment"] == rows["merge"] == rows["planes"] == len(ids)
+    assert rows["select"] == rows["signs"] == 3
+    assert [one["kind"] for one in found["planes"]["derived"]] == ["planes"]
+    assert found["drop"]["derived"] == []
+    assert found["select"]["parent"]["path"].endswith(store.name)
+    exported = json.loads(done("store", "export", store, "-o", made / "x.npy", "--json"))
+    assert exported == {"rows": len(ids), "output": str(made / "x.npy")}
+    again = json.loads(done("store", "import", made / "x.npy", "-o", made / "imported", "--json"))
+    assert (again["rows"], again["dim"]) == (len(ids), GlobalStore.open(store).dim)
+
+
+def test_json_of_adapters_sweeps_and_pages(world: World, tmp_path: Path) -> None:
+    fitted = json.loads(
+        done("adapt", "fit", world.database, "-o", tmp_path / "pca", "--method", "pcaw", "--dim", 2, "--json")
+    )
+    assert (fitted["kind"], fitted["output"]) == ("pca-whitening", str(tmp_path / "pca"))
+    stores = (world.queries, world.database, "-d", world.photos)
+    compared = json.loads(done("adapt", "compare", *stores, "--adapter", tmp_path / "pca", "--json"))
+    assert compared["pca"]["dim"] == 2
+    assert 0 <= compared["none"]["image"]["map"] <= 100
+    swept = json.loads(done("sweep", "dimension", *stores, "--dims", "1,2", "--json", "-"))
+    assert len(swept["series"][0]["maps"]) == 2
+    pytest.importorskip("jinja2", reason="a report needs Jinja (extra: report)")
+    page = ("report", world.run, "-d", world.photos, "--json")
+    told = json.loads(done(*page, "-o", tmp_path / "page.html"))
+    assert told["report"] == str(tmp_path / "page.html")
+    assert set(told["map"]) == {world.run.stem}
+    assert "--format md makes none" in failing(*page, "--format", "md")
 
 
 def test_a_failed_check_is_json_and_exit_code_1(world: World, tmp_path: Path) -> None:

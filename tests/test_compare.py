@@ -15,6 +15,7 @@ from ilias_fast.datasets import Dataset
 from ilias_fast.errors import ParameterError
 from ilias_fast.evaluate import (
     Evaluation,
+    MissingQueriesWarning,
     compare,
     evaluate,
     format_results,
@@ -185,3 +186,40 @@ def test_image_and_text_are_averaged() -> None:
         fuse_text(image, text, dataset, weight=2)
     with pytest.raises(ParameterError, match=r"no text query of the instance of 'b/query/Q0\.jpg'"):
         fuse_text(Run.from_dict({"b/query/Q0.jpg": {"x": 1.0}}), text, dataset)
+
+
+def test_image_queries_are_compared_with_the_text_of_their_instance() -> None:
+    dataset = Dataset(
+        "d",
+        Path(),
+        Path(),
+        ("a/query/Q0.jpg", "a/query/Q1.jpg", "b/query/Q0.jpg", "c/query/Q0.jpg"),
+        ("a/query/T.txt", "b/query/T.txt", "c/query/T.txt"),
+        ("a/pos/0", "b/pos/0", "c/pos/0"),
+    )
+    image = {
+        "a/query/Q0.jpg": {"a/pos/0": 1.0},
+        "a/query/Q1.jpg": {"x": 2.0, "a/pos/0": 1.0},
+        "b/query/Q0.jpg": {"b/pos/0": 1.0},
+        "c/query/Q0.jpg": {"c/pos/0": 1.0},
+    }
+    text = {
+        "b/query/T.txt": {"x": 2.0, "y": 1.5, "b/pos/0": 1.0},
+        "a/query/T.txt": {"x": 2.0, "a/pos/0": 1.0},
+    }
+    with pytest.warns(MissingQueriesWarning):
+        scores = {
+            name: evaluate(Run.from_dict(run), dataset) for name, run in (("i2i", image), ("t2i", text))
+        }
+    found = compare(scores, pair="instance", samples=200)
+    assert found.queries == ("a/query/Q0.jpg", "a/query/Q1.jpg", "b/query/Q0.jpg")
+    assert (found.task, found.left_out) == ("image and text", 1)
+    (pair,) = found.pairs
+    assert (pair.wins, pair.losses, pair.ties) == (0, 2, 1)
+    assert pair.delta == pytest.approx(100 * ((0.5 + 0.5 + 1 / 3) - (1 + 0.5 + 1)) / 3)
+    expected = np.corrcoef([1, 0.5, 1], [0.5, 0.5, 1 / 3])[0, 1]
+    assert pair.pearson == pytest.approx(expected)
+    with pytest.raises(ParameterError, match="pair='instance' compares image queries with text"):
+        compare(scores)
+    with pytest.raises(ParameterError, match="pair: expected"):
+        compare(scores, pair="object")  # type: ignore[arg-type]

@@ -243,7 +243,7 @@ def test_an_empty_run() -> None:
 def test_unknown_queries() -> None:
     run = Run.from_dict(IMAGE | {"z/query/Q.jpg": {"t.tar/0": 1.0}, "a/query/Q9.jpg": {"a/pos/0.jpg": 1.0}})
     with pytest.raises(
-        UnknownIdError, match=r"2 queries of the run are not in the dataset: 'z/query/Q\.jpg'"
+        UnknownIdError, match=r"2 of 5 queries of the run are not in the dataset: 'z/query/Q\.jpg'"
     ):
         evaluate(run, make_dataset())
     assert evaluate(run, make_dataset(), official=True).queries == tuple(IMAGE)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from ilias_fast.errors import IliasFastError, ImageError, ParameterError
 from ilias_fast.extract import extract_on_devices, extract_to_stores
 from ilias_fast.extract.batching import Batcher
+from ilias_fast.extract.scheduling import decoders
 from ilias_fast.images import FolderSource
 from ilias_fast.store import GlobalStore
 
@@ -146,6 +149,40 @@ def test_batches_are_full_and_rows_in_order(
     np.testing.assert_allclose(store.rows(np.arange(39)), expected, atol=1e-3)
 
 
+def test_processes_for_a_gpu() -> None:
+    class Placed:
+        def __init__(self, kind: str) -> None:
+            self.device = type("Device", (), {"type": kind})
+
+    gpu: Any = Placed("cuda")
+    on_cpu: Any = Placed("cpu")
+    assert [decoders(gpu, cores) for cores in (1, 3, 4, 16)] == [0, 0, 4, 16]
+    assert [decoders(on_cpu, 16), decoders(Shapes(), 16)] == [0, 0]
+
+
+def test_several_batches_on_their_way(shapes: Path, tmp_path: Path) -> None:
+    """As for a GPU: one is put together while another is computed, and the order stays."""
+
+    class Overlapping(Shapes):
+        describers = 2
+
+        def __init__(self) -> None:
+            super().__init__(concurrent=False)
+            self.meeting = threading.Barrier(2, timeout=20)
+            self.entered = itertools.count()
+
+        def describe(self, prepared: Sequence[Any]) -> Any:
+            if next(self.entered) < 4:
+                self.meeting.wait()  # passes only if two are here at once
+            return super().describe(prepared)
+
+    for name, extractor in (("two", Overlapping()), ("one", Shapes(concurrent=False))):
+        extract_to_stores(extractor, FolderSource(shapes), global_store=tmp_path / name)
+    two, one = (GlobalStore.open(tmp_path / name) for name in ("two", "one"))
+    assert list(two.ids) == list(one.ids)
+    np.testing.assert_array_equal(two.rows(np.arange(39)), one.rows(np.arange(39)))
+
+
 def test_strict_keeps_what_came_before(shapes: Path, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"17\.png"):
         extract_to_stores(Shapes(), FolderSource(shapes), global_store=tmp_path / "g", strict=True, window=6)
@@ -204,6 +241,7 @@ def test_several_devices_fill_one_store(shapes: Path, tmp_path: Path) -> None:
         ["cpu", "other"],
         source,
         global_store=tmp_path / "g",
+        options={"processes": 1},
         progress=lambda done, _: told.append(done),
     )
     assert report.extracted + report.resumed == 39

@@ -391,3 +391,25 @@ def test_missing_extra_is_named(
     with pytest.raises(errors.MissingExtraError, match="report"):
         write_report(tmp_path / "r.html", make_data(rng, queries=1))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_provenance_of_provenance_is_listed_line_by_line(tmp_path: Path, rng: np.random.Generator) -> None:
+    recorded = {
+        "threads": 2,
+        "Runs": {
+            "a": {"file": "a.npz", "parts": [{"weight": 0.5}, {"weight": 1}], "dims": [8, 16]},
+            "b": None,
+        },
+    }
+    data = dataclasses.replace(make_data(rng, queries=1), provenance=recorded)
+    page = Page(write_report(tmp_path / "r.html", data)).source
+    page = page[page.index('<section id="provenance">') :]
+    for text in (
+        '<th scope="row">threads</th><td>2</td>',
+        "<caption>Runs</caption>",
+        "<dt>file</dt><dd>a.npz</dd>",
+        "<dt>1</dt><dd><dl><div><dt>weight</dt><dd>0.5</dd></div></dl></dd>",
+        "<dt>dims</dt><dd>8, 16</dd>",
+        '<th scope="row">b</th><td>–</td>',
+    ):
+        assert text in page, text

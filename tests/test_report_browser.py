@@ -2,68 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from ilias_fast.evaluate import leaderboard
 from ilias_fast.report import MethodResult, QueryResult, Ranking, ReportData, ReportOptions, write_report
+from tests.browsing import browse, drive, narrow, root_of
 from tests.report_samples import HOSTILE, Image, make_data, picture
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-@pytest.fixture(scope="session")
-def browser() -> str:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"no browser found (looked for {', '.join(BROWSERS)})")
-    return found
-
-
-def browse(browser: str, profile: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [
-            *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"),
-            *(f"--user-data-dir={profile}", "--virtual-time-budget=4000", *arguments),
-        ],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=60,
-        check=True,
-    )
-    return done.stdout
-
-
-def root_of(dom: str) -> dict[str, str]:
-    found = re.search(r"<html[^>]*>", dom)
-    assert found is not None
-    return dict(re.findall(r'([\w-]+)="([^"]*)"', found.group()))
-
-
-def drive(browser: str, folder: Path, path: Path, driver: str) -> dict[str, Any]:
-    """Run a script in the page, without its policy, and return what it put into `out`."""
-    report = """
-      const result = document.createElement("pre"); result.id = "driven";
-      result.textContent = btoa(unescape(encodeURIComponent(JSON.stringify(out))));
-      document.body.append(result);
-    """
-    html = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", path.read_text(encoding="utf-8"))
-    path.write_text(html.replace("</body>", f"<script>{driver}{report}</script></body>"), encoding="utf-8")
-    dom = browse(browser, folder / "profile", "--dump-dom", path.as_uri())
-    assert root_of(dom).get("data-errors") == "0", root_of(dom)
-    found = re.search(r'<pre id="driven">([^<]*)</pre>', dom)
-    assert found is not None
-    driven: dict[str, Any] = json.loads(base64.b64decode(found.group(1)))
-    return driven
 
 
 def test_browser_runs_the_page_without_error(browser: str, tmp_path: Path, rng: np.random.Generator) -> None:
@@ -221,7 +171,7 @@ def test_browser_refuses_a_script_that_is_not_the_pages(
     assert root.get("data-errors") == "1"
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, 1), (400, 0)])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, 1), (390, 0)])
 def test_browser_screenshot(
     browser: str, tmp_path: Path, rng: np.random.Generator, width: int, scheme: int
 ) -> None:
@@ -232,16 +182,77 @@ def test_browser_screenshot(
         tmp_path / "profile",
         *(
             f"--screenshot={shot}",
-            f"--window-size={width},1600",
+            f"--window-size={max(width, 500)},1600",
             f"--blink-settings=preferredColorScheme={scheme}",
         ),
-        path.as_uri(),
+        (path if width > 500 else narrow(path, width)).as_uri(),
     )
     with Image.open(shot) as image:
-        pixels = np.asarray(image.convert("RGB"))
+        pixels = np.asarray(image.convert("RGB"))[:, :width]
     assert pixels.shape == (1600, width, 3)
     corner = pixels[-1, 2].mean()
     assert corner > 230 if scheme == 1 else corner < 40
     inked = np.abs(pixels.astype(int) - pixels[-1, 2]).sum(axis=2) > 60
     assert 0.01 < inked.mean() < 0.7
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
+
+
+@pytest.mark.parametrize("width", [390, 320])
+def test_browser_fits_a_phone(browser: str, tmp_path: Path, rng: np.random.Generator, width: int) -> None:
+    """With everything unfolded nothing but what scrolls by itself is wider than the screen."""
+    data = make_data(rng, methods=7)
+    first = dataclasses.replace(data.methods[0], interval=(10.0, 30.0))
+    data = dataclasses.replace(data, methods=[first, *data.methods[1:]], published=leaderboard())
+    path = write_report(tmp_path / "r.html", data)
+    driver = """
+      const out = {};
+      for (const one of document.querySelectorAll("details")) one.open = true;
+      const box = (element) => element.getBoundingClientRect();
+      const wide = [...document.querySelectorAll("main *")].filter(
+        (one) => box(one).right > innerWidth + 1 && !one.closest(".scroll, .strip ol, svg"));
+      out.wide = wide.map((one) => `${one.tagName} ${one.className} ${box(one).right}`);
+      out.interval = getComputedStyle(document.querySelector(".results small")).display;
+      out.innerWidth = innerWidth;
+      parent.postMessage(JSON.stringify(out), "*");
+    """
+    html = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", path.read_text(encoding="utf-8"))
+    path.write_text(html.replace("</body>", f"<script>{driver}</script></body>"), encoding="utf-8")
+    frame = narrow(path, width)
+    hear = "addEventListener('message', (event) => { document.title = event.data; });"
+    frame.write_text(f"<script>{hear}</script>{frame.read_text()}")
+    dom = browse(browser, tmp_path / "profile", "--dump-dom", frame.as_uri())
+    title = re.search(r"<title>(.*?)</title>", dom)
+    assert title is not None
+    assert json.loads(title.group(1)) == {"wide": [], "interval": "block", "innerWidth": width}
+
+
+def test_browser_shows_text_queries(browser: str, tmp_path: Path) -> None:
+    rankings = {"t": Ranking(["d0", "p0"], [2, 1]), "u": Ranking(["p0", "d0"], [2, 1])}
+    words = "A mug with a <b>sailing boat</b>"
+    queries = [
+        QueryResult("mug_1/query/T001.txt", ["p0"], rankings, text=words),
+        QueryResult("pin_2/query/T002.txt", ["p1"], rankings, text="A pin"),
+    ]
+    methods = [
+        MethodResult(name, name.upper(), value, 60, {query.id: value for query in queries})
+        for name, value in (("t", 25.0), ("u", 50.0))
+    ]
+    path = write_report(tmp_path / "r.html", ReportData("t", methods, queries, 3, image=picture))
+    assert "<dd>2</dd><dt>text queries</dt>" in path.read_text(encoding="utf-8")
+    driver = """
+      const out = {};
+      const row = document.querySelector("tr.query");
+      out.row = [row.querySelector(".head").textContent, row.querySelector(".tail").textContent,
+        row.querySelector("q").textContent, row.querySelectorAll("img").length];
+      const body = document.querySelector("tr.detail .about");
+      out.body = [body.querySelector("q").textContent, body.querySelectorAll("img").length];
+      out.pictures = document.querySelectorAll("tr.detail .strips img").length;
+      const search = document.getElementById("search");
+      search.value = "sailing"; search.dispatchEvent(new Event("input"));
+      out.found = [...document.querySelectorAll("tr.query")].map((one) => one.id);
+    """
+    out = drive(browser, tmp_path, path, driver)
+    assert out["row"] == ["mug_1/query/", "T001.txt", words, 0]
+    assert out["body"] == [words, 0]
+    assert out["pictures"] >= 4
+    assert out["found"] == ["query-0"]

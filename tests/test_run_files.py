@@ -81,7 +81,7 @@ def test_parquet_of_other_tools(tmp_path: Path) -> None:
     assert as_dict(Run.load(path)) == {"q": {"b": 3.0, "a": 1.0}, "r": {"b": 2.0}}
     for change, place in (
         ({"score": ["a", "b", "c"]}, "score: expected numbers"),
-        ({"doc_id": ["a", None, "b"]}, "ids as strings"),
+        ({"doc_id": ["a", None, "b"]}, "an id in every row, found 1"),
         ({"doc_id": [1, 2, 3]}, "ids as strings"),
         ({"q_id": None}, "expected a column query_id or q_id"),
     ):

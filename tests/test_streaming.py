@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ilias_fast.datasets import Dataset
 from ilias_fast.errors import FileFormatError, NonFiniteError, ParameterError, ShapeError, UnknownIdError
-from ilias_fast.evaluate import RandomSubsets, distractor_curve, evaluate
+from ilias_fast.evaluate import RandomSubsets, count_distractors, distractor_curve, evaluate
 from ilias_fast.kernels import MapCounter, average_precision, streaming_map
 from ilias_fast.search import search
 from ilias_fast.store import GlobalStore
@@ -111,6 +111,27 @@ def test_always_there_is_in_every_sample() -> None:
             assert aps[query] == pytest.approx(expected, abs=1e-12)
 
 
+def test_the_lowest_score_there_is_ties_with_others_only() -> None:
+    lowest = float(np.finfo(np.float32).min)
+    counter = MapCounter([[1.0, lowest]], prefixes=[2])
+    counter.add_always(np.array([[1.0, lowest, lowest, 0.5]], np.float32), own=np.array([[1, 1, 0, 0]], bool))
+    counter.add(np.array([[lowest, 2.0]], np.float32), 0)
+    # 2, [1], 0.5, then a block of three: [lowest], and two distractors that are as low.
+    assert counter.result(10).prefix_aps[0, 0] == pytest.approx((1 / 2 + 2 / 6) / 2)
+
+
+@pytest.mark.parametrize("limits", [1, 8, 9, 40])
+def test_many_positives_and_scores_of_a_few_values(cpu_level: str, limits: int) -> None:
+    rng = np.random.default_rng(limits)
+    own = [(rng.integers(0, 50, limits) / 64).astype(np.float32) for _ in range(6)]
+    scores = (rng.integers(0, 50, (6, 5003)) / 64).astype(np.float32)
+    found = streaming_map(own, [scores[:, :2050], scores[:, 2050:]], prefixes=[2050, 5003], k=200)
+    assert cpu_level
+    for query in range(6):
+        expected = by_ranking(own[query], scores[query], 200)
+        assert found.prefix_aps[1, query] == pytest.approx(expected, abs=1e-12)
+
+
 def test_bad_input(tmp_path: Path) -> None:
     own = [np.array([0.5], np.float32)]
     with pytest.raises(NonFiniteError, match=r"positive_scores\[0\]"):
@@ -193,7 +214,75 @@ def test_the_curve_over_stores_equals_search_and_evaluation(tmp_path: Path, rng:
     assert again.maps[-1] == curve.maps[-1]
     resumed = distractor_curve(dataset, query_store, positive_store, parts, state=state, k=500)
     assert resumed.maps.tolist() == again.maps.tolist()
-    with pytest.raises(ParameterError, match="state: the file holds counts of other"):
+    with pytest.raises(ParameterError, match="holds counts of other"):
         distractor_curve(dataset, query_store, positive_store, parts, state=state, subsets=1, subset_size=9)
     with pytest.raises(UnknownIdError, match=r"positives of 'i0/query/Q\.jpg' are not in the store"):
         distractor_curve(dataset, query_store, parts[0], parts)
+
+
+def test_machines_count_their_shares(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Three machines, one of them stopped and gone on, another in larger shards, give the curve of one."""
+    queries = [f"i{i}/query/Q.jpg" for i in range(4)]
+    positives = [f"i{i}/pos/{j}.jpg" for i in range(4) for j in range(3)]
+    dataset = Dataset("d", tmp_path, tmp_path, tuple(queries), (), tuple(positives))
+    draw = lambda n: (rng.integers(-2, 3, (n, 16)) / 4).astype(np.float16)  # noqa: E731
+    ends = (store_of(tmp_path / "q", queries, draw(4)), store_of(tmp_path / "p", positives, draw(12)))
+    vectors = draw(600)
+    names = [f"t/{i}" for i in range(600)]
+    whole = store_of(tmp_path / "d", names, vectors)
+    asked = {"prefixes": [0, 150, 600], "subsets": 2, "subset_size": 200, "seed": 3}
+    expected = distractor_curve(dataset, *ends, [whole], **asked, k=50)  # type: ignore[arg-type]
+
+    files = []
+    for number, (start, stop) in enumerate(((0, 100), (100, 450), (450, 600))):
+        part = store_of(tmp_path / f"d{number}", names[start:stop], vectors[start:stop])
+        files.append(tmp_path / f"{number}.npz")
+        if number == 1:
+            # It was stopped after its first 60, and its shards are others now.
+            short = store_of(tmp_path / "short", names[100:160], vectors[100:160])
+            count_distractors(dataset, *ends, [short], **asked, first=100, total=600, state=files[1])  # type: ignore[arg-type]
+        counter = count_distractors(
+            dataset,
+            *ends,
+            [part],
+            **asked,
+            first=start,
+            total=600,
+            state=files[number],  # type: ignore[arg-type]
+        )
+        assert counter.covered == ((start, stop),)
+    curve = distractor_curve(dataset, *ends, [], **asked, k=50, total=600, counted=files)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(curve.aps, expected.aps)
+    np.testing.assert_array_equal(curve.subset_aps, expected.subset_aps)
+
+    def again(**changes: object) -> object:
+        arguments = {**asked, "k": 50, "total": 600, "counted": files, **changes}
+        return distractor_curve(dataset, *ends, [], **arguments)  # type: ignore[arg-type]
+
+    with pytest.raises(ParameterError, match="have a gap"):
+        again(counted=files[::2])
+    with pytest.raises(ParameterError, match=r"0\.npz: first: distractors 0 to 99 were counted already"):
+        again(counted=[*files, files[0]])
+    for changes in ({"seed": 4}, {"subset_size": 100}, {"total": 601}, {"prefixes": [1]}):
+        with pytest.raises(ParameterError, match=r"0\.npz: holds counts of other"):
+            again(**changes)
+    with pytest.raises(ParameterError, match="total: expected at least 600"):
+        distractor_curve(dataset, *ends, [whole], total=599)
+
+
+def test_counts_merge_only_with_what_they_are_of() -> None:
+    own = [np.array([0.5], np.float32)]
+    here, there = (MapCounter(own, prefixes=[2], about=about) for about in ("seed 1", "seed 2"))
+    with pytest.raises(ParameterError, match=r"\(seed 1\), found another \(seed 2\)"):
+        here.merge(there)
+    here, there = MapCounter(own, prefixes=[2]), MapCounter(own, prefixes=[2])
+    here.add_always(np.array([[0.9]], np.float32))
+    there.add_always(np.array([[0.1, 0.8, 0.7]], np.float32))
+    with pytest.raises(ParameterError, match="the same images in every prefix"):
+        here.merge(there)
+    there = MapCounter(own, prefixes=[2])
+    there.add_always(np.array([[0.8]], np.float32))
+    here.add(np.array([[0.1]], np.float32), 0)
+    there.add(np.array([[0.2]], np.float32), 1)
+    here.merge(there)
+    assert here.result(10).prefix_aps[0, 0] == 0.5

@@ -158,3 +158,25 @@ def test_curves_of_runs_and_sweeps_as_files(tmp_path: Path, rng: np.random.Gener
     for bad in (((1.0,), ()), ((2.0, 1.0), (1.0, 1.0)), ((1.0,), (float("nan"),))):
         with pytest.raises(ParameterError, match="series"):
             SweepSeries("s", *bad)
+
+
+def test_text_queries_have_curves_and_sweeps_of_their_own(tmp_path: Path, rng: np.random.Generator) -> None:
+    image, queries, database = make_stores(tmp_path, rng)
+    text = tuple(f"o{n}/query/t.txt" for n in range(OBJECTS))
+    dataset = dataclasses.replace(image, text_queries=text)
+    with GlobalStore.create(tmp_path / "t", dim=DIM) as writer:
+        writer.append(list(text), queries.rows(np.arange(OBJECTS)))
+    texts = GlobalStore.open(tmp_path / "t")
+    (series,) = dimension_sweep(dataset, texts, database, dims=[8, DIM], k=20).series
+    assert series.maps == dimension_sweep(image, queries, database, dims=[8, DIM], k=20).series[0].maps
+    assert min(series.maps) > 0
+    runs = [search(store, database, 3 * OBJECTS + DISTRACTORS) for store in (queries, texts)]
+    curve = run_curve(runs[1], dataset, k=10)
+    assert curve.queries == text
+    assert curve.maps.tolist() == run_curve(runs[0], image, k=10).maps.tolist()
+    both = Run.from_dict(
+        {q: dict(zip(run[q].ids, run[q].scores.tolist(), strict=True)) for run in runs for q in run}
+    )
+    with pytest.raises(ParameterError, match="2 tasks"):
+        run_curve(both, dataset)
+    assert run_curve(both, dataset, k=10, task="text").maps.tolist() == curve.maps.tolist()

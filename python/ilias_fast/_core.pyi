@@ -32,10 +32,12 @@ __all__ = [
     "count_above",
     "cpu_level",
     "default_threads",
+    "first_repeated_index",
     "gc_store",
     "hamming_matrix",
     "hamming_topk",
     "hamming_topk_store",
+    "ids_of_stores",
     "judge",
     "match_codes",
     "match_images",
@@ -51,6 +53,7 @@ __all__ = [
     "verify_pair",
     "verify_spatial",
     "verify_store",
+    "vocabulary",
     "write_run_json",
 ]
 
@@ -95,7 +98,14 @@ def write_run_json(
     indices: NDArray[np.int64],
     scores: NDArray[np.float64],
     indent: int | None,
-) -> list[bytes]: ...
+    file: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+) -> None: ...
+def vocabulary(entries: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+def first_repeated_index(
+    offsets: NDArray[np.int64], indices: NDArray[np.int64], size: int
+) -> tuple[int, int] | None: ...
+def ids_of_stores(stores: Sequence[Store], rows: NDArray[np.int64]) -> Ids: ...
 
 # --- cpu ---
 
@@ -480,7 +490,7 @@ def count_above(
     stop: int,
     members: NDArray[np.int64] | None,
     threads: int | None,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...
 def judge(
     offsets: NDArray[np.int64],
     rows: NDArray[np.int64],

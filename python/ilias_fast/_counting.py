@@ -22,7 +22,7 @@ from ilias_fast.errors import FileFormatError, NonFiniteError, ParameterError, S
 
 __all__ = ["MapCounter", "StreamedMap"]
 
-_VERSION = 1
+_VERSION = 2
 
 
 class StreamedMap(NamedTuple):
@@ -66,6 +66,7 @@ class MapCounter:
         positive_scores: For each query, float32 [p], the scores of its positives, finite; may be empty.
         prefixes: Numbers of distractors to evaluate at; 0 is no distractor at all.
         subsets: Number of random subsets, whose members each `add` is told.
+        about: What else has to agree where counts are merged, such as the seed of the subsets.
 
     Raises:
         NonFiniteError: A score is NaN or infinite.
@@ -81,7 +82,12 @@ class MapCounter:
     """
 
     def __init__(
-        self, positive_scores: Sequence[ArrayLike], *, prefixes: Sequence[int] = (), subsets: int = 0
+        self,
+        positive_scores: Sequence[ArrayLike],
+        *,
+        prefixes: Sequence[int] = (),
+        subsets: int = 0,
+        about: str = "",
     ) -> None:
         own = [
             _arrays.vector(f"positive_scores[{query}]", values, "fiu", np.float32, "p")
@@ -99,6 +105,9 @@ class MapCounter:
         # Rows: the stream between two prefixes, the stream beyond the last, then the subsets.
         shape = (len(self._prefixes) + 1 + self._subsets, len(self._scores))
         self._above, self._tied = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        # What is in every prefix and subset, whoever counts which distractors.
+        self._always = np.zeros((2, len(self._scores)), np.int64)
+        self._about = str(about)
         self._covered: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
@@ -118,6 +127,14 @@ class MapCounter:
     def resume_at(self) -> int:
         """The first distractor that was not counted yet."""
         return self._covered[0][1] if self._covered and self._covered[0][0] == 0 else 0
+
+    def counted_from(self, first: int) -> int:
+        """Return the first distractor from `first` on that was not counted yet.
+
+        Args:
+            first: The number of a distractor.
+        """
+        return next((stop for start, stop in self._covered if start <= first < stop), first)
 
     def positive_scores(self, query: int) -> NDArray[np.float32]:
         """Return the scores of a query's positives, descending.
@@ -190,6 +207,7 @@ class MapCounter:
         high: NDArray[np.float32],
         settle: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]] | None,
     ) -> None:
+        """Count a block; what lies from `low` to `high` is a tie, or `settle` tells its exact score."""
         first, width = _arrays.at_least("first", first, 0), values.shape[1]
         if len(values) != len(self):
             raise ShapeError(
@@ -215,12 +233,14 @@ class MapCounter:
             for subset, row in enumerate(inside)
         ]
         for row, start, stop, columns in jobs:
-            found, queries, close = _core.count_above(
+            found, near, queries, close = _core.count_above(
                 values, self._offsets, low, high, start, stop, columns, threads
             )
             above[row] += found
-            if len(queries):
-                exact = values[queries, close] if settle is None else settle(queries, close)
+            if settle is None:
+                tied[row] += near
+            elif len(queries):
+                exact = settle(queries, close)
                 self._settle(above[row], tied[row], queries, exact, values[queries, close], high)
         self._above, self._tied, self._covered = above, tied, covered
 
@@ -263,9 +283,10 @@ class MapCounter:
                 f"scores, own: expected float32 and bool [{len(self)}, n], found {list(values.shape)} and "
                 f"{mine.dtype} {list(mine.shape)}"
             )
-        # The lowest number is above nothing; what it ties with is left out below.
-        masked = np.where(mine, np.finfo(np.float32).min, values)
-        found, queries, close = _core.count_above(
+        # The lowest number is above nothing; where it is a limit, it ties with what is not counted.
+        lowest = np.finfo(np.float32).min
+        masked = np.where(mine, lowest, values)
+        found, tied, _, _ = _core.count_above(
             masked,
             self._offsets,
             self._scores,
@@ -275,15 +296,9 @@ class MapCounter:
             None,
             _arrays.threads(threads),
         )
-        others = ~mine[queries, close]
-        queries, close = queries[others], close[others]
-        tied = np.zeros_like(found)
-        exact = values[queries, close]
-        self._settle(found, tied, queries, exact, exact, self._scores)
-        # Prefixes are cumulative: what is in the first part is in all of them.
-        for row in (0, *range(len(self._prefixes) + 1, len(self._above))):
-            self._above[row] += found
-            self._tied[row] += tied
+        left_out = np.repeat(mine.sum(axis=1), np.diff(self._offsets))
+        tied = np.where(self._scores == lowest, tied - left_out, tied)
+        self._always += np.stack([found, tied])
 
     @staticmethod
     def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -301,7 +316,7 @@ class MapCounter:
         return joined
 
     def is_like(self, other: MapCounter) -> bool:
-        """Return whether another counter has the same positives, prefixes and number of subsets.
+        """Return whether another counter has the same positives, prefixes, number of subsets and `about`.
 
         Args:
             other: The counter.
@@ -311,10 +326,13 @@ class MapCounter:
             and np.array_equal(self._scores, other._scores)
             and np.array_equal(self._prefixes, other._prefixes)
             and self._subsets == other._subsets
+            and self._about == other._about
         )
 
     def merge(self, other: MapCounter) -> None:
         """Take over what another counter counted elsewhere.
+
+        What `add_always` counted is the same everywhere: it is taken once, from whoever counted it.
 
         Args:
             other: A counter of the same positives, prefixes and number of subsets.
@@ -325,10 +343,14 @@ class MapCounter:
         if not self.is_like(other):
             raise ParameterError(
                 "other: expected a counter of the same positive scores, prefixes and number of subsets"
+                f" ({self._about or 'no more'}), found another ({other._about or 'no more'})"
             )
+        if self._always.any() and other._always.any() and not np.array_equal(self._always, other._always):
+            raise ParameterError("other: expected the same images in every prefix (`add_always`)")
         self._covered = self._joined([*self._covered, *other._covered])
         self._above = self._above + other._above
         self._tied = self._tied + other._tied
+        self._always = np.maximum(self._always, other._always)
 
     def result(self, k: int = 1000) -> StreamedMap:
         """Return AP@k of every query in every prefix and subset.
@@ -351,6 +373,8 @@ class MapCounter:
         rows = [*range(m), *range(m + 1, m + 1 + self._subsets)]
         above = np.concatenate([np.cumsum(self._above[:m], axis=0), self._above[m + 1 :]])
         tied = np.concatenate([np.cumsum(self._tied[:m], axis=0), self._tied[m + 1 :]])
+        above += self._always[0]
+        tied += self._always[1]
         aps = np.zeros((len(rows), len(self)))
         for query, (start, stop) in enumerate(pairwise(self._offsets.tolist())):
             if stop > start:
@@ -377,6 +401,8 @@ class MapCounter:
                 subsets=np.int64(self._subsets),
                 above=self._above,
                 tied=self._tied,
+                always=self._always,
+                about=np.frombuffer(self._about.encode(), np.uint8),
                 covered=np.array(self._covered, np.int64).reshape(-1, 2),
             )
 
@@ -410,11 +436,12 @@ class MapCounter:
                     [scores[start:stop] for start, stop in pairwise(offsets.tolist())],
                     prefixes=archive["prefixes"].tolist(),
                     subsets=int(archive["subsets"]),
+                    about=archive["about"].tobytes().decode(),
                 )
                 counter._covered = cls._joined(
                     [(int(start), int(stop)) for start, stop in archive["covered"]]
                 )
-                for name in ("above", "tied"):
+                for name in ("above", "tied", "always"):
                     counts = archive[name]
                     there: NDArray[np.int64] = getattr(counter, f"_{name}")
                     if counts.shape != there.shape or counts.dtype != np.int64 or (counts < 0).any():

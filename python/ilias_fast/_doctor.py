@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import platform
 import re
+import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Doctor", "doctor", "machine"]
-
-# The distribution whose presence tells that an extra is installed, and whose version is shown.
-_SIGN_OF = {
-    "classical": "opencv-python-headless",
-    "hdf5": "h5py",
-    "report": "jinja2",
-    "torch": "torch",
-}
+__all__ = ["Doctor", "doctor", "machine", "made_by"]
 
 
 @dataclass(frozen=True)
@@ -31,9 +25,14 @@ class Doctor:
         level: CPU level the kernels use, or None when `ILIAS_FAST_CPU` asks for one that is not available.
         levels: CPU levels this machine can run.
         threads: Threads used by default, or None when `ILIAS_FAST_THREADS` is not a valid number.
-        extras: Extra name -> version of the library that stands for it, or None if not installed.
+        extras: Extra name -> version of the library that stands for it, or None if any of it is missing.
         gpu: Name of the CUDA device torch sees, or None.
         problems: What is wrong, one line each; empty when all is well.
+
+    Examples:
+        >>> found = doctor()
+        >>> "torch" in found.extras, found.level in found.levels
+        (True, True)
     """
 
     version: str
@@ -52,8 +51,13 @@ def doctor() -> Doctor:
     """Look at the machine and the installation; never raises for what it finds.
 
     Imports torch if it is installed, to see the GPU.
+
+    Examples:
+        >>> doctor().version == __version__
+        True
     """
     from ilias_fast import __version__, cpu
+    from ilias_fast._extras import installed
     from ilias_fast.errors import IliasFastError
 
     problems: list[str] = []
@@ -66,9 +70,9 @@ def doctor() -> Doctor:
         threads = cpu.threads()
     except IliasFastError as error:
         problems.append(str(error))
-    extras = {extra: _version(distribution) for extra, distribution in _SIGN_OF.items()}
+    extras = installed()
     gpu = None
-    if extras["torch"] is not None:
+    if extras["gpu"] is not None:
         try:
             import torch
 
@@ -99,13 +103,22 @@ def machine() -> dict[str, str]:
     }
 
 
-def _version(distribution: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
+def made_by(threads: int | None) -> dict[str, object]:
+    """Return what a result should say about its making: the command, the version, the machine.
 
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
+    Args:
+        threads: Number of threads it was asked for; None for the default.
+    """
+    from ilias_fast import __version__, cpu
+
+    program, *arguments = sys.argv or ["python"]
+    return {
+        "command": shlex.join([Path(program).name, *arguments]),
+        "ilias-fast": __version__,
+        **machine(),
+        "CPU level": cpu.level(),
+        "threads": threads or cpu.threads(),
+    }
 
 
 def _cpu_model() -> str:

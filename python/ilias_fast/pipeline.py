@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ilias_fast import __version__, cpu
-from ilias_fast._doctor import machine
+from ilias_fast._doctor import made_by
 from ilias_fast._extras import require
 from ilias_fast._files import read_bytes, storage_error, written
 from ilias_fast.adapt import PcaWhitening, derive, sample_rows
@@ -76,6 +75,11 @@ class PipelineOptions:
 
     Raises:
         ParameterError: A number is out of its range.
+
+    Examples:
+        >>> options = PipelineOptions(k=100, shortlist=50)
+        >>> options.model is None, options.query_expansions
+        (True, (1, 2, 5))
     """
 
     model: str | None = None
@@ -110,6 +114,15 @@ class PipelineResult:
         alone: mAP@k of the shortlists ordered by a local score alone, without the global one, by method name.
         skipped: (id, reason) of images that could not be read.
         seconds: Time of each stage.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> dataset = Dataset("mine", Path(), Path(), ("mug/query/0.jpg",), (), ("mug/pos/0.jpg",))
+        >>> seconds = {"extract": 9.5, "search": 0.2}
+        >>> result = PipelineResult(dataset, Path("out"), Path("out/report.html"), (), (), seconds)
+        >>> max(result.seconds, key=result.seconds.get), result.report.name
+        ('extract', 'report.html')
     """
 
     dataset: Dataset
@@ -185,6 +198,15 @@ def run_pipeline(
         DatasetError: No query image, or no database image, can be read.
         MissingExtraError: A library the run needs is not installed.
         StorageError: The operating system refused to write.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import load_dataset
+        >>> from ilias_fast.datasets.generate import generate
+        >>> _ = generate("toy", objects=2, images=20)
+        >>> result = run_pipeline(load_dataset("toy"), Path("out"), options=PipelineOptions(shortlist=5))
+        >>> result.report.exists(), all(0 <= method.evaluation.map <= 100 for method in result.methods)
+        (True, True)
     """
     options = options or PipelineOptions()
     # What the last stage needs should not be missed an hour after the first.
@@ -251,12 +273,11 @@ def run_pipeline(
             provenance={
                 "Descriptors": {"global": queries.provenance, "local": local[0].provenance},
                 "Seconds": {name: f"{value:.1f}" for name, value in place.seconds.items()},
-                "Machine": {
-                    "ilias-fast": __version__,
-                    **machine(),
-                    "CPU level": cpu.level(),
-                    "threads": options.threads or cpu.threads(),
+                "Stores": {
+                    store.path.name: {"images": len(store), "checksum": store.checksum}
+                    for store in (queries, database, *local)
                 },
+                "Made by": made_by(options.threads),
             },
         )
         report = write_report(place.at("report.html"), data, progress=place.watch("report    pictures"))

@@ -67,6 +67,21 @@ def dimension_sweep(
         IncompatibleStoreError: The stores do not match.
 
     Memory: O(queries x k x dimensions) and a block of 65,536 rows.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.store import GlobalStore
+        >>> with GlobalStore.create("queries", dim=2) as writer:
+        ...     writer.append(["mug/query/0.jpg"], [[0.6, 0.8]])
+        >>> with GlobalStore.create("database", dim=2) as writer:
+        ...     writer.append(["mug/pos/0.jpg", "1.jpg"], [[0.8, 0.6], [0.8, -0.6]])
+        >>> ids = ("mug/query/0.jpg",), (), ("mug/pos/0.jpg",), ("1.jpg",)
+        >>> dataset = Dataset("mine", Path(), Path(), *ids)
+        >>> queries, database = GlobalStore.open("queries"), GlobalStore.open("database")
+        >>> sweep = dimension_sweep(dataset, queries, [database], dims=[1, 2])
+        >>> sweep.series[0].x, sweep.series[0].maps
+        ((1.0, 2.0), (50.0, 100.0))
     """
     stores = list(database)
     if not stores:
@@ -153,6 +168,28 @@ def rerank_sweep(
     Raises:
         ParameterError: A number is out of its range, the method unknown, or options of another one.
         UnknownIdError, IncompatibleStoreError, NonFiniteError: As `rerank`.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.run import Run
+        >>> from ilias_fast.store import LocalStore
+        >>> rng = np.random.default_rng(0)
+        >>> codes, xy = rng.integers(0, 256, (40, 16), np.uint8), rng.random((40, 2), np.float32)
+        >>> with LocalStore.create("queries", bits=128) as writer:
+        ...     writer.append_arrays(["mug/query/0.jpg"], [0, 20], codes[:20], xy[:20], size=[[400, 300]])
+        >>> with LocalStore.create("database", bits=128) as writer:
+        ...     size = [[400, 300], [400, 300]]
+        ...     writer.append_arrays(["mug/pos/0.jpg", "1.jpg"], [0, 20, 40], codes, xy, size=size)
+        >>> ids = ("mug/query/0.jpg",), (), ("mug/pos/0.jpg",), ("1.jpg",)
+        >>> dataset = Dataset("mine", Path(), Path(), *ids)
+        >>> run = Run.from_dict({"mug/query/0.jpg": {"1.jpg": 0.5, "mug/pos/0.jpg": 0.45}})
+        >>> stores = LocalStore.open("queries"), LocalStore.open("database")
+        >>> options = {"method": "spatial", "shortlists": (1, 2), "descriptors": (10, 20)}
+        >>> sweep = rerank_sweep(dataset, run, *stores, **options)
+        >>> {series.label: series.maps for series in sweep.series}
+        {'10 descriptors, 200 B an image': (50.0, 100.0), '20 descriptors, 400 B an image': (50.0, 100.0)}
     """
     if method not in ("chamfer", "spatial"):
         raise ParameterError(f"method: expected 'chamfer' or 'spatial', found {method!r}")
@@ -202,6 +239,14 @@ def curve_sweep(curves: dict[str, DistractorCurve]) -> Sweep:
 
     Raises:
         ParameterError: There is no curve, or they are at different k.
+
+    Examples:
+        >>> import numpy as np
+        >>> from ilias_fast.evaluate import DistractorCurve
+        >>> aps = np.array([[100.0], [50.0]])
+        >>> curve = DistractorCurve(10, ("q",), np.array([0, 10]), aps, 0, np.empty((0, 1)))
+        >>> curve_sweep({"global": curve}).series[0].maps
+        (100.0, 50.0)
     """
     cuts = {curve.k for curve in curves.values()}
     if len(cuts) != 1:
@@ -243,7 +288,7 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _map(run: Run, dataset: Dataset, k: int, threads: int | None) -> float:
-    return evaluate(run, dataset, k=k, missing="zero", task="image", threads=threads).map
+    return evaluate(run, dataset, k=k, missing="zero", threads=threads).map
 
 
 def _size(count: float) -> str:

@@ -30,6 +30,12 @@ class Adapter(ABC):
     Attributes:
         kind: The name of the method, in files and provenance.
         input_dim: Dimension of the descriptors it takes.
+
+    Examples:
+        >>> Signs(64).save("signs.safetensors")
+        >>> adapter = Signs.load("signs.safetensors")
+        >>> isinstance(adapter, Adapter), adapter.kind, adapter.input_dim, adapter.parameters()
+        (True, 'signs', 64, {'input_dim': 64, 'bits': 64})
     """
 
     kind: ClassVar[str]
@@ -156,7 +162,14 @@ class MatrixAdapter(Adapter):
 
 
 class VectorAdapter(MatrixAdapter):
-    """A fitted map from descriptors to descriptors of unit length."""
+    """A fitted map from descriptors to descriptors of unit length.
+
+    Examples:
+        >>> import numpy as np
+        >>> whitening = PcaWhitening.fit(np.random.default_rng(0).standard_normal((100, 8)), 4)
+        >>> isinstance(whitening, VectorAdapter), whitening.apply(np.eye(8)).shape
+        (True, (8, 4))
+    """
 
     @property
     @abstractmethod

@@ -110,6 +110,14 @@ def derive(
         StoreLockedError, CorruptStoreError, StorageError: The store cannot be written.
 
     Complexity: one pass over the rows; memory for three blocks of about 32 MiB and one shard.
+
+    Examples:
+        >>> from ilias_fast.store import GlobalStore
+        >>> with GlobalStore.create("vectors", dim=8) as writer:
+        ...     writer.append(["a.jpg", "b.jpg"], [[1.0] * 8, [1, -1] * 4])
+        >>> codes = derive(GlobalStore.open("vectors"), "codes", Signs(8))
+        >>> codes.rows([0, 1]).tolist(), list(codes.ids)
+        ([[255], [170]], ['a.jpg', 'b.jpg'])
     """
     path, threads = Path(path), _arrays.threads(threads)
     _check(source, step)
@@ -159,6 +167,13 @@ def sample_rows(store: GlobalStore, count: int, *, seed: int = 0) -> NDArray[np.
 
     Raises:
         ParameterError: `count` is below 1.
+
+    Examples:
+        >>> from ilias_fast.store import GlobalStore
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg", "b.jpg", "c.jpg"], [[1.0, 0], [0, 1], [1, 1]])
+        >>> sample_rows(GlobalStore.open("vectors"), 2).shape
+        (2, 2)
     """
     count = _arrays.at_least_one("count", count)
     chosen = np.random.default_rng(seed).permutation(len(store))[:count]

@@ -38,6 +38,13 @@ class Itq(MatrixAdapter):
         mean: float32 [D], subtracted after normalisation; zeros when fitted with `subtract_mean=False`.
         projection: float32 [D, bits], the W above: principal directions times rotation.
         error: Mean squared quantisation error per training vector, in the rotated space.
+
+    Examples:
+        >>> import numpy as np
+        >>> descriptors = np.random.default_rng(0).standard_normal((200, 32))
+        >>> itq = Itq.fit(descriptors, 16, iterations=5)
+        >>> itq.apply(descriptors).shape, itq.apply(descriptors).dtype
+        ((200, 2), dtype('uint8'))
     """
 
     kind = "itq"

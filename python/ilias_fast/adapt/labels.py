@@ -20,7 +20,7 @@ _NAMED = 3
 
 
 def read_labels(path: StrPath) -> dict[str, str]:
-    """Read a list of labelled images: one `id,label` or `id,label,domain` a line, as the UnED list has it.
+    r"""Read a list of labelled images: one `id,label` or `id,label,domain` a line, as the UnED list has it.
 
     Fields are separated by commas, or by tabs if the first line has one. With commas the id may hold commas
     itself: a list has domains if the last two of three or more fields of its first line are whole numbers.
@@ -36,6 +36,12 @@ def read_labels(path: StrPath) -> dict[str, str]:
         StorageError: The file cannot be read.
         FileFormatError: A line has too few fields, or the list is empty.
         DuplicateIdError: An id is given twice.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> _ = Path("labels.csv").write_text("a.jpg,mug\nb.jpg,lamp\n")
+        >>> read_labels("labels.csv")
+        {'a.jpg': 'mug', 'b.jpg': 'lamp'}
     """
     file = Path(path)
     lines = [(number, line) for number, line in enumerate(read_lines(file), 1) if line.strip()]
@@ -66,6 +72,15 @@ class Labelled:
         classes: int64 [n], from 0; classes are numbered by their first appearance in the list of labels.
         count: Number of classes.
         ignored: Labels without a row, and rows without a label.
+
+    Examples:
+        >>> from ilias_fast.store import GlobalStore
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg", "b.jpg", "c.jpg"], [[1.0, 0], [0, 1], [1, 1]])
+        >>> labels = {"c.jpg": "mug", "a.jpg": "mug", "b.jpg": "lamp"}
+        >>> labelled = Labelled.match(GlobalStore.open("vectors"), labels)
+        >>> labelled.rows.tolist(), labelled.classes.tolist(), labelled.count
+        ([0, 1, 2], [0, 1, 0], 2)
     """
 
     rows: NDArray[np.int64]
@@ -123,6 +138,12 @@ def matching_pairs(labelled: Labelled) -> tuple[NDArray[np.int64], NDArray[np.in
 
     Raises:
         ParameterError: No class has two images.
+
+    Examples:
+        >>> import numpy as np
+        >>> labelled = Labelled(np.arange(4), np.array([0, 1, 0, 0]), 2, (0, 0))
+        >>> [rows.tolist() for rows in matching_pairs(labelled)]
+        [[0, 2], [2, 3]]
     """
     order = np.argsort(labelled.classes, kind="stable")
     classes, rows = labelled.classes[order], labelled.rows[order]

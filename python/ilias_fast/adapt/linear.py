@@ -34,6 +34,11 @@ class LinearAdapter(VectorAdapter):
     Raises:
         ShapeError: The shapes do not fit each other.
         NonFiniteError: A value is NaN or infinite.
+
+    Examples:
+        >>> layer = LinearAdapter([[3.0, 0.0], [0.0, 4.0]], [0.0, 0.0])
+        >>> print(layer.apply([[1.0, 1.0]]))
+        [[0.6 0.8]]
     """
 
     kind = "linear"

@@ -25,6 +25,12 @@ def load_adapter(path: StrPath) -> Itq | LinearAdapter | PcaWhitening | Supervis
         StorageError: The file is missing or cannot be read.
         FileFormatError: It is damaged, or holds no adapter.
         MissingExtraError: A `.pth` is to be read and torch is not installed.
+
+    Examples:
+        >>> LinearAdapter([[1.0, 0.0]], [0.5]).save("layer.safetensors")
+        >>> adapter = load_adapter("layer.safetensors")
+        >>> adapter.kind, adapter.input_dim, adapter.output_dim
+        ('linear', 2, 1)
     """
     file = Path(path)
     if file.suffix in (".pth", ".pt"):

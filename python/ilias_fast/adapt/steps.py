@@ -24,6 +24,12 @@ class Signs(Adapter):
 
     Args:
         dim: Dimension of the descriptors, and bits of the codes.
+
+    Examples:
+        >>> import numpy as np
+        >>> codes = Signs(8).apply([[1, -1, -1, -1, 1, 1, 1, 1]])
+        >>> np.unpackbits(codes, axis=1).tolist()
+        [[1, 0, 0, 0, 1, 1, 1, 1]]
     """
 
     kind = "signs"
@@ -79,6 +85,11 @@ class Unpack:
 
     Args:
         bits: Bits a code.
+
+    Examples:
+        >>> import numpy as np
+        >>> Unpack(16).apply(np.array([[0b10000000, 255]], np.uint8))[0, :3].tolist()
+        [0.25, -0.25, -0.25]
     """
 
     kind = "unpack"
@@ -111,6 +122,15 @@ class Strongest:
 
     Args:
         count: How many; images with fewer keep all.
+
+    Examples:
+        >>> import numpy as np
+        >>> from ilias_fast.store import LocalImage
+        >>> xy = np.array([[0.1, 0.1], [0.5, 0.5], [0.9, 0.9]], np.float32)
+        >>> weight = np.array([1, 3, 2], np.float32)
+        >>> image = LocalImage(np.zeros((3, 16), np.uint8), xy, None, None, weight, (640, 480))
+        >>> Strongest(2).apply(image).weight.tolist()
+        [3.0, 2.0]
     """
 
     kind = "strongest"

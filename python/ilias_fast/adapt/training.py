@@ -54,6 +54,10 @@ class TrainingOptions:
         sampled_classes: Classes in the softmax of each step: those of the batch and uniform draws of the
             others, an approximation that is much faster with many classes on a CPU; None for all.
         seed: Of initial weights, permutations and draws.
+
+    Examples:
+        >>> TrainingOptions().epochs, TrainingOptions(dim=128, sampled_classes=10_000).batch_size
+        (2, 128)
     """
 
     dim: int = 512
@@ -92,6 +96,16 @@ class Training:
         classes: Number of classes.
         images: Number of labelled images.
         resumed: Steps that an earlier run had taken.
+
+    Examples:
+        >>> from ilias_fast.store import GlobalStore
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg", "b.jpg", "c.jpg"], [[1, 0], [0, 1], [0.6, 0.8]])
+        >>> labels = {"a.jpg": "mug", "b.jpg": "lamp", "c.jpg": "lamp"}
+        >>> options = TrainingOptions(dim=2, epochs=3, batch_size=2)
+        >>> training = train_linear(GlobalStore.open("vectors"), labels, options, device="cpu")
+        >>> training.classes, training.images, len(training.losses)
+        (2, 3, 3)
     """
 
     adapter: LinearAdapter
@@ -139,6 +153,16 @@ def train_linear(
         NonFiniteError: The loss is NaN or infinite.
         MissingExtraError: torch is not installed.
         StorageError, FileFormatError: The checkpoint cannot be written or read.
+
+    Examples:
+        >>> from ilias_fast.store import GlobalStore
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg", "b.jpg", "c.jpg"], [[1, 0], [0, 1], [0.6, 0.8]])
+        >>> store = GlobalStore.open("vectors")
+        >>> labels = {"a.jpg": "mug", "b.jpg": "lamp", "c.jpg": "lamp"}
+        >>> training = train_linear(store, labels, TrainingOptions(dim=2, batch_size=2), device="cpu")
+        >>> training.adapter.apply(store.rows([0])).shape
+        (1, 2)
     """
     torch = require("torch", "train adaptation layers", extra="torch")
     options = options or TrainingOptions()

@@ -58,6 +58,14 @@ class Whitening(VectorAdapter):
     Attributes:
         mean: float32 [D], subtracted first; zeros when fitted without.
         projection: float32 [dim, D], strongest direction first.
+
+    Examples:
+        >>> import numpy as np
+        >>> train = np.random.default_rng(0).standard_normal((100, 4))
+        >>> isinstance(PcaWhitening.fit(train), Whitening)
+        True
+        >>> PcaWhitening.fit(train).mean.tolist()
+        [0.0, 0.0, 0.0, 0.0]
     """
 
     def __init__(self, mean: NDArray[np.float32], projection: NDArray[np.float32]) -> None:
@@ -119,6 +127,14 @@ class PcaWhitening(Whitening):
         projection: float32 [dim, D], Lambda^(-1/2) V^T, strongest direction first.
         samples: Number of vectors it was fitted on.
         shrinkage: The multiple of the mean eigenvalue added to each.
+
+    Examples:
+        >>> import numpy as np
+        >>> train = np.random.default_rng(0).standard_normal((500, 8)) * np.arange(1, 9)
+        >>> whitening = PcaWhitening.fit(train, 4)
+        >>> white = whitening.apply(train)
+        >>> white.shape, bool(np.allclose(np.linalg.norm(white, axis=1), 1, atol=1e-4))
+        ((500, 4), True)
     """
 
     kind = "pca-whitening"
@@ -220,6 +236,14 @@ class SupervisedWhitening(Whitening):
         projection: float32 [dim, D], V^T A, strongest direction first.
         pairs: Number of pairs it was fitted on.
         loading: The alpha that was needed.
+
+    Examples:
+        >>> import numpy as np
+        >>> train = np.random.default_rng(0).standard_normal((200, 8))
+        >>> queries, positives = np.arange(100), np.arange(100, 200)  # rows that show the same
+        >>> whitening = SupervisedWhitening.fit(train, queries, positives, 4)
+        >>> whitening.pairs, whitening.apply(train).shape
+        (100, (200, 4))
     """
 
     kind = "supervised-whitening"

@@ -6,59 +6,67 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ilias_fast.cli import (
-    adapt,
-    compare,
-    demo,
-    doctor,
-    evaluate,
-    extract,
-    extract_local,
-    match,
-    models,
-    report,
-    rerank,
-    search,
-    store,
-    sweep,
-    tune,
-)
 from ilias_fast.cli._console import errors, printable
 
-__all__ = ["app", "main"]
+__all__ = ["application", "main"]
 
 # typer brings a click of its own, or uses the package, depending on its version: wrong arguments are known by
 # the base of the one class of them that it exports.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 _INTERRUPTED = 130
 
-app = typer.Typer(
-    name="ilias-fast",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Find the images that show *this very object*: exact search, local re-ranking, evaluation, report.",
-)
-app.command("demo")(demo.demo)
-app.command("extract")(extract.extract)
-app.command("extract-local")(extract_local.extract_local)
-app.command("models")(models.models)
-app.add_typer(adapt.app, name="adapt")
-app.add_typer(store.app, name="store")
-app.command("search")(search.search)
-app.command("rerank")(rerank.rerank)
-app.command("tune")(tune.tune)
-app.command("match")(match.match)
-app.command("evaluate")(evaluate.evaluate)
-app.command("compare")(compare.compare)
-app.add_typer(sweep.app, name="sweep")
-app.command("report")(report.report)
-app.command("doctor")(doctor.doctor)
+# Command -> module and what of it is the command; a group of commands is an `app`.
+_COMMANDS = {
+    "demo": ("demo", "demo"),
+    "extract": ("extract", "extract"),
+    "extract-local": ("extract_local", "extract_local"),
+    "models": ("models", "models"),
+    "adapt": ("adapt", "app"),
+    "store": ("store", "app"),
+    "search": ("search", "search"),
+    "rerank": ("rerank", "rerank"),
+    "tune": ("tune", "tune"),
+    "match": ("match", "match"),
+    "fuse": ("fuse", "fuse"),
+    "evaluate": ("evaluate", "evaluate"),
+    "benchmark": ("benchmark", "benchmark"),
+    "compare": ("compare", "compare"),
+    "sweep": ("sweep", "app"),
+    "report": ("report", "report"),
+    "doctor": ("doctor", "doctor"),
+}
+
+
+def application(only: str | None = None) -> typer.Typer:
+    """Return the command line.
+
+    Args:
+        only: A command that it needs to know; what the others need is then not imported. None, or something
+            else: all of them.
+    """
+    app = typer.Typer(
+        name="ilias-fast",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Find the images that show *this very object*: exact search, local re-ranking, evaluation, "
+        "report.",
+    )
+    app.callback()(_start)
+    for name in [only] if only in _COMMANDS else _COMMANDS:
+        module, function = _COMMANDS[name]
+        command = getattr(import_module(f"ilias_fast.cli.{module}"), function)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
 
 
 def _version(wanted: bool) -> None:
@@ -69,8 +77,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def _options(
+def _start(
     context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
@@ -98,8 +105,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # A terminal that cannot show a character of a file name is no reason to fail.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(args=arguments, standalone_mode=False)
+        # A first word that is no command, and the shell's questions, concern all of them.
+        code = application(given[0] if given else None)(args=arguments, standalone_mode=False)
     except errors() as error:
         _fail(str(error), 1)
     except _UsageError as error:

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from ilias_fast.cli._console import out, plain
+from ilias_fast.cli._console import out, plain, print_json
 
 if TYPE_CHECKING:
     from ilias_fast.store import BinaryStore, GlobalStore, LocalStore
 
-__all__ = ["card"]
+__all__ = ["card", "facts", "tell"]
 
 _DIGITS = 12
+
+
+def facts(store: GlobalStore | BinaryStore | LocalStore) -> dict[str, Any]:
+    """Return what a store is, for JSON: the fields of `StoreInfo`."""
+    info = store.info()
+    return {**asdict(info), "derived": [one._asdict() for one in info.derived]}
+
+
+def tell(store: GlobalStore | BinaryStore | LocalStore, as_json: bool) -> None:
+    """Print what a command made of a store: its card, or its facts as JSON."""
+    if as_json:
+        print_json(facts(store))
+    else:
+        card(store)
 
 
 def card(store: GlobalStore | BinaryStore | LocalStore, *, health: bool = False) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,12 +21,13 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from ilias_fast.cli._console import err
+from ilias_fast.cli._console import err, out, plain, print_json
 
 if TYPE_CHECKING:
+    from ilias_fast.extract import ExtractReport
     from ilias_fast.images import ImageSource
 
-__all__ = ["Images", "Shown", "extraction_progress", "selected", "source_of", "texts_of"]
+__all__ = ["Images", "Shown", "extraction_progress", "selected", "source_of", "tell_report", "texts_of"]
 
 
 class Images(NamedTuple):
@@ -187,3 +189,13 @@ def extraction_progress() -> Iterator[Shown]:
             live.update(task, skipped=f"[yellow]{skipped} skipped")
 
         yield Shown(progress, skip)
+
+
+def tell_report(done: ExtractReport, as_json: bool) -> None:
+    """Print what an extraction did."""
+    if as_json:
+        print_json(asdict(done))
+        return
+    out.print(f"{done.extracted} images described, {done.resumed} were there, {len(done.skipped)} skipped")
+    for name, reason in done.skipped:
+        out.print(f"[yellow]skipped[/] {plain(name)}: {plain(reason)}", soft_wrap=True)

@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import StageProgress, out, plain, stages
+from ilias_fast.cli._console import StageProgress, out, plain, print_json, stages
 
 if TYPE_CHECKING:
     from ilias_fast.adapt import Itq, PcaWhitening, SupervisedWhitening, TrainingOptions, VectorAdapter
@@ -63,6 +63,7 @@ def train(
     ] = None,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Train the linear layer by normalised softmax; run again after an interruption, it goes on."""
     from ilias_fast._files import storage_error
@@ -89,6 +90,10 @@ def train(
         state.unlink(missing_ok=True)
     except OSError as cause:
         raise storage_error(cause, state, "remove") from cause
+    if as_json:
+        trained = {"images": done.images, "classes": done.classes, "losses": done.losses}
+        print_json({**_facts(done.adapter, output), **trained})
+        return
     losses = ", ".join(f"{loss:.3f}" for loss in done.losses)
     out.print(f"{done.images:,} images of {done.classes:,} classes, mean loss of each epoch: {losses}")
     _say(done.adapter, output)
@@ -120,6 +125,7 @@ def fit(
     ] = True,
     seed: Seed = 0,
     partial: Partial = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Fit a whitening or a binarisation in one pass over a store, as published by default."""
     from ilias_fast.adapt import Itq, PcaWhitening
@@ -144,6 +150,9 @@ def fit(
                 raise ParameterError(f"STORE: expected a global store, found {source!r}")
             fitted = _supervised(source, dim, labels, pairs, partial, tell)
     fitted.save(output)
+    if as_json:
+        print_json(_facts(fitted, output))
+        return
     if dim is not None and not isinstance(fitted, Itq) and fitted.output_dim < dim:
         out.print(f"[yellow]{dim} dimensions asked for, the features span {fitted.output_dim}[/]")
     _say(fitted, output)
@@ -167,10 +176,11 @@ def apply(
         int | None, typer.Option(help="Keep this many local descriptors an image, by weight.", min=1)
     ] = None,
     threads: options.Threads = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Derive a store from another, row by row; run again after an interruption, it goes on."""
     from ilias_fast.adapt import Signs, Step, Strongest, Unpack, derive, load_adapter
-    from ilias_fast.cli._card import card
+    from ilias_fast.cli._card import tell
     from ilias_fast.errors import IncompatibleStoreError, ParameterError
     from ilias_fast.store import open_store
 
@@ -196,7 +206,7 @@ def apply(
             threads=threads,
             progress=lambda done, total: progress("apply", done, total),
         )
-    card(store)
+    tell(store, as_json)
 
 
 @app.command("export")
@@ -205,6 +215,7 @@ def export(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The .pth file.", callback=options.in_a_folder)
     ],
+    as_json: options.AsJson = False,
 ) -> None:
     """Write a linear layer as the torch checkpoint that the official code reads."""
     from ilias_fast.adapt import LinearAdapter, load_adapter
@@ -214,7 +225,10 @@ def export(
     if not isinstance(layer, LinearAdapter):
         raise ParameterError(f"ADAPTER: expected a linear layer, found a {layer.kind} adapter")
     layer.export(output)
-    _say(layer, output)
+    if as_json:
+        print_json(_facts(layer, output))
+    else:
+        _say(layer, output)
 
 
 @app.command("compare")
@@ -242,6 +256,7 @@ def compare(
     seed: Seed = 0,
     k: options.Depth = 1000,
     threads: options.Threads = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Print mAP without adaptation and with each: the benchmark's table of adaptations."""
     from ilias_fast.adapt import TrainingOptions, VectorAdapter, load_adapter
@@ -275,7 +290,10 @@ def compare(
             run = search(asked, stores, k, adapter=adapter, threads=threads, progress=tell)
             found = evaluate(run, truth, k=k, missing="zero", threads=threads)
             rows.append((name, adapter, found))
-    out.print(_table(rows, asked.dim, k))
+    if as_json:
+        print_json({name: _scores(found, adapter, asked.dim) for name, adapter, found in rows})
+    else:
+        out.print(_table(rows, asked.dim, k))
 
 
 def _learnt(
@@ -369,6 +387,18 @@ def _table(rows: list[tuple[str, VectorAdapter | None, Evaluation]], dim: int, k
             cells.append(f"{scores.oracle:.2f}")
         table.add_row(*cells)
     return table
+
+
+def _scores(found: Evaluation, adapter: VectorAdapter | None, dim: int) -> dict[str, object]:
+    """Return a row of the table, for JSON."""
+    tasks = {name: {"map": scores.map, "oracle": scores.oracle} for name, scores in found.tasks.items()}
+    return {"dim": dim if adapter is None else adapter.output_dim, **tasks}
+
+
+def _facts(adapter: VectorAdapter | Itq, path: Path) -> dict[str, object]:
+    """Return what an adapter is and where it was written, for JSON."""
+    parameters = {"fingerprint": adapter.fingerprint, **adapter.parameters()}
+    return {"kind": adapter.kind, "input_dim": adapter.input_dim, **parameters, "output": str(path)}
 
 
 def _say(adapter: VectorAdapter | Itq, path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from ilias_fast.cli import _options as options
+from ilias_fast.cli import _runs
 from ilias_fast.cli._console import comparison_tables, out, plain
 
 __all__ = ["compare"]
@@ -24,6 +25,11 @@ def compare(
         int, typer.Option(min=1, help="Bootstrap samples, and draws of the randomisation test.")
     ] = 10_000,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    pair: Annotated[
+        Literal["query", "instance"],
+        typer.Option(help="Compare the same query, or image queries with the text query of their instance."),
+    ] = "query",
+    duplicates: _runs.Duplicates = "error",
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
     json: Annotated[
         Path | None,
@@ -34,20 +40,14 @@ def compare(
     """Say whether runs differ: confidence intervals, a randomisation test, wins and losses, correlation."""
     from ilias_fast._files import written
     from ilias_fast.datasets import load_dataset
-    from ilias_fast.errors import ParameterError
     from ilias_fast.evaluate import compare as judge
-    from ilias_fast.evaluate import evaluate
-    from ilias_fast.run import Run
 
     truth = load_dataset(dataset)
     evaluations = {}
-    for path in runs:
-        name = path.stem if path.stem not in evaluations else str(path)
-        run = Run.load(path)
-        if not len(run):
-            raise ParameterError(f"{path}: expected a run with results, found an empty one")
-        evaluations[name] = evaluate(run, truth, k=k, task=task, missing="zero", threads=threads)
-    found = judge(evaluations, samples=samples, confidence=confidence, seed=seed)
+    for named in _runs.load_runs(runs, duplicates):
+        evaluations[named.name] = _runs.judged(named, truth, k=k, task=task, threads=threads)
+        _runs.warn_of_missing(named, evaluations[named.name])
+    found = judge(evaluations, pair=pair, samples=samples, confidence=confidence, seed=seed)
     if json == options.STDOUT:
         typer.echo(found.to_json())
         return

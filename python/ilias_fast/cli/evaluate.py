@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from ilias_fast.cli import _options as options
+from ilias_fast.cli import _runs
 from ilias_fast.cli._console import out, plain, results_table
 
 __all__ = ["evaluate"]
@@ -31,6 +32,7 @@ def evaluate(
     check_ids: Annotated[
         bool, typer.Option("--check-ids", help="Refuse database ids the dataset lacks.")
     ] = False,
+    duplicates: _runs.Duplicates = "error",
     per_query: Annotated[bool, typer.Option("--per-query", help="Print the AP of every query too.")] = False,
     json: Annotated[
         Path | None,
@@ -48,18 +50,16 @@ def evaluate(
     from ilias_fast.datasets import load_dataset
     from ilias_fast.errors import ParameterError
     from ilias_fast.evaluate import MissingQueriesWarning
-    from ilias_fast.evaluate import evaluate as judge
-    from ilias_fast.run import Run
 
     if json is not None and len(runs) > 1:
         raise ParameterError(f"--json: expected one run, found {len(runs)}")
     truth = load_dataset(dataset)
-    rows = []
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always", MissingQueriesWarning)
-        for path in runs:
-            evaluation = judge(
-                Run.load(path),
+    rows, told = [], []
+    for named in _runs.load_runs(runs, duplicates, empty=True):
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always", MissingQueriesWarning)
+            evaluation = _runs.judged(
+                named,
                 truth,
                 k=k,
                 official=official,
@@ -68,15 +68,16 @@ def evaluate(
                 check_ids=check_ids,
                 threads=threads,
             )
-            rows.append((path.stem if len(runs) > 1 else "", evaluation))
-            if json is not None and json != options.STDOUT:
-                evaluation.save(json)
+        told += [f"{named.path}: {warning.message}" for warning in warned]
+        rows.append((named.name if len(runs) > 1 else "", evaluation))
+        if json is not None and json != options.STDOUT:
+            evaluation.save(json)
     if json == options.STDOUT:
         typer.echo(rows[0][1].to_json())
         return
     out.print(results_table(rows))
     for warning in told:
-        out.print(f"[yellow]warning:[/] {plain(warning.message)}", soft_wrap=True)
+        out.print(f"[yellow]warning:[/] {plain(warning)}", soft_wrap=True)
     if per_query:
         for _, evaluation in rows:
             for score in evaluation.per_query():

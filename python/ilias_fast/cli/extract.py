@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,8 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, plain, print_json
-from ilias_fast.cli._extracting import Images, extraction_progress, selected, source_of, texts_of
+from ilias_fast.cli._console import out, print_json
+from ilias_fast.cli._extracting import (
+    Images,
+    extraction_progress,
+    selected,
+    source_of,
+    tell_report,
+    texts_of,
+)
 
 if TYPE_CHECKING:
     from ilias_fast.extract import Extractor, NeuralExtractor
@@ -97,8 +103,13 @@ def extract(
         int, typer.Option(help="Images that may wait until a batch of their size is full.", min=1)
     ] = 4096,
     processes: Annotated[
-        int, typer.Option(help="Decode in so many processes in place of threads.", min=0, max=1024)
-    ] = 0,
+        int | None,
+        typer.Option(
+            help="Decode in so many processes in place of threads; one a core for a GPU if not given.",
+            min=0,
+            max=1024,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of what is learnt, or of random weights.", min=0)] = 0,
     strict: options.Strict = False,
     threads: options.Threads = None,
@@ -111,7 +122,7 @@ def extract(
     if output is None and local is None:
         raise ParameterError("expected --output, --local, or both; found neither")
     if part == "texts":
-        _texts(images, output, model, weights, seed, device, precision)
+        _texts(images, output, model, weights, seed, device, precision, as_json)
         return
     found = source_of(images, part, keys=selected(selected_ids))
     if ids is not None:
@@ -160,12 +171,7 @@ def extract(
                 **schedule,
                 **work,
             )
-    if as_json:
-        print_json(asdict(done))
-        return
-    out.print(f"{done.extracted} images described, {done.resumed} were there, {len(done.skipped)} skipped")
-    for name, reason in done.skipped:
-        out.print(f"[yellow]skipped[/] {plain(name)}: {plain(reason)}", soft_wrap=True)
+    tell_report(done, as_json)
 
 
 def _neural(
@@ -185,6 +191,7 @@ def _texts(
     seed: int,
     device: list[str] | None,
     precision: Precision,
+    as_json: bool,
 ) -> None:
     from ilias_fast.errors import ParameterError
     from ilias_fast.extract import TextExtractor, extract_texts
@@ -197,7 +204,10 @@ def _texts(
     )
     with extraction_progress() as show:
         done = extract_texts(extractor, texts, output, progress=show.progress)
-    out.print(f"{done} texts described, {len(texts) - done} were there")
+    if as_json:
+        print_json({"extracted": done, "resumed": len(texts) - done})
+    else:
+        out.print(f"{done} texts described, {len(texts) - done} were there")
 
 
 def _classical(found: Images, learnt: Path | None, seed: int, threads: int | None) -> Extractor:

@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, plain
-from ilias_fast.cli._extracting import extraction_progress, source_of
+from ilias_fast.cli._extracting import extraction_progress, source_of, tell_report
 
 __all__ = ["extract_local"]
 
@@ -57,6 +56,7 @@ def extract_local(
     seed: Annotated[int, typer.Option(help="Of random weights.", min=0)] = 0,
     strict: options.Strict = False,
     threads: options.Threads = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Describe positions of images by a network; run again after an interruption, it goes on."""
     from ilias_fast.adapt import Itq
@@ -87,10 +87,9 @@ def extract_local(
             local_store=output,
             boxes=found.boxes if cropped else None,
             strict=strict,
+            processes=None,
             threads=threads,
             progress=show.progress,
             on_skip=show.skip,
         )
-    out.print(f"{done.extracted} images described, {done.resumed} were there, {len(done.skipped)} skipped")
-    for name, reason in done.skipped:
-        out.print(f"[yellow]skipped[/] {plain(name)}: {plain(reason)}", soft_wrap=True)
+    tell_report(done, as_json)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, plain, stages
+from ilias_fast.cli import _runs
+from ilias_fast.cli._console import out, plain, print_json, stages
+
+if TYPE_CHECKING:
+    from ilias_fast.run import Run
 
 __all__ = ["report"]
+
+
+def _recorded(run: Run) -> dict[str, object]:
+    """Return what a run says of itself, without the name of the file it was read from."""
+    return {key: value for key, value in run.provenance.items() if key != "source"}
 
 
 def report(
@@ -44,6 +53,7 @@ def report(
         Literal["image", "text"] | None,
         typer.Option(help="Which queries the page is about; image queries if a run answers any."),
     ] = None,
+    duplicates: _runs.Duplicates = "error",
     sweeps: Annotated[
         list[Path] | None,
         typer.Option("--sweep", help="Draw this too: what `ilias-fast sweep --json` wrote. May be repeated."),
@@ -53,21 +63,25 @@ def report(
         typer.Option(min=0, help="Queries whose pictures are in the page; files of others are linked."),
     ] = 120,
     threads: options.Threads = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Write one HTML page about runs: table, plots, groups, and the pictures; or the table as text."""
+    from ilias_fast._doctor import made_by
     from ilias_fast._files import written
     from ilias_fast.datasets import load_dataset
     from ilias_fast.errors import ParameterError
-    from ilias_fast.evaluate import Sweep, evaluate, format_results
+    from ilias_fast.evaluate import Sweep, format_results
     from ilias_fast.report import ReportOptions, write_report
     from ilias_fast.report.assemble import Judged, curve_plots, report_data, sweep_plot
-    from ilias_fast.run import Run
 
-    truth = load_dataset(dataset)
+    if as_json and form != "html":
+        raise ParameterError(f"--json: it says where the page is, and --format {form} makes none")
+    truth, loaded = load_dataset(dataset), _runs.load_runs(runs, duplicates)
     if form != "html":
-        evaluations = {
-            path.stem: evaluate(Run.load(path), truth, k=k, missing="zero", threads=threads) for path in runs
-        }
+        evaluations = {}
+        for named in loaded:
+            evaluations[named.name] = _runs.judged(named, truth, k=k, task=task, threads=threads)
+            _runs.warn_of_missing(named, evaluations[named.name])
         text = format_results(evaluations, form, published=bool(leaderboard))
         if output is None:
             typer.echo(text, nl=False)
@@ -76,32 +90,34 @@ def report(
                 file.write(text.encode())
         return
     plots = [sweep_plot(Sweep.load(path)) for path in sweeps or ()]
-    loaded = [(path, Run.load(path)) for path in runs]
-    for path, run in loaded:
-        if not len(run):
-            raise ParameterError(f"{path}: expected a run with results, found an empty one")
     if task is None:
-        image = any(query in run for _, run in loaded for query in truth.image_queries)
+        image = any(query in named.run for named in loaded for query in truth.image_queries)
         task = "image" if image or not truth.text_queries else "text"
-    judged: list[Judged] = []
-    for path, run in loaded:
-        name = path.stem if all(path.stem != other.name for other in judged) else str(path)
-        evaluation = evaluate(run, truth, k=k, missing="zero", task=task, threads=threads)
-        judged.append(Judged(name, name, run, evaluation))
+    methods: list[Judged] = []
+    for named in loaded:
+        evaluation = _runs.judged(named, truth, k=k, task=task, threads=threads)
+        methods.append(Judged(named.name, named.name, named.run, evaluation))
     with stages() as progress:
         page = write_report(
             output or Path("report.html"),
             report_data(
                 truth,
-                judged,
-                plots=[*(curve_plots(truth, judged, threads) if task == "image" else ()), *plots],
+                methods,
+                plots=[*curve_plots(truth, methods, threads), *plots],
                 published=leaderboard is not False,
                 provenance={
-                    "Runs": {judge.name: str(path) for judge, path in zip(judged, runs, strict=True)},
-                    **{judge.name: dict(judge.run.provenance) for judge in judged},
+                    "Runs": {
+                        named.name: {"file": str(named.path), **_recorded(named.run)} for named in loaded
+                    },
+                    "Made by": made_by(threads),
                 },
             ),
             options=ReportOptions(strips=strips),
             progress=lambda done, total: progress("pictures", done, total),
         )
-    out.print(f"report: {plain(page)}", soft_wrap=True)
+    if as_json:
+        print_json(
+            {"map": {judge.name: judge.evaluation.tasks[task].map for judge in methods}, "report": str(page)}
+        )
+    else:
+        out.print(f"report: {plain(page)}", soft_wrap=True)

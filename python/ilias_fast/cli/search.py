@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, plain, stages
-
-if TYPE_CHECKING:
-    pass
+from ilias_fast.cli._console import out, plain, print_json, stages
 
 __all__ = ["search"]
 
@@ -73,7 +70,7 @@ def search(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Search although the provenance differs.")] = False,
     threads: options.Threads = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Find the k most similar database images of every query, exactly.
 
@@ -81,7 +78,6 @@ def search(
     else the row numbers.
     """
     from ilias_fast._files import read_names
-    from ilias_fast.adapt import LinearAdapter
     from ilias_fast.search import Part, resuming, search_fused
     from ilias_fast.search import search as search_stores
     from ilias_fast.search.backends import Torch
@@ -96,7 +92,11 @@ def search(
         raise typer.BadParameter(f"expected {1 + len(fused)} --weight, found {len(weights)}")
     if fused and (query_expansion or adapter or resume):
         raise typer.BadParameter("--fuse-queries cannot be combined with --qe, --adapter or --resume")
-    layer = None if adapter is None else LinearAdapter.load(adapter)
+    layer = None
+    if adapter is not None:
+        from ilias_fast.adapt import LinearAdapter
+
+        layer = LinearAdapter.load(adapter)
     common: dict[str, Any] = {
         "selected_ids": None if selected_ids is None else read_names(selected_ids),
         "exclude": None if exclude is None else _exclusions(exclude),
@@ -142,8 +142,7 @@ def search(
     if resume is not None:
         resuming.discard(resume)
     if as_json:
-        summary = {"queries": len(run), "results": len(run.indices), "output": str(output)}
-        out.print(plain(json.dumps(summary)), soft_wrap=True)
+        print_json({"queries": len(run), "results": len(run.indices), "output": str(output)})
     else:
         out.print(f"{len(run)} queries, {len(run.indices)} results: {plain(output)}", soft_wrap=True)
 

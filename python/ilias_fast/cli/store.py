@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._card import card
+from ilias_fast.cli._card import card, facts, tell
 from ilias_fast.cli._console import out, plain, print_json, stages
 from ilias_fast.cli.transfer import export, import_
 
@@ -33,6 +33,7 @@ def augment(
     alpha: Annotated[float, typer.Option(help="Exponent of the neighbours' weights.", min=0)] = 1.0,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Mix every descriptor of a global store with its nearest neighbours (database-side augmentation)."""
     from ilias_fast.search import augment as augment_store
@@ -48,7 +49,7 @@ def augment(
             threads=threads,
             progress=lambda done, total: progress("augment", done, total),
         )
-    card(store)
+    tell(store, as_json)
 
 
 @app.command("select")
@@ -57,6 +58,7 @@ def select(
     ids: Annotated[Path, typer.Argument(help="A text file, one id a line; the new store has its order.")],
     output: Output,
     overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Make a store of some rows of another."""
     from ilias_fast.store import open_store
@@ -71,7 +73,7 @@ def select(
             overwrite=overwrite,
             progress=lambda done, total: progress("select", done, total),
         )
-    card(made)
+    tell(made, as_json)
 
 
 @app.command("merge")
@@ -80,6 +82,7 @@ def merge(
     output: Output,
     overwrite: options.Overwrite = False,
     force: Annotated[bool, typer.Option("--force", help="Also if their provenance differs.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Make a store of all rows of several; an id in two of them is an error that names it."""
     from ilias_fast.store import merge as merge_stores
@@ -93,7 +96,7 @@ def merge(
             overwrite=overwrite,
             progress=lambda done, total: progress("merge", done, total),
         )
-    card(made)
+    tell(made, as_json)
 
 
 @app.command("delete")
@@ -134,9 +137,7 @@ def info(path: StorePath, as_json: options.AsJson = False) -> None:
 
     store = open_store(path)
     if as_json:
-        found = asdict(store.info())
-        found["derived"] = [one._asdict() for one in store.info().derived]
-        print_json({**found, "health": asdict(store.verify(quick=True))})
+        print_json({**facts(store), "health": asdict(store.verify(quick=True))})
     else:
         card(store, health=True)
 
@@ -178,6 +179,7 @@ def planes(
     path: StorePath,
     drop: Annotated[bool, typer.Option("--drop", help="Remove them instead.")] = False,
     threads: options.Threads = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Keep int8 planes beside the shards: few queries are searched twice as fast, with the same answers."""
     from ilias_fast.store import build_planes, drop_planes, gc, open_store
@@ -185,11 +187,12 @@ def planes(
     if drop:
         shards = drop_planes(path)
         gc(path)
-        out.print(f"planes of {shards} shards removed")
+        if not as_json:
+            out.print(f"planes of {shards} shards removed")
     else:
         with stages() as progress:
             build_planes(path, threads=threads, progress=lambda done, total: progress("planes", done, total))
-    card(open_store(path))
+    tell(open_store(path), as_json)
 
 
 @app.command("gc")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, plain, stages
+from ilias_fast.cli._console import out, plain, print_json, stages
 
 if TYPE_CHECKING:
     from ilias_fast.evaluate import Sweep
@@ -22,7 +22,7 @@ app = typer.Typer(
 
 Json = Annotated[
     Path | None,
-    typer.Option("--json", help="Write it as JSON.", callback=options.in_a_folder),
+    typer.Option("--json", help="Write it as JSON; `-` prints it.", callback=options.in_a_folder),
 ]
 Numbers = Annotated[str | None, typer.Option(help="Values to try, as 64,128,256.")]
 
@@ -42,6 +42,9 @@ def _tell(sweep: Sweep, json: Path | None) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    if json == options.STDOUT:
+        print_json(sweep.to_dict())
+        return
     rows = sweep.rows()
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title=plain(sweep.title), title_justify="left")
     kept = [at for at in range(5) if at < 3 or any(row[at] is not None for row in rows)]
@@ -67,14 +70,28 @@ def _tell(sweep: Sweep, json: Path | None) -> None:
 def distractors(
     queries: Annotated[Path, typer.Argument(help="Store of the queries.")],
     positives: Annotated[Path, typer.Argument(help="Store of the positives.")],
-    stores: Annotated[list[Path], typer.Argument(help="Stores of the distractors, in order.")],
     dataset: options.Dataset,
+    stores: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Stores of the distractors, in order; none if all were counted elsewhere."),
+    ] = None,
     prefixes: Numbers = None,
     subsets: Annotated[int, typer.Option(min=0, help="Random subsets of the distractors.")] = 0,
     subset_size: Annotated[int, typer.Option(min=1, help="Distractors of each subset.")] = 5_000_000,
     seed: Annotated[int, typer.Option(min=0, help="Of the subsets.")] = 0,
     k: options.Depth = 1000,
     label: Annotated[str, typer.Option(help="Name of the curve.")] = "mAP",
+    first: Annotated[
+        int, typer.Option(min=0, help="Number of the first distractor here, if others count those before.")
+    ] = 0,
+    total: Annotated[
+        int | None,
+        typer.Option(min=0, help="Distractors on all machines; with --state, only these are counted here."),
+    ] = None,
+    merge: Annotated[
+        list[Path] | None,
+        typer.Option(help="Counts of another machine, its --state. May be repeated."),
+    ] = None,
     state: Annotated[
         Path | None,
         typer.Option(help="Keep the counts here: an interrupted pass goes on.", callback=options.in_a_folder),
@@ -84,26 +101,37 @@ def distractors(
 ) -> None:
     """Follow mAP as the database grows, and over random subsets of it, in one pass without a ranking."""
     from ilias_fast.datasets import load_dataset
-    from ilias_fast.evaluate import distractor_curve
+    from ilias_fast.evaluate import count_distractors, distractor_curve
     from ilias_fast.store import GlobalStore
     from ilias_fast.sweep import curve_sweep
 
+    if not stores and not merge:
+        raise typer.BadParameter("expected stores of distractors, or --merge with counts of them")
     truth = load_dataset(dataset)
+    opened = [GlobalStore.open(path) for path in stores or ()]
+    here = sum(map(len, opened))
     with stages() as progress:
-        curve = distractor_curve(
-            truth,
-            GlobalStore.open(queries),
-            GlobalStore.open(positives),
-            [GlobalStore.open(path) for path in stores],
-            prefixes=_numbers("prefixes", prefixes),
-            subsets=subsets,
-            subset_size=subset_size,
-            seed=seed,
-            k=k,
-            state=state,
-            threads=threads,
-            progress=lambda done, total: progress("distractors", done, total),
-        )
+        parts = (truth, GlobalStore.open(queries), GlobalStore.open(positives), opened)
+        common: dict[str, Any] = {
+            "prefixes": _numbers("prefixes", prefixes),
+            "subsets": subsets,
+            "subset_size": subset_size,
+            "seed": seed,
+            "first": first,
+            "total": total,
+            "state": state,
+            "threads": threads,
+            "progress": lambda done, total: progress("distractors", done, total),
+        }
+        share = state is not None and total is not None and here < total and not merge
+        if share:
+            count_distractors(*parts, **common)
+        else:
+            curve = distractor_curve(*parts, k=k, counted=merge or (), **common)
+    if share:
+        told = f"{here:,} of {total:,} distractors counted; to bring all together: --merge {state}"
+        out.print(plain(told), soft_wrap=True)
+        return
     _tell(curve_sweep({label: curve}), json)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, plain, stages
+from ilias_fast.cli._console import out, plain, print_json, stages
 
 __all__ = ["export", "import_"]
 
@@ -56,10 +56,11 @@ def import_(
     dim: Annotated[int | None, typer.Option(help="Of raw numbers: how many a row.", min=1)] = None,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Import features into a store; run again after an interruption, it goes on. Floats become float16."""
     from ilias_fast.adapt import load_adapter
-    from ilias_fast.cli._card import card
+    from ilias_fast.cli._card import tell
     from ilias_fast.store import import_store
 
     with stages() as progress:
@@ -80,7 +81,7 @@ def import_(
             threads=threads,
             progress=lambda done, total: progress("import", done, total),
         )
-    card(store)
+    tell(store, as_json)
 
 
 def export(
@@ -100,6 +101,7 @@ def export(
         str | None, typer.Option(help="faiss: `fp16` (scalar quantiser, nothing lost) or `flat` (float32).")
     ] = None,
     overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Write a store as a file of another format; it appears when it is complete."""
     from ilias_fast.store import export_store, open_store
@@ -115,4 +117,7 @@ def export(
             index=index,
             progress=lambda done, total: progress("export", done, total),
         )
-    out.print(f"{len(store)} rows: {plain(output)}", soft_wrap=True)
+    if as_json:
+        print_json({"rows": len(store), "output": str(output)})
+    else:
+        out.print(f"{len(store)} rows: {plain(output)}", soft_wrap=True)

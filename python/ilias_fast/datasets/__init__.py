@@ -19,6 +19,7 @@ from ilias_fast.datasets.benchmarks import (
 from ilias_fast.datasets.ilias import load_ilias
 from ilias_fast.datasets.loading import load_dataset
 from ilias_fast.datasets.photos import load_photos
+from ilias_fast.datasets.truths import load_truth
 
 __all__ = [
     "Dataset",
@@ -33,5 +34,6 @@ __all__ = [
     "load_oxford_text",
     "load_photos",
     "load_sop",
+    "load_truth",
     "load_ukbench",
 ]

@@ -50,6 +50,15 @@ class Dataset:
     Raises:
         DatasetError: An id is listed twice, an instance has queries but no positives or the reverse, an
             annotation is missing, or the taxonomy misses or repeats an instance.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> ids = ("mug/query/0.jpg",), (), ("mug/pos/0.jpg",), ("1.jpg", "2.jpg")
+        >>> dataset = Dataset("mine", Path(), Path(), *ids)
+        >>> dataset
+        Dataset('mine': 1 image queries, 0 text queries, 1 positives)
+        >>> sorted(dataset.positives_of("mug/query/0.jpg")), dataset.unknown_ids(["2.jpg", "3.jpg"])
+        (['mug/pos/0.jpg'], ['3.jpg'])
     """
 
     name: str

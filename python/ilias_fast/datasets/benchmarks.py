@@ -45,6 +45,11 @@ class Labels:
         junk: Ids that count neither way: they are taken out of the ranking.
         box: (x1, y1, x2, y2), in pixels, the part of the image that is the query; None for all of it.
         public: False for a query whose ground truth was kept back for the final ranking (GLDv2).
+
+    Examples:
+        >>> query = Labels("0.jpg", {"easy": frozenset({"1.jpg"}), "hard": frozenset({"2.jpg"})})
+        >>> sorted(query.positives["hard"]), query.junk, query.public
+        (['2.jpg'], frozenset(), True)
     """
 
     query: str
@@ -74,6 +79,12 @@ class GroundTruth:
 
     Raises:
         DatasetError: A query is listed twice, or there is none.
+
+    Examples:
+        >>> query = Labels("0.jpg", {"ok": frozenset({"1.jpg", "2.jpg"})}, junk=frozenset({"0.jpg"}))
+        >>> truth = GroundTruth("mine", (query,))
+        >>> len(truth.queries), truth.public() == truth
+        (1, True)
     """
 
     name: str
@@ -121,6 +132,16 @@ def load_gnd(path: StrPath, *, name: str | None = None) -> GroundTruth:
         FileFormatError: The file is damaged or not of this layout, or the pickle holds anything but
             containers, text, numbers and arrays.
         StorageError: It cannot be read.
+
+    Examples:
+        >>> import json
+        >>> from pathlib import Path
+        >>> one = {"easy": [0], "hard": [2], "junk": [1], "bbx": [0, 0, 50, 50]}
+        >>> content = {"imlist": ["a", "b", "c"], "qimlist": ["q"], "gnd": [one]}
+        >>> _ = Path("gnd_mine.json").write_text(json.dumps(content))
+        >>> truth = load_gnd("gnd_mine.json")
+        >>> truth.name, truth.database, truth.queries[0].positives["easy"]
+        ('mine', ('a', 'b', 'c'), frozenset({'a'}))
     """
     path = Path(path)
     content = _content(path)
@@ -142,7 +163,7 @@ def load_gnd(path: StrPath, *, name: str | None = None) -> GroundTruth:
 
 
 def load_gldv2(path: StrPath, *, private: int = 750) -> GroundTruth:
-    """Read the retrieval ground truth of Google Landmarks v2.
+    r"""Read the retrieval ground truth of Google Landmarks v2.
 
     Args:
         path: `retrieval_solution_v2.1.csv` (columns id, images, Usage), or the AMES pickle
@@ -153,6 +174,14 @@ def load_gldv2(path: StrPath, *, private: int = 750) -> GroundTruth:
     Raises:
         FileFormatError: The file is damaged or not of this layout.
         StorageError: It cannot be read.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> content = "id,images,Usage\nq1,a b,Public\nq2,None,Ignored\nq3,c,Private\n"
+        >>> _ = Path("retrieval_solution_v2.1.csv").write_text(content)
+        >>> truth = load_gldv2("retrieval_solution_v2.1.csv")
+        >>> [(query.query, sorted(query.positives["ok"]), query.public) for query in truth.queries]
+        [('q1', ['a', 'b'], True), ('q3', ['c'], False)]
     """
     path = Path(path)
     if path.suffix != ".csv":
@@ -200,6 +229,15 @@ def load_oxford_text(folder: StrPath, *, name: str = "oxford5k") -> GroundTruth:
     Raises:
         FileFormatError: A file is missing or malformed.
         StorageError: A file cannot be read.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> parts = {"query": "oxc1_tower 1 2 30 40", "good": "a", "ok": "b", "junk": "c"}
+        >>> for part, content in parts.items():
+        ...     _ = Path(f"tower_1_{part}.txt").write_text(content)
+        >>> query = load_oxford_text(".").queries[0]
+        >>> query.query, sorted(query.positives["ok"]), sorted(query.junk)
+        ('tower_1', ['a', 'b'], ['c'])
     """
     folder = Path(folder)
     queries = []
@@ -225,7 +263,7 @@ def load_oxford_text(folder: StrPath, *, name: str = "oxford5k") -> GroundTruth:
 
 
 def load_sop(path: StrPath) -> GroundTruth:
-    """Read `Ebay_test.txt` of Stanford Online Products: every image is a query against the others.
+    r"""Read `Ebay_test.txt` of Stanford Online Products: every image is a query against the others.
 
     Args:
         path: The file; its columns are image_id class_id super_class_id path, with a header.
@@ -233,6 +271,13 @@ def load_sop(path: StrPath) -> GroundTruth:
     Raises:
         FileFormatError: A line is malformed; names it.
         StorageError: The file cannot be read.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> lines = ["image_id class_id super_class_id path", "1 7 1 a/1.jpg", "2 7 1 a/2.jpg"]
+        >>> _ = Path("Ebay_test.txt").write_text("\n".join(lines))
+        >>> [(query.query, sorted(query.positives["ok"])) for query in load_sop("Ebay_test.txt").queries]
+        [('a/1.jpg', ['a/2.jpg']), ('a/2.jpg', ['a/1.jpg'])]
     """
     path = Path(path)
     classes: dict[str, list[str]] = defaultdict(list)
@@ -256,6 +301,11 @@ def load_ukbench(names: Iterable[str]) -> GroundTruth:
 
     Raises:
         DatasetError: A name holds no number.
+
+    Examples:
+        >>> truth = load_ukbench([f"ukbench{number:05d}.jpg" for number in range(8)])
+        >>> len(truth.queries), sorted(truth.queries[5].positives["ok"])[:2]
+        (8, ['ukbench00004.jpg', 'ukbench00005.jpg'])
     """
     groups: dict[int, list[str]] = defaultdict(list)
     for name in names:
@@ -271,6 +321,11 @@ def load_holidays(names: Iterable[str]) -> GroundTruth:
 
     Raises:
         DatasetError: A name holds no number.
+
+    Examples:
+        >>> truth = load_holidays(["100000.jpg", "100001.jpg", "100100.jpg", "100101.jpg"])
+        >>> [(query.query, sorted(query.positives["ok"])) for query in truth.queries]
+        [('100000.jpg', ['100001.jpg']), ('100100.jpg', ['100101.jpg'])]
     """
     groups: dict[int, list[tuple[int, str]]] = defaultdict(list)
     database = list(names)
@@ -286,7 +341,7 @@ def load_holidays(names: Iterable[str]) -> GroundTruth:
 
 
 def load_names(path: StrPath) -> tuple[str, ...]:
-    """Read a list of images, a line each, such as `revisitop1m.txt`.
+    r"""Read a list of images, a line each, such as `revisitop1m.txt`.
 
     Args:
         path: The file.
@@ -294,6 +349,12 @@ def load_names(path: StrPath) -> tuple[str, ...]:
     Raises:
         FileFormatError: It is not UTF-8.
         StorageError: It cannot be read.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> _ = Path("names.txt").write_text("a.jpg\nb.jpg\n")
+        >>> load_names("names.txt")
+        ('a.jpg', 'b.jpg')
     """
     return tuple(line.strip() for line in read_lines(Path(path)) if line.strip())
 

@@ -47,6 +47,13 @@ def load_ilias(root: StrPath, *, taxonomy: StrPath | None = None) -> Dataset:
     Raises:
         DatasetError: A file is missing, malformed or contradicts another; names the file and line.
         StorageError: A file cannot be read.
+
+    Examples:
+        >>> from ilias_fast.datasets.generate import generate
+        >>> _ = generate("toy", objects=1, images=10)
+        >>> dataset = load_ilias("toy")
+        >>> dataset.image_queries[0].split("/")[1:], dataset.text(dataset.text_queries[0]) != ""
+        (['query', 'Q000_00.jpg'], True)
     """
     path = Path(root)
     lists = path / "image_ids"

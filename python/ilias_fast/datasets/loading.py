@@ -23,6 +23,14 @@ def load_dataset(root: StrPath) -> Dataset:
     Raises:
         DatasetError: The folder has neither layout, or its files are missing or contradict each other.
         StorageError: A file cannot be read.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> for name in ("mug/query/0.jpg", "mug/pos/1.jpg", "distractors/2.jpg"):
+        ...     Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
+        ...     Path("photos", name).touch()
+        >>> load_dataset("photos")
+        Dataset('photos': 1 image queries, 0 text queries, 1 positives)
     """
     path = Path(root)
     if not path.is_dir():

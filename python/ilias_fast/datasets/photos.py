@@ -33,6 +33,15 @@ def load_photos(root: StrPath) -> Dataset:
     Raises:
         DatasetError: There is no instance, or a folder beside `distractors` lacks queries or positives.
         StorageError: A folder cannot be read.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> for name in ("mug/query/0.jpg", "mug/pos/1.jpg", "mug/pos/2.jpg", "distractors/3.jpg"):
+        ...     Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
+        ...     Path("photos", name).touch()
+        >>> dataset = load_photos("photos")
+        >>> dataset.image_queries, sorted(dataset.positives_of("mug/query/0.jpg"))
+        (('mug/query/0.jpg',), ['mug/pos/1.jpg', 'mug/pos/2.jpg'])
     """
     path = Path(root)
     queries: list[str] = []

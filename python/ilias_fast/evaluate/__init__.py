@@ -13,13 +13,15 @@ from ilias_fast.evaluate.benchmarks import (
     recall_at,
     revisited,
     run_from_ranks,
+    unanswered,
 )
 from ilias_fast.evaluate.comparing import Comparison, MethodSummary, PairSummary, compare
+from ilias_fast.evaluate.curves import DistractorCurve, RandomSubsets
 from ilias_fast.evaluate.ilias import CLUTTER_BOUNDS, SCALE_BOUNDS, MissingQueriesWarning, evaluate
 from ilias_fast.evaluate.leaderboard import PublishedRow, leaderboard
 from ilias_fast.evaluate.nested import run_curve
 from ilias_fast.evaluate.result import Evaluation, QueryScore, TaskScores
-from ilias_fast.evaluate.streaming import DistractorCurve, RandomSubsets, distractor_curve
+from ilias_fast.evaluate.streaming import count_distractors, distractor_curve
 from ilias_fast.evaluate.sweeps import Sweep, SweepSeries
 from ilias_fast.evaluate.tables import format_results
 
@@ -41,6 +43,7 @@ __all__ = [
     "SweepSeries",
     "TaskScores",
     "compare",
+    "count_distractors",
     "distractor_curve",
     "evaluate",
     "evaluate_benchmark",
@@ -54,4 +57,5 @@ __all__ = [
     "revisited",
     "run_curve",
     "run_from_ranks",
+    "unanswered",
 ]

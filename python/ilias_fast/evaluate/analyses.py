@@ -14,7 +14,7 @@ from ilias_fast import _arrays
 from ilias_fast.datasets import Dataset
 from ilias_fast.errors import ParameterError
 from ilias_fast.evaluate.ilias import CLUTTER_BOUNDS, SCALE_BOUNDS
-from ilias_fast.run import Ids, Run
+from ilias_fast.run import Ids, Run, fuse
 
 __all__ = ["RankRanges", "fuse_text", "rank_ranges"]
 
@@ -28,6 +28,18 @@ class RankRanges:
         groups: "low-high" of each row.
         ranges: "1-10" and the like of each column; the last is "not ranked".
         counts: int64 [groups, ranges]; every (query, positive) pair counts once.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.run import Run
+        >>> ids = ("mug/query/0.jpg",), (), ("mug/pos/0.jpg", "mug/pos/1.jpg"), ("1.jpg",)
+        >>> clutter = {"mug/pos/0.jpg": 2, "mug/pos/1.jpg": 30}
+        >>> dataset = Dataset("mine", Path(), Path(), *ids, clutter=clutter)
+        >>> run = Run.from_dict({"mug/query/0.jpg": {"mug/pos/0.jpg": 0.9, "1.jpg": 0.8}})
+        >>> found = rank_ranges(run, dataset, edges=(10,))
+        >>> found.ranges, found.counts.sum(axis=0).tolist()
+        (('1-10', 'not ranked'), [1, 1])
     """
 
     by: str
@@ -61,6 +73,16 @@ def rank_ranges(
     Raises:
         ParameterError: The annotation is unknown or the dataset has none, or the edges do not ascend from 1
             on.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.run import Run
+        >>> ids = ("mug/query/0.jpg",), (), ("mug/pos/0.jpg",), ("1.jpg",)
+        >>> dataset = Dataset("mine", Path(), Path(), *ids, clutter={"mug/pos/0.jpg": 2})
+        >>> run = Run.from_dict({"mug/query/0.jpg": {"1.jpg": 0.9, "mug/pos/0.jpg": 0.8}})
+        >>> rank_ranges(run, dataset, edges=(1, 10)).counts.sum(axis=0).tolist()
+        [0, 1, 0]
     """
     _arrays.choice("by", by, ("scale", "clutter"))
     values, bounds = (dataset.scale, SCALE_BOUNDS) if by == "scale" else (dataset.clutter, CLUTTER_BOUNDS)
@@ -103,38 +125,28 @@ def fuse_text(image: Run, text: Run, dataset: Dataset, *, weight: float = 0.5) -
         weight: Share of the image similarity, 0 to 1; the paper averages.
 
     Returns:
-        The run of the image queries, over the images that either list holds. An image that one list lacks
-        is known to score at most that list's last result, and gets that score: lists as deep as the
-        database fuse exactly, shorter ones nearly so at their head.
+        The run of the image queries, over the images that either list holds; see `run.fuse`.
 
     Raises:
         ParameterError: The weight is out of range, or an image query's instance has no text query in `text`.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.run import Run
+        >>> ids = ("mug/query/0.jpg",), ("mug/query/0.txt",), ("mug/pos/0.jpg",), ("1.jpg",)
+        >>> dataset = Dataset("mine", Path(), Path(), *ids)
+        >>> image = Run.from_dict({"mug/query/0.jpg": {"1.jpg": 0.75, "mug/pos/0.jpg": 0.5}})
+        >>> text = Run.from_dict({"mug/query/0.txt": {"mug/pos/0.jpg": 1.0, "1.jpg": 0.25}})
+        >>> fused = fuse_text(image, text, dataset)
+        >>> fused["mug/query/0.jpg"].ids, fused["mug/query/0.jpg"].scores.tolist()
+        (['mug/pos/0.jpg', '1.jpg'], [0.75, 0.5])
     """
     if not 0 <= weight <= 1:
         raise ParameterError(f"weight: expected 0 to 1, found {weight}")
     text_of = {Dataset.instance_of(query): query for query in dataset.text_queries if query in text}
-    fused: dict[str, dict[str, float]] = {}
-    for query in dataset.image_queries:
-        if query not in image:
-            continue
-        other = text_of.get(Dataset.instance_of(query))
-        if other is None:
+    asked = [query for query in dataset.image_queries if query in image]
+    for query in asked:
+        if Dataset.instance_of(query) not in text_of:
             raise ParameterError(f"text: no text query of the instance of {query!r}")
-        lists = [
-            dict(zip(result.ids, result.scores.tolist(), strict=True))
-            for result in (image[query], text[other])
-        ]
-        least = [min(scores.values(), default=0.0) for scores in lists]
-        names = dict.fromkeys([*lists[0], *lists[1]])
-        fused[query] = {
-            name: weight * lists[0].get(name, least[0]) + (1 - weight) * lists[1].get(name, least[1])
-            for name in names
-        }
-    return Run.from_dict(
-        fused,
-        {
-            "method": "image + text",
-            "weight": weight,
-            "parts": [dict(image.provenance), dict(text.provenance)],
-        },
-    )
+    return fuse([image.select(asked), text.select(list(text_of.values()))], [weight, 1 - weight])

@@ -28,6 +28,7 @@ __all__ = [
     "recall_at",
     "revisited",
     "run_from_ranks",
+    "unanswered",
 ]
 
 _MODES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -47,6 +48,14 @@ class ProtocolScores:
             lacks has 0.
         kappas: The depths of `precisions`.
         precisions: float64 [Q, len(kappas)]; NaN likewise.
+
+    Examples:
+        >>> from ilias_fast.datasets import GroundTruth, Labels
+        >>> from ilias_fast.run import Run
+        >>> truth = GroundTruth("mine", (Labels("q", {"ok": frozenset("ab")}),))
+        >>> scores = mean_average_precision(Run.from_dict({"q": {"a": 3, "c": 2, "b": 1}}), truth)
+        >>> scores.queries, scores.aps.round(3).tolist(), round(scores.map, 3)
+        (('q',), [0.833], 0.833)
     """
 
     queries: tuple[str, ...]
@@ -76,6 +85,12 @@ def run_from_ranks(truth: GroundTruth, ranks: ArrayLike) -> Run:
         ShapeError: The matrix has not one column a query.
         ParameterError: A position is not in the database, or the ground truth lists none.
         DuplicateIdError: A query lists an image twice.
+
+    Examples:
+        >>> from ilias_fast.datasets import GroundTruth, Labels
+        >>> truth = GroundTruth("mine", (Labels("q", {"ok": frozenset("a")}),), ("a", "b", "c"))
+        >>> run_from_ranks(truth, [[2], [0], [1]])["q"].ids
+        ['c', 'a', 'b']
     """
     table = np.asarray(ranks)
     if table.ndim != 2 or table.shape[1] != len(truth.queries) or table.dtype.kind not in "iu":
@@ -112,6 +127,15 @@ def revisited(
     Raises:
         ParameterError: The labels are of another kind, or a kappa is below 1.
         DuplicateIdError: Two ids of the run are spellings of the same image in one list.
+
+    Examples:
+        >>> from ilias_fast.datasets import GroundTruth, Labels
+        >>> from ilias_fast.run import Run
+        >>> positives = {"easy": frozenset("a"), "hard": frozenset("b")}
+        >>> truth = GroundTruth("mine", (Labels("q", positives, junk=frozenset("j")),))
+        >>> run = Run.from_dict({"q": {"j": 4, "a": 3, "c": 2, "b": 1}})
+        >>> {name: round(scores.map, 3) for name, scores in revisited(run, truth).items()}
+        {'E': 1.0, 'M': 0.792, 'H': 0.25}
     """
     depths = tuple(_arrays.at_least_one("kappas", kappa) for kappa in kappas)
     kinds = set().union(*(labels.positives for labels in truth.queries))
@@ -160,6 +184,14 @@ def mean_average_precision(
     Raises:
         ParameterError: k is below 1.
         DuplicateIdError: Two ids of the run are spellings of the same image in one list.
+
+    Examples:
+        >>> from ilias_fast.datasets import GroundTruth, Labels
+        >>> from ilias_fast.run import Run
+        >>> truth = GroundTruth("mine", (Labels("q", {"ok": frozenset("ab")}, junk=frozenset("j")),))
+        >>> run = Run.from_dict({"q": {"j": 4, "a": 3, "c": 2, "b": 1}})
+        >>> mean_average_precision(run, truth, k=2).map
+        0.5
     """
     cut = None if k is None else _arrays.at_least_one("k", k)
     aps = []
@@ -188,6 +220,15 @@ def recall_at(run: Run, truth: GroundTruth, ks: Sequence[int] = (1, 10, 100, 100
     Raises:
         ParameterError: A depth is below 1.
         DuplicateIdError: Two ids of the run are spellings of the same image in one list.
+
+    Examples:
+        >>> from ilias_fast.datasets import GroundTruth, Labels
+        >>> from ilias_fast.run import Run
+        >>> queries = Labels("q", {"ok": frozenset("a")}), Labels("r", {"ok": frozenset("b")})
+        >>> truth = GroundTruth("mine", queries)
+        >>> run = Run.from_dict({"q": {"a": 2, "b": 1}, "r": {"a": 2, "b": 1}})
+        >>> recall_at(run, truth, (1, 2))
+        {1: 0.5, 2: 1.0}
     """
     depths = [_arrays.at_least_one("ks", k) for k in ks]
     first = []
@@ -208,6 +249,14 @@ def ns_score(run: Run, truth: GroundTruth) -> float:
 
     Raises:
         DuplicateIdError: Two ids of the run are spellings of the same image in one list.
+
+    Examples:
+        >>> from ilias_fast.datasets import load_ukbench
+        >>> from ilias_fast.run import Run
+        >>> names = [f"ukbench{number:05d}.jpg" for number in range(4)]
+        >>> run = Run.from_dict({name: {name: 1.0, names[0]: 0.5} for name in names})
+        >>> ns_score(run, load_ukbench(names))
+        1.75
     """
     found = [np.count_nonzero(listed.ranks(q.relevant, q.junk) < 4) for q, listed in _lists(run, truth)]
     return float(np.mean(found))
@@ -224,6 +273,15 @@ def evaluate_benchmark(run: Run, truth: GroundTruth, *, k: int | None = None) ->
 
     Returns:
         Metric -> value, for a table.
+
+    Examples:
+        >>> from ilias_fast.datasets import load_holidays
+        >>> from ilias_fast.run import Run
+        >>> truth = load_holidays(["100000.jpg", "100001.jpg", "100100.jpg", "100101.jpg"])
+        >>> found = {"100000.jpg": {"100001.jpg": 2, "100101.jpg": 1}, "100100.jpg": {"100001.jpg": 1}}
+        >>> run = Run.from_dict(found)
+        >>> evaluate_benchmark(run, truth)
+        {'mAP': 0.5}
     """
     kinds = set().union(*(labels.positives for labels in truth.queries))
     boxed = any(labels.junk - {labels.query} for labels in truth.queries)
@@ -245,6 +303,19 @@ def evaluate_benchmark(run: Run, truth: GroundTruth, *, k: int | None = None) ->
     if truth.name == "sop":
         found |= {f"Recall@{depth}": value for depth, value in recall_at(run, truth).items()}
     return found
+
+
+def unanswered(run: Run, truth: GroundTruth) -> tuple[str, ...]:
+    """Return the queries of a ground truth that a run has no list of, however it spells them.
+
+    Args:
+        run: Ranked lists.
+        truth: The ground truth.
+    """
+    spelled = {_short(query) for query in run.query_ids}
+    return tuple(
+        labels.query for labels in truth.queries if labels.query not in run and labels.query not in spelled
+    )
 
 
 class _List(NamedTuple):

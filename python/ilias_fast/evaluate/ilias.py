@@ -42,7 +42,21 @@ _GROUPS = len(SCALE_BOUNDS) - 1 + len(CLUTTER_BOUNDS) - 1
 
 
 class MissingQueriesWarning(UserWarning):
-    """A run lacks queries of the dataset, so its mean is over the others."""
+    """A run lacks queries of the dataset, so its mean is over the others.
+
+    Examples:
+        >>> import warnings
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.run import Run
+        >>> ids = ("mug/query/0.jpg", "hat/query/0.jpg"), (), ("mug/pos/0.jpg", "hat/pos/0.jpg")
+        >>> dataset = Dataset("mine", Path(), Path(), *ids)
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
+        ...     _ = evaluate(Run.from_dict({"mug/query/0.jpg": {"mug/pos/0.jpg": 1.0}}), dataset)
+        >>> caught[0].category.__name__
+        'MissingQueriesWarning'
+    """
 
 
 def evaluate(
@@ -83,6 +97,16 @@ def evaluate(
         DatasetError: `check_ids` without a list of distractors.
 
     Complexity: O(results), most of it one look-up for every database id that occurs.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.run import Run
+        >>> ids = ("mug/query/0.jpg",), (), ("mug/pos/0.jpg",), ("1.jpg",)
+        >>> dataset = Dataset("mine", Path(), Path(), *ids)
+        >>> run = Run.from_dict({"mug/query/0.jpg": {"1.jpg": 0.9, "mug/pos/0.jpg": 0.8}})
+        >>> evaluate(run, dataset).map
+        50.0
     """
     _arrays.choice("missing", missing, ("warn", "zero", "error"))
     if task is not None:
@@ -91,7 +115,8 @@ def evaluate(
     _check_queries(run, {query for queries in asked.values() for query in queries}, official)
     if check_ids and (unknown := dataset.unknown_ids(run.database_ids)):
         raise UnknownIdError(
-            f"{len(unknown)} database ids of the run are not in the dataset: {_some(unknown)}"
+            f"{len(unknown)} database ids of the run are not in the dataset: {_some(unknown)}; without the "
+            f"check they count as distractors"
         )
     judged = _Judged(run, dataset, _arrays.count("k", k), official, _arrays.threads(threads))
     if official:
@@ -129,7 +154,10 @@ def _check_queries(run: Run, known: set[str], official: bool) -> None:
     unknown = [query for query in run.query_ids if query not in known]
     # The official evaluator looks up what a pickle lists, and looks for what it knows in a JSON.
     if unknown and not (official and run.provenance.get("format") != "pickle"):
-        raise UnknownIdError(f"{len(unknown)} queries of the run are not in the dataset: {_some(unknown)}")
+        raise UnknownIdError(
+            f"{len(unknown)} of {len(run)} queries of the run are not in the dataset: {_some(unknown)}; "
+            f"leave them out (Run.select), or evaluate against the dataset they are of"
+        )
 
 
 def _some(ids: Sequence[str]) -> str:
@@ -179,7 +207,10 @@ class _Judged:
         """Average over `queries`; those the run lacks count as empty lists."""
         if not queries:
             wanted = "" if name == "all" else f"{name} "
-            raise ParameterError(f"nothing to evaluate: the run has none of the dataset's {wanted}queries")
+            hint = "" if name == "all" else "; missing='zero' counts them all as zero"
+            raise ParameterError(
+                f"nothing to evaluate: the run has none of the dataset's {wanted}queries{hint}"
+            )
         members = self._members[[self._number_of[self._dataset.instance_of(query)] for query in queries]]
         positions = np.array([self._position.get(query, -1) for query in queries])
         there = positions >= 0

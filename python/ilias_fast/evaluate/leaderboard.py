@@ -30,6 +30,11 @@ class PublishedRow:
         quality: "ok", or why to be careful: "restored", "partly unreadable", "doubtful", "secondary
             source", ...
         note: What was restored or is doubtful.
+
+    Examples:
+        >>> row = leaderboard("i2i")[0]
+        >>> row.task, row.model != "", row.map_5m is None or 0 <= row.map_5m <= 100
+        ('i2i', True, True)
     """
 
     task: str
@@ -53,6 +58,11 @@ def leaderboard(task: Literal["i2i", "t2i"] | None = None) -> tuple[PublishedRow
 
     Raises:
         ParameterError: There is no such task.
+
+    Examples:
+        >>> rows = leaderboard("t2i")
+        >>> {row.task for row in rows}, len(rows) > 5
+        ({'t2i'}, True)
     """
     if task is not None:
         _arrays.choice("task", task, ("i2i", "t2i"))

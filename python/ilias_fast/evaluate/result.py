@@ -28,6 +28,11 @@ class QueryScore(NamedTuple):
         oracle: AP@k after a perfect re-ranking of the first k results, percent.
         positives: Positives in the database.
         found: Positives among the first k results.
+
+    Examples:
+        >>> row = QueryScore("mug/query/0.jpg", "mug", ap=50.0, oracle=100.0, positives=1, found=1)
+        >>> row.oracle - row.ap
+        50.0
     """
 
     query: str
@@ -54,6 +59,17 @@ class TaskScores:
         clutter: Mean AP by clutter group, likewise.
         categories: AP by coarse category: mean over instances of the mean over their queries.
         subcategories: AP by "coarse-mid" category, likewise.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.run import Run
+        >>> ids = ("mug/query/0.jpg",), (), ("mug/pos/0.jpg",), ("1.jpg",)
+        >>> dataset = Dataset("mine", Path(), Path(), *ids)
+        >>> run = Run.from_dict({"mug/query/0.jpg": {"1.jpg": 0.9, "mug/pos/0.jpg": 0.8}})
+        >>> scores = evaluate(run, dataset).tasks["image"]
+        >>> scores.queries, scores.aps.tolist(), scores.missing
+        (('mug/query/0.jpg',), [50.0], ())
     """
 
     task: str
@@ -113,6 +129,17 @@ class Evaluation:
         dataset: Name of the dataset.
         run: Provenance of the run.
         tasks: The tasks by name, "image" before "text"; only "all" in official mode without a chosen task.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.run import Run
+        >>> ids = ("mug/query/0.jpg",), (), ("mug/pos/0.jpg",), ("1.jpg",)
+        >>> dataset = Dataset("mine", Path(), Path(), *ids)
+        >>> run = Run.from_dict({"mug/query/0.jpg": {"1.jpg": 0.9, "mug/pos/0.jpg": 0.8}})
+        >>> found = evaluate(run, dataset)
+        >>> found.map, found.oracle, list(found.tasks), found.per_query()[0].found
+        (50.0, 100.0, ['image'], 1)
     """
 
     k: int

@@ -8,7 +8,6 @@ computed canonically (as `ilias_fast.kernels.topk` does), so the counts are exac
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,116 +19,17 @@ from ilias_fast._counting import MapCounter
 from ilias_fast._files import StrPath
 from ilias_fast.datasets import Dataset
 from ilias_fast.errors import ParameterError, UnknownIdError
+from ilias_fast.evaluate.curves import DistractorCurve, RandomSubsets
 from ilias_fast.kernels import topk
 from ilias_fast.store import GlobalStore, check_compatible
 
-__all__ = ["DistractorCurve", "RandomSubsets", "distractor_curve"]
+__all__ = ["count_distractors", "distractor_curve"]
 
-_CELL = 65_536
-"""Distractors of a cell of `RandomSubsets`, and of a block that is scored at once."""
+_BLOCK = 65_536
+"""Distractors scored at once, at most."""
 
 _SCORES = 1 << 24
 """Scores held at once, at most: 64 MiB."""
-
-
-class RandomSubsets:
-    """Random subsets of N distractors, each of the same size, that need no list of their members.
-
-    Cells of 65,536 distractors get their share by the hypergeometric law, and draw it from a generator of
-    their own: uniform over all subsets of the size, and the same on any machine that has the seed.
-
-    Args:
-        total: N.
-        size: Members of each subset, at most N.
-        count: Number of subsets.
-        seed: Of the draw.
-
-    Raises:
-        ParameterError: A number is negative, or the size is above N.
-    """
-
-    def __init__(self, total: int, size: int, count: int, seed: int = 0) -> None:
-        self.total = _arrays.at_least("total", total, 0)
-        self.size = _arrays.at_least("size", size, 0)
-        self.count = _arrays.at_least("count", count, 0)
-        self._seed = _arrays.at_least("seed", seed, 0)
-        if self.size > self.total:
-            raise ParameterError(f"size: expected at most {total}, the number of distractors, found {size}")
-        cells = np.full(-(-self.total // _CELL), _CELL)
-        if self.total % _CELL:
-            cells[-1] = self.total % _CELL
-        self._shares = [
-            np.random.default_rng([self._seed, subset]).multivariate_hypergeometric(
-                cells, self.size, method="marginals"
-            )
-            for subset in range(self.count)
-        ]
-
-    def members(self, start: int, stop: int) -> NDArray[np.bool_]:
-        """Return bool [count, stop - start]: which distractors of a range belong to each subset.
-
-        Args:
-            start: The first distractor.
-            stop: One past the last.
-        """
-        found = np.zeros((self.count, stop - start), np.bool_)
-        for cell in range(start // _CELL, -(-stop // _CELL)):
-            low, high = cell * _CELL, min((cell + 1) * _CELL, self.total)
-            for subset, shares in enumerate(self._shares):
-                generator = np.random.default_rng([self._seed, subset, cell])
-                drawn = low + generator.choice(high - low, int(shares[cell]), replace=False)
-                found[subset, drawn[(drawn >= start) & (drawn < stop)] - start] = True
-        return found
-
-
-@dataclass(frozen=True, eq=False)
-class DistractorCurve:
-    """mAP@k against the number of distractors, in percent.
-
-    Attributes:
-        k: The cut.
-        queries: The queries, in the order of the columns.
-        distractors: int64 [m], numbers of distractors: prefixes of the database.
-        aps: float64 [m, Q].
-        subset_size: Distractors of each random subset.
-        subset_aps: float64 [s, Q], AP@k in each random subset.
-    """
-
-    k: int
-    queries: tuple[str, ...]
-    distractors: NDArray[np.int64]
-    aps: NDArray[np.float64]
-    subset_size: int
-    subset_aps: NDArray[np.float64]
-
-    @property
-    def maps(self) -> NDArray[np.float64]:
-        """float64 [m]: mAP@k at each number of distractors."""
-        return np.asarray(self.aps.mean(axis=1))
-
-    @property
-    def subset_maps(self) -> NDArray[np.float64]:
-        """float64 [s]: mAP@k in each random subset."""
-        return np.asarray(self.subset_aps.mean(axis=1))
-
-    @property
-    def subset_mean_std(self) -> tuple[float, float]:
-        """Mean and sample standard deviation over the subsets, NaN where there are too few."""
-        values = self.subset_maps
-        mean = float(values.mean()) if len(values) else float("nan")
-        return mean, float(values.std(ddof=1)) if len(values) > 1 else float("nan")
-
-    def to_dict(self) -> dict[str, object]:
-        """Return everything but the per-query values as plain JSON values."""
-        return {
-            "k": self.k,
-            "unit": "percent",
-            "queries": len(self.queries),
-            "distractors": self.distractors.tolist(),
-            "map": self.maps.tolist(),
-            "subset_size": self.subset_size,
-            "subset_map": self.subset_maps.tolist(),
-        }
 
 
 def distractor_curve(
@@ -143,6 +43,9 @@ def distractor_curve(
     subset_size: int = 5_000_000,
     seed: int = 0,
     k: int = 1000,
+    first: int = 0,
+    total: int | None = None,
+    counted: Sequence[StrPath] = (),
     state: StrPath | None = None,
     force: bool = False,
     threads: int | None = None,
@@ -160,6 +63,9 @@ def distractor_curve(
         subset_size: Distractors of each; the protocol of the ILIAS paper draws 5 million three times.
         seed: Of the subsets.
         k: The cut, at least 1.
+        first: Number of the first of `distractors`, if others were counted elsewhere.
+        total: Distractors in all; None for `first` and those of `distractors`.
+        counted: Files of `count_distractors`, by this or other machines, that count the rest.
         state: A file that keeps the counts: a pass that was interrupted goes on where it stopped.
         force: Compare stores whose provenance contradicts.
         threads: Number of threads; None for all cores.
@@ -172,35 +78,130 @@ def distractor_curve(
     Raises:
         UnknownIdError: A query is not in the dataset, or one of its positives not in `positives`.
         IncompatibleStoreError: The stores do not match.
-        ParameterError: A number is out of its range, or `state` is of another pass.
-        FileFormatError, StorageError: `state` cannot be read or written.
+        ParameterError: A number is out of its range, `state` or `counted` are of another pass, or
+            distractors are counted twice or never.
+        FileFormatError, StorageError: `state` or `counted` cannot be read or written.
+
+    Memory: O(positives x (prefixes + subsets)) and a block of 64 MiB of scores, of any number of distractors.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.store import GlobalStore
+        >>> for name, ids, rows in (
+        ...     ("queries", ["mug/query/0.jpg"], [[1.0, 0.0]]),
+        ...     ("positives", ["mug/pos/0.jpg"], [[0.8, 0.6]]),
+        ...     ("distractors", ["1.jpg", "2.jpg"], [[0.0, 1.0], [0.96, 0.28]]),
+        ... ):
+        ...     with GlobalStore.create(name, dim=2) as writer:
+        ...         writer.append(ids, rows)
+        >>> ids = ("mug/query/0.jpg",), (), ("mug/pos/0.jpg",), ("1.jpg", "2.jpg")
+        >>> dataset = Dataset("mine", Path(), Path(), *ids)
+        >>> stores = [GlobalStore.open(name) for name in ("queries", "positives", "distractors")]
+        >>> curve = distractor_curve(dataset, *stores[:2], stores[2:], prefixes=[0, 1, 2])
+        >>> curve.maps.tolist()
+        [100.0, 100.0, 50.0]
     """
-    stores = list(distractors)
-    for store in (positives, *stores):
-        check_compatible(queries, store, force=force)
-    total = sum(len(store) for store in stores)
-    if prefixes is None:
-        prefixes = [0, *(10**power for power in range(1, 12) if 10**power < total), total]
-    drawn = RandomSubsets(total, subset_size, subsets, seed) if subsets else None
-    names = tuple(queries.ids)
-    vectors = queries.rows(np.arange(len(queries))).astype(np.float32)
-    scores, own = _positive_scores(dataset, names, vectors, positives, threads)
-    counter = MapCounter(
-        [row[mine] for row, mine in zip(scores, own, strict=True)], prefixes=prefixes, subsets=subsets
+    counter = count_distractors(
+        dataset,
+        queries,
+        positives,
+        distractors,
+        prefixes=prefixes,
+        subsets=subsets,
+        subset_size=subset_size,
+        seed=seed,
+        first=first,
+        total=total,
+        counted=counted,
+        state=state,
+        force=force,
+        threads=threads,
+        progress=progress,
     )
-    counter.add_always(scores, own=own, threads=threads)
-    if state is not None and Path(state).exists():
-        counter = _resumed(counter, MapCounter.load(state))
-    _stream(counter, vectors, stores, drawn, total, state, threads, progress)
     found = counter.result(k)
     return DistractorCurve(
         k,
-        names,
+        tuple(queries.ids),
         found.prefixes,
         found.prefix_aps * 100,
         subset_size if subsets else 0,
         found.subset_aps * 100,
     )
+
+
+def count_distractors(
+    dataset: Dataset,
+    queries: GlobalStore,
+    positives: GlobalStore,
+    distractors: Sequence[GlobalStore],
+    *,
+    prefixes: Sequence[int] | None = None,
+    subsets: int = 0,
+    subset_size: int = 5_000_000,
+    seed: int = 0,
+    first: int = 0,
+    total: int | None = None,
+    counted: Sequence[StrPath] = (),
+    state: StrPath | None = None,
+    force: bool = False,
+    threads: int | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> MapCounter:
+    """Count one machine's share of the distractors for `distractor_curve`.
+
+    Every machine gets the same queries, positives, prefixes, subsets, seed and total, and its own
+    distractors with the number of the first; `state` is what it hands over. Scores are canonical, so machines
+    of different CPU levels agree.
+
+    Args:
+        dataset: See `distractor_curve`, as all that follow.
+        queries: Descriptors of the queries.
+        positives: Descriptors of the positives.
+        distractors: Descriptors of this machine's distractors, in order.
+        prefixes: Numbers of distractors.
+        subsets: Number of random subsets.
+        subset_size: Distractors of each.
+        seed: Of the subsets.
+        first: Number of the first of `distractors`.
+        total: Distractors in all.
+        counted: Files to take over.
+        state: A file that keeps the counts.
+        force: Compare stores whose provenance contradicts.
+        threads: Number of threads; None for all cores.
+        progress: Called with (distractors done, distractors in all), of this machine.
+
+    Raises:
+        UnknownIdError, IncompatibleStoreError, ParameterError, FileFormatError, StorageError: See
+            `distractor_curve`.
+    """
+    stores = list(distractors)
+    for store in (positives, *stores):
+        check_compatible(queries, store, force=force)
+    first = _arrays.at_least("first", first, 0)
+    stop = first + sum(len(store) for store in stores)
+    total = stop if total is None else _arrays.at_least("total", total, 0)
+    if stop > total:
+        raise ParameterError(f"total: expected at least {stop}, the last of `distractors`, found {total}")
+    if prefixes is None:
+        prefixes = [0, *(10**power for power in range(1, 12) if 10**power < total), total]
+    drawn = RandomSubsets(total, subset_size, subsets, seed) if subsets else None
+    vectors = queries.rows(np.arange(len(queries))).astype(np.float32)
+    scores, own = _positive_scores(dataset, tuple(queries.ids), vectors, positives, threads)
+    about = f"{total} distractors" + (f", subsets of {subset_size}, seed {seed}" if subsets else "")
+    counter = MapCounter(
+        [row[mine] for row, mine in zip(scores, own, strict=True)],
+        prefixes=prefixes,
+        subsets=subsets,
+        about=about,
+    )
+    counter.add_always(scores, own=own, threads=threads)
+    if state is not None and Path(state).exists():
+        _take_over(counter, state)
+    _stream(counter, vectors, stores, drawn, first, state, threads, progress)
+    for path in counted:
+        _take_over(counter, path)
+    return counter
 
 
 def _positive_scores(
@@ -227,14 +228,18 @@ def _positive_scores(
     return scores, own
 
 
-def _resumed(fresh: MapCounter, saved: MapCounter) -> MapCounter:
-    """Return the saved counter if it is of the same pass (it holds what `fresh` counted already)."""
-    if not fresh.is_like(saved):
+def _take_over(counter: MapCounter, path: StrPath) -> None:
+    """Merge the counts of a file; an error names it."""
+    saved = MapCounter.load(path)
+    if not counter.is_like(saved):
         raise ParameterError(
-            "state: the file holds counts of other queries, positives, prefixes or subsets; remove it, or "
-            "choose another"
+            f"{path}: holds counts of other queries, positives, prefixes, subsets, seed or total; remove it, "
+            f"or choose another"
         )
-    return saved
+    try:
+        counter.merge(saved)
+    except ParameterError as error:
+        raise ParameterError(f"{path}: {error}") from error
 
 
 def _stream(
@@ -242,22 +247,25 @@ def _stream(
     vectors: NDArray[np.float32],
     stores: Sequence[GlobalStore],
     drawn: RandomSubsets | None,
-    total: int,
+    begin: int,
     state: StrPath | None,
     threads: int | None,
     progress: Callable[[int, int], object] | None,
 ) -> None:
-    rows = max(1, min(_CELL, _SCORES // max(len(vectors), 1)))
+    rows = max(1, min(_BLOCK, _SCORES // max(len(vectors), 1)))
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    start, since_saved = 0, 0
+    total = sum(len(store) for store in stores)
+    start, since_saved = begin, 0
     for store in stores:
         for _, shard in store.shards():
             for at in range(0, len(shard), rows):
                 block = shard[at : at + rows]
                 first, stop = start, start + len(block)
                 start = stop
-                if stop <= counter.resume_at:
+                there = counter.counted_from(first)
+                if stop <= there:
                     continue
+                block, first = block[there - first :], there
                 wide = block.astype(np.float32)
                 longest = float(np.sqrt(np.einsum("ij,ij->i", wide, wide, dtype=np.float64).max(initial=0.0)))
                 margin = _margin(vectors.shape[1], lengths, longest)
@@ -274,7 +282,7 @@ def _stream(
                     counter.save(state)
                     since_saved = 0
                 if progress is not None:
-                    progress(stop, total)
+                    progress(stop - begin, total)
     if state is not None:
         counter.save(state)
 

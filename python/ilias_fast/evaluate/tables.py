@@ -38,6 +38,16 @@ def format_results(
 
     Raises:
         ParameterError: The format is unknown, there is no evaluation, or they are at different k.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.run import Run
+        >>> ids = ("mug/query/0.jpg",), (), ("mug/pos/0.jpg",), ("1.jpg",)
+        >>> dataset = Dataset("mine", Path(), Path(), *ids)
+        >>> run = Run.from_dict({"mug/query/0.jpg": {"1.jpg": 0.9, "mug/pos/0.jpg": 0.8}})
+        >>> print(format_results({"global": evaluate(run, dataset)}, "csv").splitlines()[0])
+        method,task,queries,mAP@1k,oracle
     """
     _arrays.choice("form", form, FORMATS)
     cuts = {evaluation.k for evaluation in evaluations.values()}

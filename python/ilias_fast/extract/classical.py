@@ -46,6 +46,10 @@ class ClassicalOptions:
             64 words 88.6 and 88.7.)
         power: Exponent of the VLAD's signed power normalisation, in (0, 1].
         bits: Length of the local codes, a multiple of 8, at most 128.
+
+    Examples:
+        >>> ClassicalOptions().words * 128, ClassicalOptions(bits=64).bits
+        (16384, 64)
     """
 
     longer_side: int = 500
@@ -82,6 +86,18 @@ class ClassicalExtractor:
         centres: float32 [words, 128], the codebook.
         itq: The binarisation of the local descriptors.
         threads: Images described at the same time.
+
+    Examples:
+        >>> from ilias_fast.datasets import load_dataset
+        >>> from ilias_fast.datasets.generate import generate
+        >>> from ilias_fast.images import decode
+        >>> _ = generate("toy", objects=1, images=10)
+        >>> source, ids = load_dataset("toy").images("queries")
+        >>> options = ClassicalOptions(longer_side=200, words=4, bits=8)
+        >>> extractor = ClassicalExtractor.fit(source, ids, options=options)
+        >>> vectors, local = extractor.extract([decode(source.read(ids[0]), ids[0])])
+        >>> vectors.shape, local[0].codes.shape[1], len(local[0].codes) == len(local[0].xy)
+        ((1, 512), 1, True)
     """
 
     def __init__(

@@ -25,6 +25,13 @@ class LocalFeatures:
         angle: float32 [m], orientation in radians in [0, 2 pi): the direction (cos, sin) in (x, y), y down;
             or None.
         weight: float32 [m], strength of the detection, or None.
+
+    Examples:
+        >>> import numpy as np
+        >>> xy, codes = np.full((3, 2), 0.5, np.float32), np.zeros((3, 16), np.uint8)
+        >>> features = LocalFeatures(xy, (640, 480), codes=codes)
+        >>> len(features), features.codes.shape
+        (3, (3, 16))
     """
 
     xy: NDArray[np.float32]
@@ -41,7 +48,26 @@ class LocalFeatures:
 
 
 class Extractor(Protocol):
-    """Turns decoded images into descriptors: one global descriptor, local ones, or both."""
+    """Turns decoded images into descriptors: one global descriptor, local ones, or both.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from ilias_fast.datasets import load_dataset
+        >>> from ilias_fast.datasets.generate import generate
+        >>> class MeanColour:
+        ...     global_dim, code_bits, local_optional = 3, None, ()
+        ...     def provenance(self):
+        ...         return {"model": "mean colour"}
+        ...     def extract(self, images):
+        ...         colours = np.stack([image.mean(axis=(0, 1)) for image in images])
+        ...         return np.float32(colours / np.linalg.norm(colours, axis=1, keepdims=True)), None
+        >>> _ = generate("toy", objects=1, images=10)
+        >>> source, ids = load_dataset("toy").images("positives")
+        >>> extractor: Extractor = MeanColour()
+        >>> extract_to_stores(extractor, source, ids, global_store=Path("colours")).skipped
+        []
+    """
 
     @property
     def global_dim(self) -> int | None:
@@ -84,6 +110,12 @@ class StagedExtractor(Extractor, Protocol):
 
     Images are prepared in threads or processes ahead of the device; what is prepared waits until there is a
     batch of one bucket, however far apart its images are.
+
+    Examples:
+        >>> network = load_network("test_vit", weights="random")
+        >>> extractor = NeuralExtractor(network, resolution=32, device="cpu")
+        >>> isinstance(extractor, StagedExtractor)
+        True
     """
 
     @property

@@ -118,6 +118,28 @@ class LocalExtractor:
     Raises:
         ParameterError: A setting is out of its range, the network has no class token, or the device does not
             exist.
+
+    Examples:
+        >>> import numpy as np
+        >>> import torch
+        >>> module = torch.nn.Conv2d(3, 8, 4, stride=4).eval()
+        >>> network = LocalNetwork(
+        ...     module=module,
+        ...     maps=lambda batch: (module(batch), None),
+        ...     dim=8,
+        ...     stride=4,
+        ...     first=2.0,
+        ...     diameter=4,
+        ...     multiple=4,
+        ...     scales=(1.0,),
+        ...     mean=(0.5, 0.5, 0.5),
+        ...     std=(0.5, 0.5, 0.5),
+        ...     provenance={"model": "one layer"},
+        ... )
+        >>> extractor = LocalExtractor(network, most=10, device="cpu")
+        >>> _, local = extractor.extract([np.zeros((32, 48, 3), np.uint8)])
+        >>> local[0].descriptors.shape, local[0].xy.shape, local[0].size
+        ((10, 8), (10, 2), (48, 32))
     """
 
     def __init__(

@@ -40,6 +40,11 @@ class LocalNetwork:
         mean: Subtracted from each channel (RGB) of an image in [0, 1].
         std: Divides it then.
         provenance: Framework, model, weights and their fingerprint, in JSON types.
+
+    Examples:
+        >>> network = local_network("dinov2_vitb14", weights="none")
+        >>> network.dim, network.stride, network.multiple, network.scales
+        (768, 14, 14, (1.0,))
     """
 
     module: torch.nn.Module
@@ -71,6 +76,10 @@ def local_network(name: str, *, weights: Weights = "pretrained", seed: int = 0) 
         ParameterError: There is no such model, or its weights cannot be had.
         StorageError, FileFormatError: The checkpoint cannot be read or does not fit.
         MissingExtraError: A library is not installed.
+
+    Examples:
+        >>> local_network("dinov2_vitb14", weights="none").dim
+        768
     """
     if name not in LOCAL_MODELS:
         raise ParameterError(f"model: expected one of {', '.join(LOCAL_MODELS)}, found {name!r}")
@@ -146,6 +155,13 @@ def attention_detector(dim: int, path: StrPath | None = None, *, seed: int = 0) 
         StorageError: The checkpoint cannot be read.
         FileFormatError: It is damaged, or lacks a tensor, or has one too many or of another shape (both are
             named).
+
+    Examples:
+        >>> import torch
+        >>> detector = attention_detector(16)
+        >>> descriptors, weights = detector(torch.ones(1, 16, 5, 6))
+        >>> tuple(descriptors.shape), tuple(weights.shape)
+        ((1, 16, 5, 6), (1, 5, 6))
     """
     torch = require("torch", "detect local descriptors")
     nn = torch.nn

@@ -77,6 +77,11 @@ class Network:
         resolution: What to extract at, in pixels; None for `default_resolution(train_size)`.
         transform: How images are brought to that resolution, unless something else is asked for.
         provenance: Framework, model, weights and their fingerprint, in JSON types.
+
+    Examples:
+        >>> network = load_network("test_vit", weights="random")
+        >>> network.dim, network.train_size, network.pad_multiple
+        (64, 160, 16)
     """
 
     module: torch.nn.Module
@@ -163,6 +168,11 @@ def load_network(
         StorageError: The checkpoint cannot be read.
         FileFormatError: The checkpoint is damaged or does not fit the model.
         MissingExtraError: A library is not installed.
+
+    Examples:
+        >>> network = load_network("test_vit", weights="random", pooling="gem")
+        >>> network.dim
+        64
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= _LARGEST_SEED:
         raise ParameterError(f"seed: expected a whole number from 0 to 2^63 - 1, found {seed!r}")
@@ -211,6 +221,10 @@ def default_resolution(train_size: int) -> int:
 
     Args:
         train_size: Side of the images the network was trained on, in pixels.
+
+    Examples:
+        >>> [default_resolution(size) for size in (224, 384, 518)]
+        [384, 512, 724]
     """
     levels = {224: 384, 384: 512, 512: 724}
     return levels[min(levels, key=lambda level: abs(math.log(train_size / level)))]

@@ -71,6 +71,14 @@ class NeuralExtractor:
 
     Raises:
         ParameterError: A setting is out of its range, or the device does not exist.
+
+    Examples:
+        >>> import numpy as np
+        >>> network = load_network("test_vit", weights="random")
+        >>> extractor = NeuralExtractor(network, resolution=32, device="cpu")
+        >>> vectors, _ = extractor.extract([np.zeros((60, 80, 3), np.uint8)])
+        >>> vectors.shape, round(float(np.linalg.norm(vectors)), 3)
+        ((1, 64), 1.0)
     """
 
     def __init__(

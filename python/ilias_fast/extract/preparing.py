@@ -29,6 +29,14 @@ class Prepared(NamedTuple):
     Attributes:
         pixels: uint8 [height, width, 3], RGB.
         mask: bool [height, width], False where the image is blanked out; None to keep it all.
+
+    Examples:
+        >>> import numpy as np
+        >>> network = load_network("test_vit", weights="random")
+        >>> extractor = NeuralExtractor(network, resolution=32, device="cpu")
+        >>> prepared = extractor.prepare(np.zeros((60, 80, 3), np.uint8))
+        >>> prepared.pixels.shape, prepared.mask is None
+        ((24, 32, 3), True)
     """
 
     pixels: NDArray[np.uint8]
@@ -52,6 +60,10 @@ class Preparation:
 
     Raises:
         ParameterError: A setting is out of its range.
+
+    Examples:
+        >>> Preparation(384, pad_multiple=14).multiple(384, 288)
+        (392, 294)
     """
 
     resolution: int

@@ -58,6 +58,11 @@ class Model:
         text_pretrained: Its weights tag.
         text_repo: "oc" for open_clip's own, "hf" for a hub, or "".
         note: What to know about the row.
+
+    Examples:
+        >>> model = find_model("dino_resnet50")
+        >>> model.framework, model.train_size, model.test_size, model.dims
+        ('fb', 224, 384, 2048)
     """
 
     order: int
@@ -113,6 +118,10 @@ def models(
 
     Raises:
         ParameterError: There is no such framework.
+
+    Examples:
+        >>> len(models()), [model.name for model in models(word="dinov2")][:2]
+        (72, ['dinov2_vitb14', 'dinov2_vitl14'])
     """
     if framework is not None and framework not in FRAMEWORKS:
         raise ParameterError(f"framework: expected one of {', '.join(FRAMEWORKS)}, found {framework!r}")
@@ -134,6 +143,10 @@ def find_model(name: str) -> Model:
 
     Raises:
         ParameterError: There is no such row; the message names near ones.
+
+    Examples:
+        >>> find_model("dinov2_vitb14").pad_multiple
+        14
     """
     try:
         return _rows()[name]

@@ -18,11 +18,12 @@ from ilias_fast.extract.batching import Batch, Batcher
 from ilias_fast.extract.features import Extractor, LocalFeatures, StagedExtractor
 from ilias_fast.images import ImageSource, decode
 
-__all__ = ["BoxesOf", "Described", "Schedule", "described"]
+__all__ = ["BoxesOf", "Described", "Schedule", "decoders", "described"]
 
 BoxesOf = Callable[[str], NDArray[np.int64]]
 _Pixels = NDArray[np.uint8]
 
+_CORES_FOR_PROCESSES = 4
 _AHEAD_BYTES = 300_000_000  # prepared and not yet in a bucket, about
 _WINDOW_BYTES = 512_000_000  # waiting in buckets, about
 _BATCH_BYTES = 150_000_000  # images as large as this make a batch of few
@@ -49,6 +50,19 @@ class Schedule(NamedTuple):
     processes: int
     batch_size: int | None
     window: int
+
+
+def decoders(extractor: Extractor, threads: int) -> int:
+    """Return how many processes should decode for an extractor; 0 if threads can.
+
+    Python's threads take turns in part of the work; some hundred images a second, which a GPU outruns.
+
+    Args:
+        extractor: What describes the images.
+        threads: Cores that may be used.
+    """
+    device = getattr(getattr(extractor, "device", None), "type", "cpu")
+    return threads if device != "cpu" and threads >= _CORES_FOR_PROCESSES else 0
 
 
 def described(

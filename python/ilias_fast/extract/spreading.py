@@ -60,6 +60,21 @@ def extract_on_devices(
     Raises:
         IliasFastError: What a process raised, or that it was killed. The others are stopped.
         ParameterError: There are no devices.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import load_dataset
+        >>> from ilias_fast.datasets.generate import generate
+        >>> def make(device):
+        ...     network = load_network("test_vit", weights="random")
+        ...     return NeuralExtractor(network, resolution=32, device=device)
+        >>> _ = generate("toy", objects=1, images=10)
+        >>> source, ids = load_dataset("toy").images("positives")
+        >>> store = Path("vectors")
+        >>> _ = extract_to_stores(make("cpu"), source, ids, global_store=store)
+        >>> report = extract_on_devices(make, ["cuda:0", "cuda:1"], source, ids, global_store=store)
+        >>> report.extracted, report.resumed == len(ids)  # all were there
+        (0, True)
     """
     if not devices:
         raise ParameterError("devices: expected at least one, found none")
@@ -81,7 +96,7 @@ def extract_on_devices(
             target=_work,
             args=(messages, number, make, device, source, todo[cuts[number] : cuts[number + 1]]),
             kwargs={"path": _part(store, number), "boxes": boxes, "threads": share, **(options or {})},
-            daemon=True,
+            # Not a daemon: it may start processes that decode.
         )
         for number, device in enumerate(devices)
         if cuts[number] < cuts[number + 1]
@@ -114,12 +129,15 @@ def extract_on_devices(
                 report = ExtractReport(report.extracted + value, report.resumed, skipped)
                 if progress is not None:
                     progress(report.resumed + report.extracted, len(names))
-    finally:
+    except BaseException:
         for worker in workers.values():
             if worker.is_alive():
                 worker.terminate()
+        raise
+    finally:
         for worker in workers.values():
-            worker.join()
+            if worker.pid is not None:  # it was started
+                worker.join()
     _merge(store, names)
     order = {name: place for place, name in enumerate(names)}
     return ExtractReport(extracted, report.resumed, sorted(skipped, key=lambda one: order[one[0]]))
@@ -180,6 +198,8 @@ def _work(
         pass
     except Exception as error:
         messages.put((number, "error", error))
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # told to stop while it ends, it is not a failure
 
 
 def _stop(*_: object) -> None:

@@ -52,6 +52,11 @@ class TextExtractor:
         ParameterError: The model has no text tower, or the weights or the tokenizer cannot be had.
         StorageError, FileFormatError: The checkpoint cannot be read or does not fit.
         MissingExtraError: open_clip is not installed.
+
+    Examples:
+        >>> extractor = TextExtractor("open_clip:ViT-S-32", weights="random", device="cpu")
+        >>> extractor.extract(["a red mug", "a wooden chair"]).shape
+        (2, 384)
     """
 
     def __init__(
@@ -158,6 +163,13 @@ def extract_texts(
         IncompatibleStoreError: The store was made by other settings or is of another dimension.
         DuplicateIdError: An id is given twice.
         StoreLockedError, CorruptStoreError, StorageError: The store cannot be written to.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> extractor = TextExtractor("open_clip:ViT-S-32", weights="random", device="cpu")
+        >>> texts = [("mug/query/0.txt", "a red mug"), ("chair/query/0.txt", "a wooden chair")]
+        >>> extract_texts(extractor, texts, Path("texts")), extract_texts(extractor, texts, Path("texts"))
+        (2, 0)
     """
     from ilias_fast.extract.writing import checked_ids, global_writer
 

@@ -21,7 +21,7 @@ from ilias_fast.errors import (
     ParameterError,
 )
 from ilias_fast.extract.features import Extractor
-from ilias_fast.extract.scheduling import BoxesOf, Described, Schedule, described
+from ilias_fast.extract.scheduling import BoxesOf, Described, Schedule, decoders, described
 from ilias_fast.images import ImageSource
 from ilias_fast.store import GlobalStore, GlobalWriter, LocalStore, LocalWriter, exists
 
@@ -43,6 +43,11 @@ class ExtractReport:
         extracted: Images described and stored by this run.
         resumed: Images that were in the stores already.
         skipped: (id, reason) of each image that could not be read or decoded.
+
+    Examples:
+        >>> report = ExtractReport(extracted=10, resumed=2, skipped=[("a.jpg", "cannot be decoded")])
+        >>> len(report.skipped)
+        1
     """
 
     extracted: int
@@ -62,7 +67,7 @@ def extract_to_stores(
     window: int = _WINDOW,
     commit_every: int = _COMMIT_IMAGES,
     strict: bool = False,
-    processes: int = 0,
+    processes: int | None = 0,
     on_skip: Callable[[str, str], object] | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], object] | None = None,
@@ -90,7 +95,8 @@ def extract_to_stores(
         strict: Raise on the first image that cannot be decoded, instead of skipping it. What came before it
             is committed.
         processes: Processes that read and decode in place of the threads: for a device that outruns what
-            Python's threads can feed. The source (and `boxes`) are then sent to them.
+            Python's threads can feed. The source (and `boxes`) are then sent to them, and the program's own
+            work must stand behind `if __name__ == "__main__"`. None for one a core for a GPU, else none.
         on_skip: Called with (id, reason) as soon as an image is skipped.
         threads: Threads that read and decode ahead, and compute where the CPU does; None for all cores.
         progress: Called with (images done, images in all) after each; resumed and skipped ones count.
@@ -102,11 +108,27 @@ def extract_to_stores(
         ParameterError: No store is given, one the extractor has nothing for, or a number is below 1; or the
             extractor needs boxes and none are given.
         StoreLockedError, CorruptStoreError, StorageError: A store cannot be written to.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import load_dataset
+        >>> from ilias_fast.datasets.generate import generate
+        >>> from ilias_fast.store import GlobalStore
+        >>> _ = generate("toy", objects=1, images=10)
+        >>> source, ids = load_dataset("toy").images("positives")
+        >>> options = ClassicalOptions(longer_side=200, words=4, bits=8)
+        >>> extractor = ClassicalExtractor.fit(source, ids, options=options)
+        >>> report = extract_to_stores(extractor, source, ids, global_store=Path("vectors"))
+        >>> report.extracted == len(GlobalStore.open("vectors")) == len(ids)
+        True
     """
     _check(extractor, global_store, local_store, boxes)
+    cores = cpu.threads(threads)
     schedule = Schedule(
-        threads=cpu.threads(threads),
-        processes=_arrays.at_least("processes", processes, 0),
+        threads=cores,
+        processes=decoders(extractor, cores)
+        if processes is None
+        else _arrays.at_least("processes", processes, 0),
         batch_size=None if batch_size is None else _arrays.at_least_one("batch_size", batch_size),
         window=_arrays.at_least_one("window", window),
     )

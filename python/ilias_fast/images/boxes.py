@@ -28,6 +28,12 @@ def crop_to_boxes(image: NDArray[np.uint8], boxes: ArrayLike) -> tuple[NDArray[n
     Raises:
         ShapeError: The boxes are not [n, 4].
         ParameterError: The boxes lie outside the image, or are empty.
+
+    Examples:
+        >>> import numpy as np
+        >>> crop, boxes = crop_to_boxes(np.zeros((60, 80, 3), np.uint8), [[10, 20, 30, 40]])
+        >>> crop.shape, boxes.tolist()
+        ((40, 30, 3), [[0, 0, 30, 40]])
     """
     rows = _checked(boxes)
     if not len(rows):
@@ -60,6 +66,10 @@ def box_mask(width: int, height: int, boxes: ArrayLike) -> NDArray[np.bool_]:
 
     Raises:
         ShapeError: The boxes are not [n, 4].
+
+    Examples:
+        >>> box_mask(4, 2, [[1, 0, 2, 1]]).astype(int).tolist()
+        [[0, 1, 1, 0], [0, 0, 0, 0]]
     """
     rows = _checked(boxes)
     if not len(rows):
@@ -85,6 +95,11 @@ def resize_mask(
 
     Raises:
         ParameterError: The resolution is below 1, or there is no such mode.
+
+    Examples:
+        >>> mask = box_mask(80, 60, [[0, 0, 40, 60]])
+        >>> resize_mask(mask, 40).shape, int(resize_mask(mask, 40).sum())
+        ((30, 40), 600)
     """
     height, width = mask.shape
     to_width, to_height = resized_size(width, height, resolution, transform)

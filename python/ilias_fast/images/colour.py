@@ -19,6 +19,12 @@ def white_balance(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     Returns:
         uint8 [height, width, 3]; values that would exceed 255 are 255.
+
+    Examples:
+        >>> import numpy as np
+        >>> image = np.full((2, 2, 3), (100, 50, 150), np.uint8)
+        >>> white_balance(image)[0, 0].tolist()
+        [100, 100, 100]
     """
     means = image.reshape(-1, 3).mean(axis=0, dtype=np.float64)
     gains = np.divide(means.mean(), means, out=np.ones(3), where=means > 0)

@@ -38,6 +38,15 @@ def decode(data: bytes, name: str) -> NDArray[np.uint8]:
         ImageError: The bytes are not an image, are truncated or damaged, or hold more pixels than Pillow's
             protection against decompression bombs allows (about 179 million).
         MissingExtraError: Pillow is not installed.
+
+    Examples:
+        >>> import io
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (80, 60), 7).save(file, "PNG")
+        >>> image = decode(file.getvalue(), "grey.png")
+        >>> image.shape, image.dtype, image[0, 0].tolist()
+        ((60, 80, 3), dtype('uint8'), [7, 7, 7])
     """
     pillow = require("PIL.Image", "decode images")
     if not data:

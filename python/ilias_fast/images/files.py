@@ -22,6 +22,13 @@ class FilesSource:
         DatasetError: There are none.
         DuplicateIdError: One is given twice.
         StorageError: One does not exist or is a folder.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> _ = Path("a.jpg").write_bytes(b"...")
+        >>> source = FilesSource(["a.jpg"])
+        >>> list(source.ids()), source.read("a.jpg")
+        (['a.jpg'], b'...')
     """
 
     def __init__(self, paths: Iterable[StrPath]) -> None:

@@ -29,6 +29,15 @@ class FolderSource:
     Raises:
         StorageError: The folder does not exist or cannot be listed.
         DatasetError: There is no image below it, or a file name is not valid Unicode.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> for name in ("mug/1.jpg", "lamp.PNG", "notes.txt"):
+        ...     Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
+        ...     Path("photos", name).touch()
+        >>> source = FolderSource("photos")
+        >>> list(source.ids()), source.path("mug/1.jpg").name
+        (['lamp.PNG', 'mug/1.jpg'], '1.jpg')
     """
 
     def __init__(self, root: StrPath, ids: Sequence[str] | None = None) -> None:

@@ -40,6 +40,12 @@ class Transform(str, Enum):
         RESIZE_SQUARE: S x S, whatever the aspect ratio; bilinear.
         RESIZE_PAD: As RESIZE_LARGE, then centred padding to S x S, which belongs after the normalisation:
             `resize` does not pad, `centre_pad` does.
+
+    Examples:
+        >>> Transform("RESIZE_PAD") is Transform.RESIZE_PAD
+        True
+        >>> resized_size(800, 600, 384, "RESIZE_SMALL")
+        (512, 384)
     """
 
     RESIZE_LARGE = "RESIZE_LARGE"
@@ -62,6 +68,10 @@ def resized_size(
 
     Raises:
         ParameterError: A size is below 1, or there is no such mode.
+
+    Examples:
+        >>> resized_size(800, 600, 384), resized_size(600, 800, 384, "RESIZE_SMALL")
+        ((384, 288), (384, 512))
     """
     mode = _mode(transform)
     if min(width, height, resolution) < 1:
@@ -97,6 +107,13 @@ def resize(
         ShapeError: The image is not [height, width, 3].
         DtypeError: The image is not uint8.
         ParameterError: The resolution is below 1, or there is no such mode.
+
+    Examples:
+        >>> import numpy as np
+        >>> resize(np.zeros((600, 800, 3), np.uint8), 384).shape
+        (288, 384, 3)
+        >>> resize(np.zeros((600, 800, 3), np.uint8), 384, "RESIZE_CENTER").shape
+        (384, 384, 3)
     """
     mode = _mode(transform)
     height, width = _checked(image).shape[:2]
@@ -131,6 +148,12 @@ def fit_longer_side(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         ShapeError: The image is not [height, width, 3].
         DtypeError: The image is not uint8.
         ParameterError: `size` is below 1.
+
+    Examples:
+        >>> import numpy as np
+        >>> image = np.zeros((600, 800, 3), np.uint8)
+        >>> fit_longer_side(image, 400).shape, fit_longer_side(image, 1000) is image
+        ((300, 400, 3), True)
     """
     height, width = _checked(image).shape[:2]
     fitted = resized_size(width, height, size)
@@ -148,6 +171,10 @@ def padding(width: int, height: int, to_width: int, to_height: int) -> tuple[int
 
     Raises:
         ParameterError: The target is smaller than the image.
+
+    Examples:
+        >>> padding(5, 4, 8, 8)
+        (1, 2, 2, 2)
     """
     across, down = to_width - width, to_height - height
     if across < 0 or down < 0:
@@ -168,6 +195,11 @@ def centre_pad(image: NDArray[_Scalar], width: int, height: int) -> NDArray[_Sca
     Raises:
         ShapeError: The array has fewer than two dimensions.
         ParameterError: The target is smaller than the image.
+
+    Examples:
+        >>> import numpy as np
+        >>> centre_pad(np.ones((1, 2), np.uint8), 4, 3).tolist()
+        [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
     """
     if image.ndim < 2:
         raise ShapeError(f"image: expected shape [height, width, ...], found {list(image.shape)}")
@@ -187,6 +219,11 @@ def pad_to_multiple(image: NDArray[_Scalar], multiple: int) -> NDArray[_Scalar]:
     Raises:
         ShapeError: The array has fewer than two dimensions.
         ParameterError: `multiple` is below 1.
+
+    Examples:
+        >>> import numpy as np
+        >>> pad_to_multiple(np.zeros((384, 288, 3), np.uint8), 14).shape
+        (392, 294, 3)
     """
     multiple = _arrays.at_least_one("multiple", multiple)
     if image.ndim < 2:

@@ -12,7 +12,16 @@ IMAGE_SUFFIXES = ("jpg", "jpeg", "png")
 
 
 class ImageSource(Protocol):
-    """Where image bytes come from, by id. `read` may be called from several threads at once."""
+    """Where image bytes come from, by id. `read` may be called from several threads at once.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> Path("photos").mkdir()
+        >>> _ = Path("photos/a.jpg").write_bytes(b"...")
+        >>> source = FolderSource("photos")
+        >>> [source.read(name) for name in source.ids()]
+        [b'...']
+    """
 
     def ids(self) -> Sequence[str]:
         """Return the ids of all images, in the order in which they are to be processed."""

@@ -52,6 +52,17 @@ class TarSource:
         DatasetError: There is no tar, or no image in the tars.
         DuplicateIdError: Two tars have the same file name.
         UnknownIdError: One of `ids` is not in the tars.
+
+    Examples:
+        >>> import io
+        >>> import tarfile
+        >>> with tarfile.open("0.tar", "w") as tar:
+        ...     member = tarfile.TarInfo("17.jpg")
+        ...     member.size = 3
+        ...     tar.addfile(member, io.BytesIO(b"..."))
+        >>> source = TarSource("0.tar")
+        >>> list(source.ids()), source.read("0.tar/17")
+        (['0.tar/17'], b'...')
     """
 
     def __init__(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,7 +151,9 @@ def curve_plots(dataset: Dataset, methods: Sequence[Judged], threads: int | None
     curves = []
     for method in methods:
         try:
-            found = run_curve(method.run, dataset, k=method.evaluation.k, threads=threads)
+            scores = method.evaluation
+            task: Literal["image", "text"] = "text" if scores.only.task == "text" else "image"
+            found = run_curve(method.run, dataset, k=scores.k, task=task, threads=threads)
         except ParameterError:
             continue
         x = [float(count) for count in found.distractors.tolist()]

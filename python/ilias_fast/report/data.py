@@ -37,7 +37,15 @@ ImageLoader = Callable[[str], "bytes | NDArray[np.uint8]"]
 
 
 class Ranked(Protocol):
-    """A ranked list, best first: what `Run[query_id]` returns."""
+    """A ranked list, best first: what `Run[query_id]` returns.
+
+    Examples:
+        >>> from ilias_fast.run import Run
+        >>> run = Run.from_dict({"mug/query/0.jpg": {"mug/pos/0.jpg": 0.9}})
+        >>> ranked: Ranked = run["mug/query/0.jpg"]
+        >>> ranked.ids
+        ['mug/pos/0.jpg']
+    """
 
     @property
     def ids(self) -> Sequence[str]:
@@ -49,7 +57,12 @@ class Ranked(Protocol):
 
 
 class Ranking(NamedTuple):
-    """The plainest `Ranked`."""
+    """The plainest `Ranked`.
+
+    Examples:
+        >>> Ranking(["a.jpg", "b.jpg"], [0.9, 0.8]).ids
+        ['a.jpg', 'b.jpg']
+    """
 
     ids: Sequence[str]
     scores: Sequence[float] | NDArray[np.floating]
@@ -63,6 +76,10 @@ class GroupScore:
         label: What the group is called on the page, e.g. "0.07 to 0.14" or "landmark".
         map: Percent, or None when the group has no query.
         queries: Number of queries (for categories, of instances) averaged; None when not known.
+
+    Examples:
+        >>> GroupScore("landmark", 41.5, queries=12).map
+        41.5
     """
 
     label: str
@@ -85,6 +102,11 @@ class MethodResult:
         groups: "scale" and "clutter" (or any other grouping) -> groups in order. Methods share the labels.
         categories: mAP of each coarse category.
         subcategories: mAP of each `coarse-mid` category.
+
+    Examples:
+        >>> method = MethodResult("global", "Global search", 50.0, 100.0, {"mug/query/0.jpg": 50.0})
+        >>> method.label, method.map
+        ('Global search', 50.0)
     """
 
     name: str
@@ -114,6 +136,12 @@ class QueryResult:
         groups: Grouping -> labels of the groups the query has a positive in, for the filters; keys and labels
             of `MethodResult.groups`.
         junk: Ids that count neither way (grey frame), as in the revisited Oxford and Paris protocols.
+
+    Examples:
+        >>> ranking = Ranking(["1.jpg", "mug/pos/0.jpg"], [0.9, 0.8])
+        >>> query = QueryResult("mug/query/0.jpg", ["mug/pos/0.jpg"], {"global": ranking})
+        >>> query.rankings["global"].ids[0]
+        '1.jpg'
     """
 
     id: str
@@ -138,6 +166,12 @@ class MatchedPair:
         database_xy: float [t, 2], their correspondences in the database image, in [0, 1].
         inliers: bool [t].
         model: float [2, 3] or [3, 3], map from `query_xy` to `database_xy` coordinates, or None.
+
+    Examples:
+        >>> xy = [[0.1, 0.1], [0.9, 0.5]]
+        >>> pair = MatchedPair("mug/query/0.jpg", "mug/pos/0.jpg", "spatial", xy, xy, [True, False])
+        >>> sum(pair.inliers)
+        1
     """
 
     query_id: str
@@ -163,6 +197,10 @@ class ReportOptions:
         thumbnail: Longer side of a picture in pixels; pictures of matched pairs are twice as large.
         quality: JPEG quality of the pictures.
         image_bytes: Bound on the JPEG bytes in the page (base64 adds a third). Pictures shrink to keep it.
+
+    Examples:
+        >>> ReportOptions(results=20, strips=50).results
+        20
     """
 
     results: int = 10
@@ -222,6 +260,14 @@ class ReportData:
             `ParameterError`, `NonFiniteError`, `ShapeError`, `DtypeError`.
         DuplicateIdError: Two methods, two queries or two entries of a ranked list share an id.
         UnknownIdError: A method has the AP of a query that `queries` lacks, or a pair is of an unknown query.
+
+    Examples:
+        >>> ranking = Ranking(["1.jpg", "mug/pos/0.jpg"], [0.9, 0.8])
+        >>> query = QueryResult("mug/query/0.jpg", ["mug/pos/0.jpg"], {"global": ranking})
+        >>> method = MethodResult("global", "Global search", 50.0, 100.0, {"mug/query/0.jpg": 50.0})
+        >>> data = ReportData("My photos", [method], [query], distractors=1)
+        >>> data.k, data.methods[0].map
+        (1000, 50.0)
     """
 
     title: str

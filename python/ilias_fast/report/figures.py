@@ -25,6 +25,10 @@ class Curve:
         y: Values.
         spread: Half the height of a bar at each point (a standard deviation); empty for none.
         method: Name of the report's method it belongs to, which gives its colour; None for the next colour.
+
+    Examples:
+        >>> Curve("PCA", (64, 128, 256), (40.0, 45.0, 47.0), spread=(0.5, 0.4, 0.4)).label
+        'PCA'
     """
 
     label: str
@@ -45,6 +49,11 @@ class LinePlot:
         curves: The lines.
         note: A sentence below it.
         log: Whether the horizontal axis is logarithmic; 0 then has a place of its own at its left end.
+
+    Examples:
+        >>> curve = Curve("PCA", (64, 128), (40.0, 45.0))
+        >>> LinePlot("Dimensions", "dimension", "mAP@1k", [curve], log=True).curves[0].label
+        'PCA'
     """
 
     title: str
@@ -67,6 +76,11 @@ class Heat:
         percent: percent[row][column], 0 to 100; None where there is nothing to divide.
         counts: What was counted, likewise.
         note: A sentence below it.
+
+    Examples:
+        >>> heat = Heat("Ranks", "clutter", ["0-5"], ["1-10", "not ranked"], [[75.0, 25.0]], [[3, 1]])
+        >>> heat.percent[0][1]
+        25.0
     """
 
     title: str

@@ -53,7 +53,9 @@ def breakdowns(data: ReportData) -> list[Breakdown]:
     labels = [method.label for method in data.methods]
     for key in keys:
         table = group_table(
-            f"By {key}", data.methods, [method.groups.get(key, ()) for method in data.methods]
+            f"By {key[:1].lower()}{key[1:]}",
+            data.methods,
+            [method.groups.get(key, ()) for method in data.methods],
         )
         if table.rows:
             chart = columns(*_series(table, len(labels)), labels)

@@ -14,7 +14,7 @@ from ilias_fast.report.figures import Curve, DrawnPlot, Heat, LinePlot, draw_plo
 from ilias_fast.report.groups import Breakdown, Table, best_of, breakdowns, group_table
 from ilias_fast.report.plots import Dot, Rows, Scatter, change_of, dot_strip, rows, scatter
 from ilias_fast.report.precision import RECALLS
-from ilias_fast.report.provenance import provenance_sections
+from ilias_fast.report.provenance import Recorded, provenance_sections
 from ilias_fast.report.standings import Standing, standings
 
 __all__ = ["MethodRow", "Page", "QueryRow", "build_page"]
@@ -79,6 +79,7 @@ class Page:
     with_categories: bool
     with_intervals: bool
     with_junk: bool
+    with_text: bool
     scatter: Scatter | None
     plots: list[DrawnPlot]
     heats: Sequence[Heat]
@@ -89,7 +90,7 @@ class Page:
     counts: dict[str, int]
     embedded: int
     queries_json: dict[str, Any]
-    provenance: list[tuple[str, list[tuple[str, str]]]]
+    provenance: list[tuple[str, list[tuple[str, Recorded]]]]
     results: int
 
 
@@ -134,6 +135,7 @@ def build_page(data: ReportData, options: ReportOptions, pictures: Pictures) -> 
         queries=query_rows,
         with_categories=any(query.category for query in data.queries),
         with_intervals=any(method.interval for method in data.methods),
+        with_text=any(query.text is not None for query in data.queries),
         with_junk=any(query.junk for query in data.queries),
         scatter=_scatter(data, base, focus) if others else None,
         plots=[draw_plot(plot, names) for plot in plots],
@@ -283,8 +285,14 @@ def _headline(data: ReportData, base: int, focus: int) -> str:
 def _facts(data: ReportData) -> list[tuple[str, str]]:
     text = sum(query.text is not None for query in data.queries)
     positives = len({id_ for query in data.queries for id_ in query.positives})
-    queries = f"{len(data.queries):,}" if not text else f"{len(data.queries) - text:,} image + {text:,} text"
-    return [("queries", queries), ("positives", f"{positives:,}"), ("distractors", f"{data.distractors:,}")]
+    image = len(data.queries) - text
+    if not text:
+        queries = ("queries", f"{image:,}")
+    elif not image:
+        queries = ("text queries", f"{text:,}")
+    else:
+        queries = ("queries", f"{image:,} image + {text:,} text")
+    return [queries, ("positives", f"{positives:,}"), ("distractors", f"{data.distractors:,}")]
 
 
 def _missing_notes(data: ReportData, methods: Sequence[MethodRow]) -> list[str]:

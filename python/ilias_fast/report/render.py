@@ -52,6 +52,14 @@ def write_report(
     Raises:
         MissingExtraError: jinja2 or pillow is not installed.
         StorageError: The file cannot be written.
+
+    Examples:
+        >>> ranking = Ranking(["1.jpg", "mug/pos/0.jpg"], [0.9, 0.8])
+        >>> query = QueryResult("mug/query/0.jpg", ["mug/pos/0.jpg"], {"global": ranking})
+        >>> method = MethodResult("global", "Global search", 50.0, 100.0, {"mug/query/0.jpg": 50.0})
+        >>> path = write_report("report.html", ReportData("My photos", [method], [query], distractors=1))
+        >>> "My photos" in path.read_text("utf-8")
+        True
     """
     options = options or ReportOptions()
     environment = _environment()

@@ -27,6 +27,15 @@ def oracle(run: Run, positives_of: Callable[[str], Collection[str]], shortlist: 
 
     Raises:
         ParameterError: `shortlist` is negative.
+
+    Examples:
+        >>> from ilias_fast.run import Run
+        >>> run = Run.from_dict({"mug/query/0.jpg": {"1.jpg": 0.9, "2.jpg": 0.8, "mug/pos/0.jpg": 0.7}})
+        >>> positives = {"mug/query/0.jpg": {"mug/pos/0.jpg"}}
+        >>> oracle(run, positives.__getitem__, 3)["mug/query/0.jpg"].ids
+        ['mug/pos/0.jpg', '1.jpg', '2.jpg']
+        >>> oracle(run, positives.__getitem__, 2)["mug/query/0.jpg"].ids
+        ['1.jpg', '2.jpg', 'mug/pos/0.jpg']
     """
     shortlist = _arrays.at_least("shortlist", shortlist, 0)
     scores = np.empty(len(run.indices))

@@ -57,6 +57,16 @@ class Correspondences:
         model: float64 [2, 3], the affine map from query to database pixels, or None without a model; [3, 3]
             if homographies were asked for.
         score: The score of the pair, as in re-ranking.
+
+    Examples:
+        >>> import numpy as np
+        >>> from ilias_fast.store import LocalImage
+        >>> rng = np.random.default_rng(0)
+        >>> codes, xy = rng.integers(0, 256, (20, 16), np.uint8), rng.random((20, 2), np.float32)
+        >>> query = LocalImage(codes, xy, None, None, None, (400, 300))
+        >>> found = match_images(query, LocalImage(codes, xy / 2, None, None, None, (400, 300)))
+        >>> len(found.distance), int(found.inliers.sum()), found.model.round(2).tolist()
+        (20, 20, [[0.5, -0.0, 0.0], [0.0, 0.5, 0.0]])
     """
 
     query_xy: NDArray[np.float32]
@@ -113,6 +123,19 @@ def correspondences(
         UnknownIdError: An id is not in its store.
         IncompatibleStoreError: The code lengths of the stores differ.
         NonFiniteError: A keypoint position is NaN or infinite.
+
+    Examples:
+        >>> import numpy as np
+        >>> from ilias_fast.store import LocalStore
+        >>> rng = np.random.default_rng(0)
+        >>> codes, xy = rng.integers(0, 256, (20, 16), np.uint8), rng.random((20, 2), np.float32)
+        >>> for name, offset in (("query.jpg", 0), ("database.jpg", 0.1)):
+        ...     with LocalStore.create(name + ".store", bits=128) as writer:
+        ...         writer.append_arrays([name], [0, 20], codes, xy * 0.8 + offset, size=[[400, 300]])
+        >>> stores = [LocalStore.open(name) for name in ("query.jpg.store", "database.jpg.store")]
+        >>> found = correspondences(*stores, "query.jpg", "database.jpg")
+        >>> int(found.inliers.sum()), found.model[:, 2].round(1).tolist()
+        (20, [40.0, 30.0])
     """
     first = queries.image(int(queries.find([query_id])[0]))
     second = database.image(int(database.find([database_id])[0]))
@@ -132,6 +155,16 @@ def match_images(
     Raises:
         IncompatibleStoreError: The code lengths differ.
         NonFiniteError: A keypoint position is NaN or infinite.
+
+    Examples:
+        >>> import numpy as np
+        >>> from ilias_fast.store import LocalImage
+        >>> rng = np.random.default_rng(0)
+        >>> codes, xy = rng.integers(0, 256, (20, 16), np.uint8), rng.random((20, 2), np.float32)
+        >>> image = LocalImage(codes, xy, None, None, None, (400, 300))
+        >>> other = LocalImage(codes ^ 255, xy, None, None, None, (400, 300))
+        >>> match_images(image, image).score > match_images(image, other).score
+        True
     """
     chosen = SpatialOptions() if options is None else options
     if query.codes.shape[1] != database.codes.shape[1]:

@@ -108,6 +108,15 @@ def ensemble(
     Raises:
         ParameterError: `lam` or `gamma` is out of range.
         ShapeError: The local scores belong to another run.
+
+    Examples:
+        >>> import numpy as np
+        >>> from ilias_fast.run import Run
+        >>> run = Run.from_dict({"query.jpg": {"a.jpg": 0.5, "b.jpg": 0.4, "c.jpg": 0.3}})
+        >>> scores = np.array([0.0, 12.0, np.nan], np.float32)
+        >>> local = LocalScores(run, "spatial", SpatialOptions(), 2, scores)
+        >>> ensemble(run, local)["query.jpg"].ids
+        ['b.jpg', 'a.jpg', 'c.jpg']
     """
     weights = _weights(local, lam, gamma, calibrate)
     if len(local.scores) != len(run.indices) or (

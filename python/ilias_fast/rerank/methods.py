@@ -45,6 +45,10 @@ class AmesOptions:
 
     Raises:
         ParameterError: A value is out of range.
+
+    Examples:
+        >>> AmesOptions("ames.pth", database_descriptors=50).to_dict()["query_descriptors"]
+        600
     """
 
     checkpoint: StrPath
@@ -80,6 +84,10 @@ class KReciprocalOptions:
 
     Raises:
         ParameterError: A value is out of range.
+
+    Examples:
+        >>> KReciprocalOptions(k1=30).to_dict()
+        {'k1': 30, 'k2': 6}
     """
 
     k1: int = 20
@@ -105,6 +113,10 @@ class DiffusionOptions:
 
     Raises:
         ParameterError: A value is out of range.
+
+    Examples:
+        >>> DiffusionOptions(k=20).to_dict()
+        {'k': 20, 'alpha': 0.99, 'gamma': 3.0}
     """
 
     k: int = 50

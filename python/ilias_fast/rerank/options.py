@@ -47,6 +47,10 @@ class ChamferOptions:
 
     Raises:
         ParameterError: A value is out of range.
+
+    Examples:
+        >>> ChamferOptions(database_descriptors=100).to_dict()
+        {'query_descriptors': 200, 'database_descriptors': 100}
     """
 
     query_descriptors: int | None = 200
@@ -87,6 +91,10 @@ class SpatialOptions:
 
     Raises:
         ParameterError: A value is out of range.
+
+    Examples:
+        >>> SpatialOptions(model="homography").min_inliers, SpatialOptions.paper().score
+        (5, 'inliers')
     """
 
     max_distance: int = 32

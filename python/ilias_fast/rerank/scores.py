@@ -40,6 +40,15 @@ class LocalScores:
         tentative: int32 [total], tentative correspondences, -1 beyond the shortlist; None but for "spatial".
         models: float64 [total, 2, 3], or [total, 3, 3] of homographies, the map from query to database
             positions, both in units of their image's longer side; NaN without one; None but for "spatial".
+
+    Examples:
+        >>> import numpy as np
+        >>> from ilias_fast.run import Run
+        >>> run = Run.from_dict({"query.jpg": {"a.jpg": 0.5, "b.jpg": 0.4}})
+        >>> local = LocalScores(run, "chamfer", ChamferOptions(), 2, np.array([3.0, 9.0], np.float32))
+        >>> local.save("scores.npz")
+        >>> LocalScores.load("scores.npz", run).scores.tolist(), local.truncate(1).scores.tolist()
+        ([3.0, 9.0], [3.0, nan])
     """
 
     run: Run

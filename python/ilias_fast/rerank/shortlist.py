@@ -80,6 +80,22 @@ def rerank(
         StorageError: `keep` cannot be written.
 
     Complexity: O(pairs * query descriptors * database descriptors) bit operations for codes.
+
+    Examples:
+        >>> import numpy as np
+        >>> from ilias_fast.run import Run
+        >>> from ilias_fast.store import LocalStore
+        >>> rng = np.random.default_rng(0)
+        >>> codes, xy = rng.integers(0, 256, (40, 16), np.uint8), rng.random((40, 2), np.float32)
+        >>> with LocalStore.create("queries", bits=128) as writer:
+        ...     writer.append_arrays(["q.jpg"], [0, 20], codes[:20], xy[:20], size=[[400, 300]])
+        >>> with LocalStore.create("database", bits=128) as writer:
+        ...     size = [[400, 300], [400, 300]]
+        ...     writer.append_arrays(["same.jpg", "other.jpg"], [0, 20, 40], codes, xy, size=size)
+        >>> run = Run.from_dict({"q.jpg": {"other.jpg": 0.5, "same.jpg": 0.4}})
+        >>> local = rerank(run, LocalStore.open("queries"), LocalStore.open("database"))
+        >>> local.inliers.tolist(), ensemble(run, local)["q.jpg"].ids
+        ([0, 20], ['same.jpg', 'other.jpg'])
     """
     known_method(method)
     chosen = options_for(method, options)

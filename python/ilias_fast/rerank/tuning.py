@@ -32,6 +32,11 @@ class SurfacePoint(NamedTuple):
         lam: Weight of the global score.
         gamma: Slope of the local score.
         value: What `evaluate` returned.
+
+    Examples:
+        >>> point = SurfacePoint(100, lam=0.5, gamma=0.1, value=48.5)
+        >>> point.shortlist, point.value
+        (100, 48.5)
     """
 
     shortlist: int
@@ -49,6 +54,12 @@ class Surface:
         points: All choices, in the order shortlist, lam, gamma.
         baseline: Value of the run without re-ranking.
         name: What the values are, "mAP@1k" for example.
+
+    Examples:
+        >>> points = SurfacePoint(100, 0.5, 0.1, 48.5), SurfacePoint(100, 0.7, 0.1, 50.0)
+        >>> surface = Surface("spatial", points, baseline=45.0)
+        >>> surface.best.lam, surface.axes()
+        (0.7, ([100], [0.5, 0.7], [0.1]))
     """
 
     method: str
@@ -171,6 +182,16 @@ def tune(
     Raises:
         ParameterError: A weight or a shortlist is out of range, or there is nothing to try.
         ShapeError: The local scores belong to another run.
+
+    Examples:
+        >>> import numpy as np
+        >>> from ilias_fast.run import Run
+        >>> run = Run.from_dict({"query.jpg": {"a.jpg": 0.5, "b.jpg": 0.4}})
+        >>> local = LocalScores(run, "spatial", SpatialOptions(), 2, np.array([0, 12], np.float32))
+        >>> first = lambda run: float(run["query.jpg"].ids[0] == "b.jpg")
+        >>> surface = tune(run, local, first, lams=(0.5, 1.0), gammas=(0.1,), shortlists=(2,))
+        >>> surface.baseline, surface.best.lam
+        (0.0, 0.5)
     """
     lengths = _lengths(local.shortlist) if shortlists is None else list(shortlists)
     choices = list(product(dict.fromkeys(lengths), dict.fromkeys(lams), dict.fromkeys(gammas)))

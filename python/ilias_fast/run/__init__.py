@@ -7,6 +7,7 @@
 | `official` | the official similarity JSON and pickle, TREC run files |
 | `unpickle` | the restricted reader behind the pickle |
 | `ames` | the nearest-neighbour pickle of AMES |
+| `fusing` | several runs as one |
 | `compact`, `parquet` | the npz format of this package; tables |
 | `notebook` | a run as HTML |
 """
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from ilias_fast._core import Ids
 from ilias_fast.run.ames import read_ames_list, read_ames_neighbours
 from ilias_fast.run.base import Run, RunResult
+from ilias_fast.run.fusing import fuse
 from ilias_fast.run.unpickle import unpickle
 
 Sequence.register(Ids)
@@ -24,6 +26,7 @@ __all__ = [
     "Ids",
     "Run",
     "RunResult",
+    "fuse",
     "read_ames_list",
     "read_ames_neighbours",
     "unpickle",

@@ -27,7 +27,7 @@ _EXACT = 1 << 24
 
 
 def read_ames_list(path: StrPath) -> list[str]:
-    """Return the ids of an AMES list (`test_gallery.txt`): the text before the first comma of every line.
+    r"""Return the ids of an AMES list (`test_gallery.txt`): the text before the first comma of every line.
 
     Args:
         path: The list.
@@ -35,6 +35,12 @@ def read_ames_list(path: StrPath) -> list[str]:
     Raises:
         FileFormatError: It is not UTF-8 text.
         StorageError: It cannot be read.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> _ = Path("test_gallery.txt").write_text("a/1.jpg,0,640,480\nb/2.jpg,1,640,480\n")
+        >>> read_ames_list("test_gallery.txt")
+        ['a/1.jpg', 'b/2.jpg']
     """
     return [line.partition(",")[0].strip() for line in read_names(Path(path))]
 
@@ -56,6 +62,15 @@ def read_ames_neighbours(path: StrPath, query_ids: Sequence[str], database_ids: 
         ShapeError: It has another number of queries than `query_ids`.
         StorageError: It cannot be read.
         MissingExtraError: torch is not installed, and the file needs it.
+
+    Examples:
+        >>> import pickle
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> scores, positions = [[0.9, 0.5], [0.8, 0.7]], [[1, 0], [0, 1]]
+        >>> _ = Path("nn.pkl").write_bytes(pickle.dumps(np.array([scores, positions])))
+        >>> read_ames_neighbours("nn.pkl", ["q", "r"], ["a", "b"])["q"].ids
+        ['b', 'a']
     """
     path = Path(path)
     table = _table(read_bytes(path), path)

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ilias_fast import _arrays
+from ilias_fast import _arrays, _core
 from ilias_fast._core import Ids
 from ilias_fast._files import StrPath
 from ilias_fast.errors import (
@@ -35,6 +35,11 @@ class RunResult:
     Attributes:
         ids: Database ids.
         scores: float64 [n], descending.
+
+    Examples:
+        >>> result = Run.from_dict({"q.jpg": {"a.jpg": 0.5, "b.jpg": 0.9}})["q.jpg"]
+        >>> result.ids, result.scores.tolist()
+        (['b.jpg', 'a.jpg'], [0.9, 0.5])
     """
 
     ids: list[str]
@@ -67,6 +72,14 @@ class Run:
         DuplicateIdError: A query is given twice, a vocabulary id is given twice, or a query lists a
             database id twice (see `from_arrays` to merge).
         InputError: An id is empty, holds a NUL character or is not valid Unicode.
+
+    Examples:
+        >>> run = Run.from_dict({"q.jpg": {"a.jpg": 0.5, "b.jpg": 0.9}, "r.jpg": {}})
+        >>> run["q.jpg"].ids, len(run), run.offsets.tolist()
+        (['b.jpg', 'a.jpg'], 2, [0, 2, 2])
+        >>> run.save("run.json")
+        >>> Run.load("run.json")["q.jpg"].scores.tolist(), run.truncate(1)["q.jpg"].ids
+        ([0.9, 0.5], ['b.jpg'])
     """
 
     query_ids: tuple[str, ...]
@@ -176,13 +189,14 @@ class Run:
                 f"found {list(values.shape)} and {list(rows.shape)}"
             )
         found = rows >= 0
-        unique, positions = np.unique(rows[found].astype(np.int64), return_inverse=True)
-        names = list(id_of(unique)) if len(unique) else []
+        entries = rows[found].astype(np.int64)
+        unique, positions = _core.vocabulary(entries)
+        names = id_of(unique) if len(unique) else []
         if len(names) != len(unique):
             raise ShapeError(f"id_of: expected {len(unique)} ids, one a row, found {len(names)}")
         offsets = np.concatenate([[0], np.cumsum(found.sum(axis=1))]).astype(np.int64)
         return cls.from_arrays(
-            query_ids, offsets, names, positions.reshape(-1), values[found], provenance, duplicates=duplicates
+            query_ids, offsets, names, positions, values[found], provenance, duplicates=duplicates
         )
 
     @classmethod
@@ -287,6 +301,28 @@ class Run:
         if position is None:
             raise UnknownIdError(f"the run has no query {query_id!r} (it has {len(self)} queries)")
         return slice(int(self.offsets[position]), int(self.offsets[position + 1]))
+
+    def select(self, query_ids: Sequence[str]) -> Run:
+        """Return the run of some of its queries, in the order given.
+
+        Args:
+            query_ids: Queries of the run, each once.
+
+        Raises:
+            UnknownIdError: The run has no such query.
+            DuplicateIdError: A query is given twice.
+        """
+        parts = [self.entries(query) for query in query_ids]
+        counts = [part.stop - part.start for part in parts]
+        rows = np.concatenate([np.empty(0, np.int64), *(np.arange(p.start, p.stop) for p in parts)])
+        return Run(
+            tuple(query_ids),
+            np.cumsum([0, *counts], dtype=np.int64),
+            self.database_ids,
+            self.indices[rows],
+            self.scores[rows],
+            self.provenance,
+        )
 
     def truncate(self, k: int) -> Run:
         """Return the run with at most the first `k` results of every query.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ilias_fast import _arrays
+from ilias_fast import _arrays, _core
 from ilias_fast._core import Ids
 from ilias_fast.errors import DuplicateIdError, InputError, NonFiniteError, ParameterError, ShapeError
 
@@ -101,17 +101,12 @@ def check_unique(kind: str, ids: tuple[str, ...] | Ids) -> None:
 def rank_order(offsets: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.intp] | None:
     """Return the stable order by (query, score descending), or None if that is the order already."""
     rises = np.flatnonzero(scores[1:] > scores[:-1]) + 1
-    if np.isin(rises, offsets).all():
+    # A list may begin where another ended, and nowhere else; the last one that does not begin later is it.
+    if (offsets[np.searchsorted(offsets, rises, side="right") - 1] == rises).all():
         return None
     return np.lexsort((-scores, np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))))
 
 
 def first_repeated(offsets: NDArray[np.int64], rows: NDArray[np.int64], size: int) -> tuple[int, int] | None:
     """Return (query, row) of a row one query lists twice."""
-    keys = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)) * max(size, 1) + rows
-    keys.sort()
-    repeated = np.flatnonzero(keys[1:] == keys[:-1])
-    if not len(repeated):
-        return None
-    query, row = divmod(int(keys[repeated[0]]), size)
-    return query, row
+    return _core.first_repeated_index(offsets, rows, size)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast import _core
-from ilias_fast._files import read_bytes, written
+from ilias_fast._files import read_bytes, replacing, written
 from ilias_fast.errors import (
     DuplicateIdError,
     FileFormatError,
@@ -36,11 +36,11 @@ def write_json(run: Run, path: Path, indent: int | None) -> None:
     A float32 score is printed as the official writer prints it: all digits of its float64 value.
     """
     blanks = None if indent is None else max(indent, 0)
-    pieces = _core.write_run_json(
-        _core.Ids(run.query_ids), run.offsets, run.database_ids, run.indices, run.scores, blanks
-    )
-    with written(path) as file:
-        file.writelines(pieces)
+    queries = _core.Ids(run.query_ids)
+    with replacing(path) as partial:
+        _core.write_run_json(
+            queries, run.offsets, run.database_ids, run.indices, run.scores, blanks, partial, path
+        )
 
 
 def read_json(path: Path, duplicates: Duplicates) -> Run:

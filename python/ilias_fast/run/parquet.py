@@ -123,6 +123,8 @@ def _encoded(path: Path, column: Any) -> tuple[list[str], NDArray[np.int64]]:
     if not arrow.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     values = column.dictionary.to_pylist()
-    if column.null_count or not all(isinstance(value, str) for value in values):
-        raise FileFormatError(f"{path}: expected ids as strings, none missing, found {column.type}")
+    if column.null_count:
+        raise FileFormatError(f"{path}: expected an id in every row, found {column.null_count} rows without")
+    if not all(isinstance(value, str) for value in values):
+        raise FileFormatError(f"{path}: expected ids as strings, found {column.type.value_type}")
     return values, column.indices.to_numpy().astype(np.int64)

@@ -189,6 +189,12 @@ def unpickle(
 
     Raises:
         FileFormatError: It is damaged, or holds anything else. Nothing was executed.
+
+    Examples:
+        >>> import pickle
+        >>> from pathlib import Path
+        >>> unpickle(pickle.dumps({"ids": ["a", "b"]}), Path("a.pkl"))
+        {'ids': ['a', 'b']}
     """
     try:
         _inspect(data)

@@ -52,6 +52,14 @@ def augment(
 
     Complexity: O(n^2 d), a search with every row; memory for a block of 4,096 rows and their neighbours'
         indices.
+
+    Examples:
+        >>> from ilias_fast.store import GlobalStore
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg", "b.jpg"], [[1.0, 0.0], [0.6, 0.8]])
+        >>> augmented = augment(GlobalStore.open("vectors"), "augmented", neighbours=1)
+        >>> augmented.rows([0]).round(2).tolist()
+        [[0.93994140625, 0.330078125]]
     """
     count, alpha = _arrays.at_least_one("neighbours", neighbours), _arrays.real("alpha", alpha)
     if not 0 <= alpha < np.inf:

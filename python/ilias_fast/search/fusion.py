@@ -49,6 +49,14 @@ class Part(NamedTuple):
         database: A store, or several that are searched as one sequence, with the images of the first part
             in the same order.
         weight: Factor of this similarity, finite.
+
+    Examples:
+        >>> from ilias_fast.store import GlobalStore
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg", "b.jpg"], [[1.0, 0.0], [0.0, 1.0]])
+        >>> part = Part((["q.jpg"], [[1.0, 0.0]]), GlobalStore.open("vectors"), weight=0.5)
+        >>> search_fused([part], k=1)["q.jpg"].scores.tolist()
+        [0.5]
     """
 
     queries: Queries
@@ -178,6 +186,17 @@ def search_fused(
     Complexity: one pass over every database, whose rows are put side by side in blocks of 128 MiB; the
         time of a search in
     the sum of the dimensions. Memory: one block and O(Q (d + k)).
+
+    Examples:
+        >>> from ilias_fast.store import GlobalStore
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg", "b.jpg"], [[1.0, 0.0], [0.0, 1.0]])
+        >>> database = GlobalStore.open("vectors")
+        >>> image = Part((["mug/query/0.jpg"], [[1.0, 0.5]]), database, weight=0.5)
+        >>> text = Part((["mug/query/0.txt"], [[0.0, 1.0]]), database, weight=0.5)
+        >>> found = search_fused([image, text], k=2)["mug/query/0.jpg"]
+        >>> found.ids, found.scores.tolist()
+        (['b.jpg', 'a.jpg'], [0.75, 0.5])
     """
     if not parts:
         raise ParameterError("parts: expected at least one part, found none")

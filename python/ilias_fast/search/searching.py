@@ -156,6 +156,14 @@ def search(
         MissingExtraError: The backend's library is not installed.
 
     Complexity: one pass over the database, two with query expansion; memory O(Q (d + k)).
+
+    Examples:
+        >>> from ilias_fast.store import GlobalStore
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg", "b.jpg", "c.jpg"], [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+        >>> run = search((["q.jpg"], [[1.0, 0.25]]), GlobalStore.open("vectors"), k=2)
+        >>> run["q.jpg"].ids, run["q.jpg"].scores.tolist()
+        (['a.jpg', 'c.jpg'], [1.0, 0.625])
     """
     neighbours = _arrays.at_least("query_expansion", query_expansion, 0)
     threads = _arrays.threads(threads)

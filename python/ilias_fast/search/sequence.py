@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ilias_fast import _arrays
+from ilias_fast import _arrays, _core
+from ilias_fast._core import Ids
 from ilias_fast.errors import NonFiniteError, ParameterError
 from ilias_fast.kernels import TopK
 from ilias_fast.search.accumulating import Accumulator, Runs, accumulator
@@ -34,7 +35,20 @@ _SAVED_BYTES = 256 << 20
 
 
 class DescriptorAdapter(Protocol):
-    """What `search` needs of an adaptation; `ilias_fast.adapt.LinearAdapter` is one."""
+    """What `search` needs of an adaptation; `ilias_fast.adapt.LinearAdapter` is one.
+
+    Examples:
+        >>> from ilias_fast.store import GlobalStore
+        >>> class Halved:
+        ...     def apply(self, vectors):
+        ...         return vectors / 2
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg"], [[1.0, 0.0]])
+        >>> adapter: DescriptorAdapter = Halved()
+        >>> run = search((["q.jpg"], [[1.0, 0.0]]), GlobalStore.open("vectors"), adapter=adapter)
+        >>> run["q.jpg"].scores.tolist()
+        [0.25]
+    """
 
     def apply(self, vectors: ArrayLike) -> NDArray[Any]:
         """Map float32 [m, d] to float32 [m, d'], row by row.
@@ -200,12 +214,9 @@ class StoreSequence:
             vectors[positions] = store.rows(local)
         return vectors
 
-    def id_of(self, rows: NDArray[np.int64]) -> list[str]:
+    def id_of(self, rows: NDArray[np.int64]) -> Ids:
         """Return the ids of rows of the sequence."""
-        names = np.empty(len(rows), object)
-        for store, positions, local in self._split(rows):
-            names[positions] = store.id_of(local)
-        return names.tolist()
+        return _core.ids_of_stores([store._core_store for store in self.stores], rows)
 
     def rows_of(self, ids: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return (positions in `ids`, rows) of those that are there, of each store in turn."""

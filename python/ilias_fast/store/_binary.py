@@ -18,7 +18,16 @@ __all__ = ["BinaryStore", "BinaryWriter"]
 
 
 class BinaryWriter(BaseWriter):
-    """Appends packed codes; see `BinaryStore.create` and `BinaryStore.append_to`."""
+    """Appends packed codes; see `BinaryStore.create` and `BinaryStore.append_to`.
+
+    Examples:
+        >>> import numpy as np
+        >>> writer = BinaryStore.create("codes", bits=8)
+        >>> writer.append(["a.jpg"], np.array([[7]], np.uint8))
+        >>> writer.commit(), writer.contains(["a.jpg", "b.jpg"]).tolist()
+        (1, [True, False])
+        >>> writer.close()
+    """
 
     @property
     def bits(self) -> int:
@@ -40,7 +49,16 @@ class BinaryWriter(BaseWriter):
 
 
 class BinaryStore(MatrixStore[np.uint8]):
-    """One packed binary code an image."""
+    """One packed binary code an image.
+
+    Examples:
+        >>> import numpy as np
+        >>> with BinaryStore.create("codes", bits=16) as writer:
+        ...     writer.append(["a.jpg", "b.jpg"], np.array([[0, 255], [255, 0]], np.uint8))
+        >>> store = BinaryStore.open("codes")
+        >>> len(store), store.bits, store.rows(store.find(["b.jpg"])).tolist()
+        (2, 16, [[255, 0]])
+    """
 
     kind = "binary"
 

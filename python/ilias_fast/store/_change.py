@@ -36,6 +36,14 @@ class Compaction(NamedTuple):
         rewritten: Shards that were rewritten.
         written: Shards that took their place.
         dropped: Deleted rows that were dropped.
+
+    Examples:
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg", "b.jpg"], [[1.0, 0.0], [0.0, 1.0]])
+        >>> delete("vectors", ["a.jpg"])
+        1
+        >>> compact("vectors").dropped
+        1
     """
 
     rewritten: int
@@ -54,6 +62,12 @@ def delete(path: StrPath, ids: Sequence[str]) -> int:
         UnknownIdError: The store lacks one of them; nothing is deleted.
         StoreLockedError: A writer has the store open.
         NotAStoreError, CorruptStoreError, StorageError
+
+    Examples:
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg", "b.jpg"], [[1.0, 0.0], [0.0, 1.0]])
+        >>> delete("vectors", ["a.jpg"]), list(GlobalStore.open("vectors").ids)
+        (1, ['b.jpg'])
     """
     core = _core.StoreWriter.append_to(Path(path), None)
     try:
@@ -77,6 +91,14 @@ def compact(path: StrPath, *, shard_bytes: int | None = None, progress: Progress
         StoreLockedError: A writer has the store open.
         CorruptStoreError: A shard is damaged; it stays as it is, and so do those after it.
         NotAStoreError, StorageError
+
+    Examples:
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     for number in range(3):
+        ...         writer.append([f"{number}.jpg"], [[1.0, float(number)]])
+        ...         _ = writer.commit()
+        >>> compact("vectors"), GlobalStore.open("vectors").info().shards
+        (Compaction(rewritten=3, written=1, dropped=0), 1)
     """
     size = _SHARD_BYTES if shard_bytes is None else _arrays.at_least_one("shard_bytes", shard_bytes)
     report = None
@@ -110,6 +132,12 @@ def select(
         DuplicateIdError: An id is chosen twice.
         ShapeError: A bitmap of another length.
         StoreExistsError, StoreLockedError, StorageError
+
+    Examples:
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg", "b.jpg", "c.jpg"], [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+        >>> list(select(GlobalStore.open("vectors"), "some", ["c.jpg", "a.jpg"]).ids)
+        ['c.jpg', 'a.jpg']
     """
     if isinstance(chosen, np.ndarray) and chosen.dtype == np.bool_:
         if chosen.shape != (len(store),):
@@ -157,6 +185,13 @@ def merge(
         DuplicateIdError: An id is in two of them; the message names it, and no store is made.
         IncompatibleStoreError: They differ in kind, length, optional tensors or provenance.
         StoreExistsError, StoreLockedError, StorageError
+
+    Examples:
+        >>> for name in ("a", "b"):
+        ...     with GlobalStore.create(name, dim=2) as writer:
+        ...         writer.append([f"{name}.jpg"], [[1.0, 0.0]])
+        >>> list(merge([GlobalStore.open("a"), GlobalStore.open("b")], "both").ids)
+        ['a.jpg', 'b.jpg']
     """
     if not stores:
         raise ParameterError("stores: expected at least one, found none")

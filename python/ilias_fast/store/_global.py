@@ -18,7 +18,18 @@ __all__ = ["GlobalStore", "GlobalWriter"]
 
 
 class GlobalWriter(BaseWriter):
-    """Appends float16 vectors; see `GlobalStore.create` and `GlobalStore.append_to`."""
+    """Appends float16 vectors; see `GlobalStore.create` and `GlobalStore.append_to`.
+
+    Examples:
+        >>> writer = GlobalStore.create("vectors", dim=2)
+        >>> writer.append(["a.jpg"], [[1.0, 0.0]])
+        >>> writer.commit()
+        1
+        >>> writer.append(["b.jpg"], [[0.0, 1.0]])  # never committed
+        >>> writer.close()
+        >>> list(GlobalStore.open("vectors").ids)
+        ['a.jpg']
+    """
 
     @property
     def dim(self) -> int:
@@ -53,7 +64,15 @@ class GlobalWriter(BaseWriter):
 
 
 class GlobalStore(MatrixStore[np.float16]):
-    """One float16 vector an image."""
+    """One float16 vector an image.
+
+    Examples:
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg", "b.jpg"], [[1.0, 0.0], [0.5, 0.5]])
+        >>> store = GlobalStore.open("vectors")
+        >>> len(store), store.dim, store.rows(store.find(["b.jpg"])).tolist()
+        (2, 2, [[0.5, 0.5]])
+    """
 
     kind = "global"
 

@@ -50,6 +50,13 @@ class Ids(Sequence[str]):
     """The ids of a store in row order, decoded from the map when asked for.
 
     Holds no strings: indexing reads one id, `in` and `index` use the store's id index.
+
+    Examples:
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg", "b.jpg"], [[1.0, 0.0], [0.5, 0.5]])
+        >>> ids = GlobalStore.open("vectors").ids
+        >>> ids[1], ids.index("a.jpg"), "c.jpg" in ids, len(ids)
+        ('b.jpg', 0, False, 2)
     """
 
     def __init__(self, core: _core.Store):

@@ -16,6 +16,13 @@ class DerivedInfo(NamedTuple):
         kind: What they are, for example "planes".
         shards: Number of shards that have them.
         bytes: Size of their files.
+
+    Examples:
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg"], [[1.0, 0.0]])
+        >>> found = build_planes("vectors").info().derived[0]
+        >>> found.kind, found.shards
+        ('planes', 1)
     """
 
     kind: str
@@ -42,6 +49,13 @@ class StoreInfo:
         provenance: What the rows were made of and how.
         parent: Path, checksum and parameters of the store this one was derived from, or None.
         checksum: Names the committed state, as 16 hex digits.
+
+    Examples:
+        >>> with GlobalStore.create("vectors", dim=2, provenance={"model": "mine"}) as writer:
+        ...     writer.append(["a.jpg"], [[1.0, 0.0]])
+        >>> info = GlobalStore.open("vectors").info()
+        >>> info.kind, info.rows, info.dim, info.shards, info.provenance
+        ('global', 1, 2, 1, {'model': 'mine'})
     """
 
     path: Path

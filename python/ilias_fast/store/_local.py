@@ -29,6 +29,13 @@ class LocalImage(NamedTuple):
         weight: float32 [m], or None.
         size: Width and height of the image in pixels.
         descriptors: float16 [m, dim] of a store of float16 descriptors, which has codes [m, 0]; else None.
+
+    Examples:
+        >>> import numpy as np
+        >>> codes, xy = np.zeros((3, 16), np.uint8), np.full((3, 2), 0.5, np.float32)
+        >>> image = LocalImage(codes, xy, None, None, None, (640, 480))
+        >>> image.codes.shape, image.size
+        ((3, 16), (640, 480))
     """
 
     codes: NDArray[np.uint8]
@@ -58,7 +65,17 @@ class _ImageLike(Protocol):
 
 
 class LocalWriter(BaseWriter):
-    """Appends images with their local descriptors; see `LocalStore.create` and `LocalStore.append_to`."""
+    """Appends images with their local descriptors; see `LocalStore.create` and `LocalStore.append_to`.
+
+    Examples:
+        >>> import numpy as np
+        >>> codes, xy = np.zeros((5, 16), np.uint8), np.full((5, 2), 0.5, np.float32)
+        >>> with LocalStore.create("local", bits=128) as writer:
+        ...     size = [[640, 480], [480, 640]]
+        ...     writer.append_arrays(["a.jpg", "b.jpg"], [0, 3, 5], codes, xy, size=size)
+        >>> [len(LocalStore.open("local").image(row).codes) for row in range(2)]
+        [3, 2]
+    """
 
     @property
     def dim(self) -> int:
@@ -208,7 +225,17 @@ def _halves(values: ArrayLike) -> NDArray[np.float16]:
 
 
 class LocalStore(BaseStore):
-    """Descriptors (packed codes, or float16) with keypoint positions, any number an image."""
+    """Descriptors (packed codes, or float16) with keypoint positions, any number an image.
+
+    Examples:
+        >>> import numpy as np
+        >>> codes, xy = np.zeros((3, 16), np.uint8), np.full((3, 2), 0.5, np.float32)
+        >>> with LocalStore.create("local", bits=128) as writer:
+        ...     writer.append(["a.jpg"], [LocalImage(codes, xy, None, None, None, (640, 480))])
+        >>> store = LocalStore.open("local")
+        >>> len(store), store.bits, store.image(0).codes.shape, store.image(0).size
+        (1, 128, (3, 16), (640, 480))
+    """
 
     kind = "local"
 

@@ -24,6 +24,12 @@ def open_store(path: StrPath) -> GlobalStore | BinaryStore | LocalStore:
 
     Args:
         path: The folder.
+
+    Examples:
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg"], [[1.0, 0.0]])
+        >>> type(open_store("vectors")).__name__
+        'GlobalStore'
     """
     return _FACADES[_core.Store(Path(path)).kind].open(path)
 
@@ -33,5 +39,11 @@ def exists(path: StrPath) -> bool:
 
     Args:
         path: The folder.
+
+    Examples:
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg"], [[1.0, 0.0]])
+        >>> exists("vectors"), exists("nowhere")
+        (True, False)
     """
     return (Path(path) / "manifest.json").is_file()

@@ -35,6 +35,12 @@ def build_planes(
         StoreLockedError: A writer has the store open.
         ParameterError: Vectors are longer than 65,536 values.
         StorageError: The operating system refused (disk full, read-only); the shards done so far keep theirs.
+
+    Examples:
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg"], [[1.0, 0.0]])
+        >>> [found.kind for found in build_planes("vectors").info().derived]
+        ['planes']
     """
     total = len(GlobalStore.open(path))
     report = None if progress is None else lambda done: progress(min(done, total), total)
@@ -51,6 +57,13 @@ def drop_planes(path: StrPath) -> int:
     Raises:
         NotAStoreError, CorruptStoreError: There is no store, or it is damaged.
         StoreLockedError: A writer has the store open.
+
+    Examples:
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg"], [[1.0, 0.0]])
+        >>> _ = build_planes("vectors")
+        >>> drop_planes("vectors"), GlobalStore.open("vectors").info().derived
+        (1, ())
     """
     writer = _core.StoreWriter.append_to(Path(path), None)
     try:

@@ -83,6 +83,18 @@ def check_compatible(first: BaseStore, second: BaseStore, *, force: bool = False
 
     Raises:
         IncompatibleStoreError: They cannot be compared; the message names the keys and both values.
+
+    Examples:
+        >>> for name, model in (("a", "one"), ("b", "another")):
+        ...     with GlobalStore.create(name, dim=2, provenance={"model": model}) as writer:
+        ...         writer.append([f"{name}.jpg"], [[1.0, 0.0]])
+        >>> first, second = GlobalStore.open("a"), GlobalStore.open("b")
+        >>> check_compatible(first, first)
+        >>> try:
+        ...     check_compatible(first, second)
+        ... except Exception as error:
+        ...     print(type(error).__name__)
+        IncompatibleStoreError
     """
     one, other = first.info(), second.info()
     if (one.kind, one.dim, one.bits) != (other.kind, other.dim, other.bits):

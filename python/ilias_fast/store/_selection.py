@@ -17,6 +17,11 @@ def is_selected(name: str, selected: Collection[str]) -> bool:
     Args:
         name: The id.
         selected: What is selected: second components, or whole ids.
+
+    Examples:
+        >>> selected = {"17"}
+        >>> [is_selected(name, selected) for name in ("0.tar/17", "0.tar/18", "mug/pos/0.jpg")]
+        [True, False, True]
     """
     if name in selected:
         return True

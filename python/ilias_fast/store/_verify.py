@@ -22,6 +22,15 @@ class Damage:
         start: First byte.
         end: One past the last byte.
         detail: What was expected and found.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg"], [[1.0, 0.0]])
+        >>> shard = next(Path("vectors/shards").iterdir())
+        >>> _ = shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+        >>> [damage.file == shard.name for damage in verify("vectors").damages]
+        [True]
     """
 
     file: str
@@ -45,6 +54,13 @@ class VerifyReport:
             harmless, removed by `gc`.
         shards: Number of shards checked.
         bytes: Number of bytes whose checksum was computed.
+
+    Examples:
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg"], [[1.0, 0.0]])
+        >>> report = verify("vectors")
+        >>> report.damages, report.leftovers, report.shards
+        ((), (), 1)
     """
 
     damages: tuple[Damage, ...]
@@ -76,6 +92,12 @@ def verify(
     Raises:
         CorruptStoreError: The manifest itself is damaged.
         NotAStoreError: There is no store.
+
+    Examples:
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg"], [[1.0, 0.0]])
+        >>> verify("vectors").damages, verify("vectors", quick=True).shards
+        ((), 1)
     """
     total = 0 if quick or progress is None else _core.committed_bytes(Path(path))
     # A store overwritten meanwhile is checked again from the start, so more bytes than it had may be read.
@@ -101,5 +123,11 @@ def gc(path: StrPath) -> tuple[str, ...]:
         NotAStoreError: There is no store.
         StoreLockedError: A writer has the store open; its uncommitted shards are not leftovers.
         CorruptStoreError, StorageError: The manifest is damaged; the operating system refused.
+
+    Examples:
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg"], [[1.0, 0.0]])
+        >>> gc("vectors")
+        ()
     """
     return tuple(_core.gc_store(Path(path)))

@@ -31,6 +31,13 @@ def read_queries(source: StrPath) -> GlobalStore | tuple[list[str], NDArray[np.f
     Raises:
         ParameterError: The path is none of these.
         FileFormatError, StorageError, ShapeError, CorruptStoreError, MissingExtraError: It cannot be read.
+
+    Examples:
+        >>> import numpy as np
+        >>> np.save("queries.npy", np.eye(2, dtype=np.float32))
+        >>> ids, vectors = read_queries("queries.npy")
+        >>> ids, vectors.shape
+        (['0', '1'], (2, 2))
     """
     path = Path(source)
     if exists(path):
@@ -65,6 +72,13 @@ def open_features(
         ParameterError: A path is none of these.
         FileFormatError, StorageError, CorruptStoreError, IncompatibleStoreError, MissingExtraError: One
             cannot be read.
+
+    Examples:
+        >>> import numpy as np
+        >>> np.save("vectors.npy", np.eye(3, dtype=np.float32))
+        >>> with open_features(["vectors.npy"], near="run.json") as database:
+        ...     print(len(database), database[0].dim)
+        1 3
     """
     with ExitStack() as stack:
         stores: list[GlobalStore | FeatureFiles] = []

@@ -4,7 +4,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`error`], [`level`], [`control`], [`threads`] | what everything else shares: one error type, the CPU level, interruption, thread pools |
+//! | [`error`], [`level`], [`control`], [`threads`], `positioned` | what everything else shares: one error type, the CPU level, interruption, thread pools, files |
 //! | [`chunks`] | matrices in compressed chunks of HDF5 files, decoded in parallel |
 //! | [`kernels`] | the only place with `core::arch`: a folder an operation, a file a CPU level |
 //! | [`store`] | immutable safetensors shards under an atomically replaced manifest |
@@ -23,6 +23,7 @@ pub mod error;
 pub mod evaluate;
 pub mod kernels;
 pub mod level;
+mod positioned;
 pub mod rerank;
 pub mod run;
 pub mod search;

@@ -73,8 +73,13 @@ fn judge<'py>(
     ))
 }
 
-/// `above`, and `close` as (query, column) pairs.
-type Counted<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>);
+/// `above`, `near`, and `close` as arrays of queries and of columns.
+type Counted<'py> = (
+    Bound<'py, PyArray1<i64>>,
+    Bound<'py, PyArray1<i64>>,
+    Bound<'py, PyArray1<i64>>,
+    Bound<'py, PyArray1<i64>>,
+);
 
 /// Scores above the limits of their query; see `ilias_fast_core::evaluate::count_above`.
 #[pyfunction]
@@ -102,7 +107,12 @@ fn count_above<'py>(
     let found =
         call(py, threads, None, |control| evaluate::count_above(&block, start..stop, members, control))?;
     let (queries, columns): (Vec<i64>, Vec<i64>) = found.close.into_iter().unzip();
-    Ok((found.above.to_pyarray(py), queries.to_pyarray(py), columns.to_pyarray(py)))
+    Ok((
+        found.above.to_pyarray(py),
+        found.near.to_pyarray(py),
+        queries.to_pyarray(py),
+        columns.to_pyarray(py),
+    ))
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

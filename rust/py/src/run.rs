@@ -1,20 +1,31 @@
 //! Bindings of `ilias_fast_core::run`: ids that stay one text until somebody looks, and files of results.
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands over owned arguments")]
 
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock};
 
 use ilias_fast_core::run::{self, Interner, Lists, Ranked, Search};
+use ilias_fast_core::search::stored::ids_of;
+use ilias_fast_core::store::advice::write_back;
 use ilias_fast_core::{Control, Error, Result};
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, ToPyArray};
 use pyo3::exceptions::{PyIndexError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyIterator, PyList, PySlice, PyString, PyTuple};
+use pyo3::types::{PyIterator, PyList, PySlice, PyString, PyTuple};
 
 use crate::arrays::{matrix, vector};
 use crate::call::call;
 use crate::error::to_python;
+use crate::store::PyStore;
 
-/// An immutable sequence of ids.
+/// An immutable sequence of ids, kept as one text and decoded where it is looked at.
+///
+/// Examples:
+///     >>> ids = Ids(["a.jpg", "b.jpg", "c.jpg"])
+///     >>> len(ids), ids[1], list(ids[1:]), "c.jpg" in ids
+///     (3, 'b.jpg', ['b.jpg', 'c.jpg'], True)
 #[pyclass(frozen, sequence, module = "ilias_fast._core")]
 pub struct Ids {
     list: run::Ids,
@@ -158,17 +169,8 @@ impl Ids {
         if let Some(known) = self.repeated.get() {
             return Ok(known.clone());
         }
-        let found = py
-            .detach(|| {
-                let mut interner = Interner::with_capacity(self.list.len(), self.list.text().len());
-                for (position, id) in self.list.iter().enumerate() {
-                    if interner.intern(id)? as usize != position {
-                        return Ok(Some(id.to_owned()));
-                    }
-                }
-                Ok(None)
-            })
-            .map_err(to_python)?;
+        let found = call(py, None, None, |control| run::first_repeated_id(&self.list, control))?
+            .map(|position| self.list.get(position).to_owned());
         Ok(self.repeated.get_or_init(|| found).clone())
     }
 
@@ -285,17 +287,20 @@ fn read_run_trec<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Read<'py>> {
     read(py, data, run::read_trec)
 }
 
-/// The pieces of an official similarity JSON.
+/// Writes an official similarity JSON to `file`, which must not exist; errors name `path`.
 #[pyfunction]
-fn write_run_json<'py>(
-    py: Python<'py>,
+#[expect(clippy::too_many_arguments, reason = "the signature Python calls")]
+fn write_run_json(
+    py: Python<'_>,
     queries: PyRef<'_, Ids>,
     offsets: PyReadonlyArray1<'_, i64>,
     ids: PyRef<'_, Ids>,
     indices: PyReadonlyArray1<'_, i64>,
     scores: PyReadonlyArray1<'_, f64>,
     indent: Option<usize>,
-) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    file: PathBuf,
+    path: PathBuf,
+) -> PyResult<()> {
     let ranked = Ranked {
         queries: &queries.list,
         offsets: vector("offsets", &offsets)?,
@@ -303,8 +308,49 @@ fn write_run_json<'py>(
         indices: vector("indices", &indices)?,
         scores: vector("scores", &scores)?,
     };
-    let pieces = call(py, None, None, |control| run::write_json(ranked, indent, control))?;
-    Ok(pieces.iter().map(|piece| PyBytes::new(py, piece.as_bytes())).collect())
+    call(py, None, None, |control| {
+        let failed = |source| Error::Io { path: path.clone(), action: "write", source };
+        let file = File::options().write(true).create_new(true).open(&file).map_err(failed)?;
+        let mut written = 0;
+        let out = |piece: &[u8]| {
+            (&file).write_all(piece)?;
+            write_back(&file, written, piece.len() as u64);
+            written += piece.len() as u64;
+            Ok(())
+        };
+        run::write_json(ranked, indent, &path, out, control)
+    })
+}
+
+/// The rows that occur in `entries`, ascending, and for each entry its position among them, or -1 if it is negative.
+#[pyfunction]
+fn vocabulary<'py>(
+    py: Python<'py>,
+    entries: PyReadonlyArray1<'_, i64>,
+) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>)> {
+    let entries = vector("entries", &entries)?;
+    let (rows, positions) = call(py, None, None, |control| run::vocabulary(entries, control))?;
+    Ok((rows.into_pyarray(py), positions.into_pyarray(py)))
+}
+
+/// (list, index) of the first index that a list has twice; offsets and indices have been checked.
+#[pyfunction]
+fn first_repeated_index(
+    py: Python<'_>,
+    offsets: PyReadonlyArray1<'_, i64>,
+    indices: PyReadonlyArray1<'_, i64>,
+    size: usize,
+) -> PyResult<Option<(usize, usize)>> {
+    let (offsets, indices) = (vector("offsets", &offsets)?, vector("indices", &indices)?);
+    call(py, None, None, |control| run::first_repeated_index(offsets, indices, size, control))
+}
+
+/// The ids of rows of stores, which make one sequence in the order given, as one text.
+#[pyfunction]
+fn ids_of_stores(py: Python<'_>, stores: Vec<Py<PyStore>>, rows: PyReadonlyArray1<'_, i64>) -> PyResult<Ids> {
+    let rows = vector("rows", &rows)?;
+    let stores: Vec<_> = stores.iter().map(|store| &*store.get().inner).collect();
+    call(py, None, None, |control| ids_of(&stores, rows, control)).map(Ids::from)
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -312,5 +358,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<IdSearch>()?;
     module.add_function(wrap_pyfunction!(read_run_json, module)?)?;
     module.add_function(wrap_pyfunction!(read_run_trec, module)?)?;
-    module.add_function(wrap_pyfunction!(write_run_json, module)?)
+    module.add_function(wrap_pyfunction!(write_run_json, module)?)?;
+    module.add_function(wrap_pyfunction!(vocabulary, module)?)?;
+    module.add_function(wrap_pyfunction!(first_repeated_index, module)?)?;
+    module.add_function(wrap_pyfunction!(ids_of_stores, module)?)
 }

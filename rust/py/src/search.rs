@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use half::f16;
+use ilias_fast_core::Error;
 use ilias_fast_core::search::database::Element;
 use ilias_fast_core::search::{self, Database, Matrix, OwnedPlanes, Screen};
-use ilias_fast_core::{Error, Result};
 use numpy::{
     Element as NumpyElement, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
     PyReadwriteArray2, PyUntypedArrayMethods,
@@ -25,18 +25,6 @@ pub fn rows<'a, T: NumpyElement>(what: &str, array: &'a PyReadonlyArray2<'_, T>)
     Matrix::new(what, array.shape()[0], columns, values).map_err(to_python)
 }
 
-/// The shards of a store as matrices.
-fn shards<T>(columns: usize, slices: Result<Vec<&[T]>>) -> PyResult<Vec<Matrix<'_, T>>> {
-    slices
-        .and_then(|slices| {
-            let shards = slices.into_iter();
-            shards
-                .map(|values| Matrix::new("shard", values.len() / columns.max(1), columns, values))
-                .collect()
-        })
-        .map_err(to_python)
-}
-
 /// Two result matrices of `queries` rows and `k` columns.
 pub fn results<T: NumpyElement>(
     py: Python<'_>,
@@ -51,7 +39,14 @@ pub fn results<T: NumpyElement>(
     ))
 }
 
-/// Int8 planes of a database in memory.
+/// Int8 planes of a database in memory: what `build_planes` makes and `topk` takes.
+///
+/// Examples:
+///     >>> import numpy as np
+///     >>> database = np.eye(3, dtype=np.float16)
+///     >>> planes = build_planes(database)
+///     >>> planes.shape, topk([[0.0, 1.0, 0.5]], database, 2, planes=planes).indices.tolist()
+///     ((3, 3), [[1, 2]])
 #[pyclass(frozen, name = "Planes", module = "ilias_fast._core")]
 pub struct PyPlanes {
     inner: OwnedPlanes,
@@ -179,20 +174,15 @@ fn build_store_planes(
     call(py, threads, progress.as_ref(), |control| search::stored::build_planes(&path, control))
 }
 
-#[expect(clippy::too_many_arguments, reason = "the arguments of two entry points")]
 fn search_codes<'py>(
     py: Python<'py>,
     queries: Matrix<'_, u8>,
-    columns: usize,
-    shards: Vec<Matrix<'_, u8>>,
+    database: &Database<'_, u8>,
     k: usize,
-    selected: Option<&PyReadonlyArray1<'_, bool>>,
     threads: Option<usize>,
     progress: Option<&Py<PyAny>>,
 ) -> PyResult<Found<'py, i32>> {
-    let selected = selected.map(|selected| vector("selected", selected)).transpose()?;
-    let database = Database::new(columns, shards, selected).map_err(to_python)?;
-    let found = call(py, threads, progress, |control| search::hamming_topk(queries, &database, k, control))?;
+    let found = call(py, threads, progress, |control| search::hamming_topk(queries, database, k, control))?;
     results(py, queries.rows(), found.k, found.distances, found.indices)
 }
 
@@ -210,8 +200,9 @@ fn hamming_topk<'py>(
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Found<'py, i32>> {
     let (queries, database) = (rows("queries", &queries)?, rows("database", &database)?);
-    let columns = database.columns();
-    search_codes(py, queries, columns, vec![database], k, selected.as_ref(), threads, progress.as_ref())
+    let selected = selected.as_ref().map(|selected| vector("selected", selected)).transpose()?;
+    let database = Database::new(database.columns(), vec![database], selected).map_err(to_python)?;
+    search_codes(py, queries, &database, k, threads, progress.as_ref())
 }
 
 /// Exact top-k of the codes of a binary store, streamed.
@@ -227,10 +218,9 @@ fn hamming_topk_store<'py>(
     threads: Option<usize>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Found<'py, i32>> {
-    let store = &*store.get().inner;
-    let shards = shards(store.code_bytes(), store.codes())?;
-    let queries = rows("queries", &queries)?;
-    search_codes(py, queries, store.code_bytes(), shards, k, selected.as_ref(), threads, progress.as_ref())
+    let selected = selected.as_ref().map(|selected| vector("selected", selected)).transpose()?;
+    let database = search::stored::codes(&store.get().inner, selected).map_err(to_python)?;
+    search_codes(py, rows("queries", &queries)?, &database, k, threads, progress.as_ref())
 }
 
 /// All Hamming distances, written into `out`.

@@ -42,6 +42,11 @@ class GeneratedSummary:
         objects, image_queries, positives, distractors: Counts; there is one text query an object.
         near_duplicates: How many of the distractors nearly duplicate a query object.
         reused: Whether everything was there already.
+
+    Examples:
+        >>> summary = generate("toy", objects=1, images=10)
+        >>> summary.objects, summary.reused, generate("toy", objects=1, images=10).reused
+        (1, False, True)
     """
 
     root: Path
@@ -95,6 +100,12 @@ def generate(
         ParameterError: A parameter is out of range, or `root` holds something else.
         MissingExtraError: OpenCV is not installed.
         StorageError: The operating system refused to write.
+
+    Examples:
+        >>> from ilias_fast.datasets import load_ilias
+        >>> summary = generate("toy", objects=2, images=20, seed=1)
+        >>> load_ilias("toy")
+        Dataset('toy': 2 image queries, 2 text queries, 8 positives)
     """
     parameters = check_parameters(objects, images, seed, near_duplicates, hard)
     workers = cpu.threads(threads)

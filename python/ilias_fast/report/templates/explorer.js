@@ -242,6 +242,7 @@ window.explore = ({ taken, show, fill, addressOf, placeholder, text }) => {
     if (name === "positives") return data.queries[q].p;
     return name === "delta" ? delta(q) : ap(Number(name), q);
   };
+  const words = (row) => row.querySelector("q")?.textContent.toLowerCase() ?? "";
   let visible = rows;
   const lay = () => {
     const again = opened?.row;
@@ -263,7 +264,7 @@ window.explore = ({ taken, show, fill, addressOf, placeholder, text }) => {
         (state.kind === "all" || (state.kind === "failed" ? failed(q) : changeOf(delta(q)) === state.kind)) &&
         [...state.groups].every(([grouping, group]) => member.includes(`${grouping}:${group}`)) &&
         (!state.category || row.dataset.category === state.category) &&
-        row.cells[0].title.toLowerCase().includes(state.text)
+        (row.cells[0].title.toLowerCase().includes(state.text) || words(row).includes(state.text))
       );
     });
     if (state.order) {

@@ -18,6 +18,10 @@ def escape_id(name: str) -> str:
 
     Args:
         name: The id.
+
+    Examples:
+        >>> escape_id("café/1.jpg")
+        'caf#U00e9/1.jpg'
     """
     text = str(name.encode("unicode-escape"))[2:-1]
     return text.replace("\\\\u", "#U").replace("\\\\x", "#U00")
@@ -31,6 +35,10 @@ def unescape_id(stored: str) -> str:
 
     Args:
         stored: The id as the file has it.
+
+    Examples:
+        >>> unescape_id("caf#U00e9/1.jpg")
+        'café/1.jpg'
     """
 
     def original(match: re.Match[str]) -> str:

@@ -46,6 +46,15 @@ def export_store(
         MissingExtraError: A library is not installed.
 
     Complexity: one pass over the rows, in blocks of at most 64 MiB.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> with GlobalStore.create("vectors", dim=2) as writer:
+        ...     writer.append(["a.jpg", "b.jpg"], [[1.0, 0.0], [0.5, 0.5]])
+        >>> export_store(GlobalStore.open("vectors"), "vectors.npy")
+        >>> np.load("vectors.npy").tolist(), Path("vectors.txt").read_text().split()
+        ([[1.0, 0.0], [0.5, 0.5]], ['a.jpg', 'b.jpg'])
     """
     path = Path(path)
     chosen = format_of(path, format)

@@ -60,7 +60,7 @@ def import_store(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> GlobalStore | BinaryStore | LocalStore:
-    """Import files of features into one store, in order, file after file.
+    r"""Import files of features into one store, in order, file after file.
 
     Floats make a global store (rounded to float16, which the provenance tells), uint8 codes a binary one,
     AMES files a local one, of float16 descriptors or of the codes that an `Itq` makes of them.
@@ -109,6 +109,15 @@ def import_store(
         MissingExtraError: A library is not installed.
 
     Complexity: one pass; memory for a few blocks of 32 MiB (or of whole chunks) and one shard.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> np.save("vectors.npy", np.eye(2, dtype=np.float32))
+        >>> _ = Path("vectors.txt").write_text("a.jpg\nb.jpg\n")
+        >>> store = import_store("vectors.npy", "vectors")
+        >>> type(store).__name__, list(store.ids), store.dim
+        ('GlobalStore', ['a.jpg', 'b.jpg'], 2)
     """
     files = expand(source, total)
     chosen = format_of(files[0], format)

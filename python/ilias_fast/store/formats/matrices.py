@@ -36,6 +36,13 @@ def read_matrix(
     Raises:
         FileFormatError: The file is damaged, or holds codes.
         ShapeError, ParameterError, StorageError, MissingExtraError: As `import_store`.
+
+    Examples:
+        >>> import numpy as np
+        >>> np.save("queries.npy", np.eye(2, dtype=np.float32))
+        >>> ids, vectors = read_matrix("queries.npy", number_rows=True)
+        >>> ids, vectors.tolist()
+        (['0', '1'], [[1.0, 0.0], [0.0, 1.0]])
     """
     file = Path(path)
     with format_of(file, format).open(

@@ -44,6 +44,14 @@ class FeatureFiles:
     Attributes:
         path: The source as it was given.
         dim: Numbers a vector.
+
+    Examples:
+        >>> import numpy as np
+        >>> from ilias_fast.search import search
+        >>> np.save("vectors.npy", np.eye(3, dtype=np.float32))
+        >>> files = FeatureFiles("vectors.npy", number_rows=True)
+        >>> search((["q.jpg"], [[0.0, 1.0, 0.5]]), files, k=2)["q.jpg"].ids
+        ['1', '2']
     """
 
     def __init__(self, source: StrPath, *, number_rows: bool = False, threads: int | None = None) -> None:

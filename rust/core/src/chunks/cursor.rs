@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use flate2::{Decompress, FlushDecompress};
 
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::positioned::Positioned;
 
 use super::Stored;
 

@@ -1,4 +1,5 @@
-//! Streaming mAP: how many scores of a block lie above those of the positives, and which are too close to tell.
+//! Streaming mAP: how many scores of a block lie above those of the positives, how many are equal, and which are
+//! too close to tell.
 
 use std::ops::Range;
 
@@ -28,7 +29,10 @@ pub struct Block<'a> {
 pub struct Above {
     /// Per limit: the scores above it.
     pub above: Vec<i64>,
-    /// (query, column) of every score that is close to some limit of its query, ascending.
+    /// Per limit: the scores close to it. Where `low` equals `high`, these are its ties.
+    pub near: Vec<i64>,
+    /// (query, column) of every score that is close to a limit of its query whose `low` is below its `high`,
+    /// ascending.
     pub close: Vec<(i64, i64)>,
 }
 
@@ -76,21 +80,32 @@ pub fn count_above(
                 });
             }
             let mut close = Vec::new();
-            if counts.iter().any(|[above, within]| above < within) {
+            let unsure: Vec<[f32; 2]> = limits
+                .iter()
+                .zip(&counts)
+                .filter(|([low, high], [above, within])| low < high && above < within)
+                .map(|(&limit, _)| limit)
+                .collect();
+            if !unsure.is_empty() {
                 for (position, &score) in scores.iter().enumerate() {
-                    if limits.iter().any(|&[low, high]| low <= score && score <= high) {
+                    if unsure.iter().any(|&[low, high]| low <= score && score <= high) {
                         let column = members.map_or((columns.start + position) as i64, |list| list[position]);
                         close.push((query as i64, column));
                     }
                 }
             }
             control.advance(1)?;
-            Ok(Above { above: counts.iter().map(|&[above, _]| above as i64).collect(), close })
+            Ok(Above {
+                above: counts.iter().map(|&[above, _]| above as i64).collect(),
+                near: counts.iter().map(|&[above, within]| (within - above) as i64).collect(),
+                close,
+            })
         })
         .collect::<Result<_>>()?;
-    let mut result = Above { above: Vec::with_capacity(block.low.len()), ..Above::default() };
+    let mut result = Above::default();
     for own in found {
         result.above.extend(own.above);
+        result.near.extend(own.near);
         result.close.extend(own.close);
     }
     Ok(result)
@@ -148,18 +163,20 @@ mod tests {
             let block = Block { scores: &scores, width, offsets: &offsets, low: &low, high: &high };
             let found = count_above(&block, columns.clone(), picked.then_some(&members), &Control::new()).unwrap();
             let mut close = Vec::new();
-            let mut above = vec![0; limits.len()];
+            let (mut above, mut near) = (vec![0; limits.len()], vec![0; limits.len()]);
             for query in 0..2 {
                 let own = offsets[query] as usize..offsets[query + 1] as usize;
                 for column in columns.clone().filter(|&column| !picked || members.contains(&(column as i64))) {
                     let score = scores[query * width + column];
+                    let is_near = |limit: usize| low[limit] <= score && score <= high[limit];
                     own.clone().for_each(|limit| above[limit] += i64::from(score > high[limit]));
-                    if own.clone().any(|limit| low[limit] <= score && score <= high[limit]) {
+                    own.clone().for_each(|limit| near[limit] += i64::from(is_near(limit)));
+                    if own.clone().any(|limit| low[limit] < high[limit] && is_near(limit)) {
                         close.push((query as i64, column as i64));
                     }
                 }
             }
-            prop_assert_eq!(found, Above { above, close });
+            prop_assert_eq!(found, Above { above, near, close });
         }
     }
 

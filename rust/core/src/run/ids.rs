@@ -52,6 +52,17 @@ impl Ids {
         &self.text[start..self.ends[position] as usize]
     }
 
+    /// The same as bytes, without a look at them.
+    pub(super) fn bytes(&self, position: usize) -> &[u8] {
+        let start = if position == 0 { 0 } else { self.ends[position - 1] as usize };
+        &self.text.as_bytes()[start..self.ends[position] as usize]
+    }
+
+    /// What is read to find an id.
+    pub(super) fn ends_around(&self, position: usize) -> &[u64] {
+        &self.ends[position.saturating_sub(1)..=position]
+    }
+
     /// The ids in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         (0..self.len()).map(|position| self.get(position))
@@ -72,6 +83,13 @@ impl Ids {
     /// Where each id ends in the text, in bytes.
     pub fn ends(&self) -> &[u64] {
         &self.ends
+    }
+
+    /// Appends all of another list.
+    pub fn extend(&mut self, other: &Self) {
+        let start = self.text.len() as u64;
+        self.text.push_str(&other.text);
+        self.ends.extend(other.ends.iter().map(|end| start + end));
     }
 
     fn append(&mut self, id: &str) {

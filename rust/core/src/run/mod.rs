@@ -6,15 +6,20 @@
 //! | [`Interner`] | distinct ids and the position of each |
 //! | [`Search`] | which ids of a set a streamed list holds |
 //! | [`Lists`], [`Ranked`] | the ranked lists of a file that was read, and of one to write |
+//!
+//! [`vocabulary()`] says which rows the lists of a search name, [`first_repeated_index`] and [`first_repeated_id`] what
+//! occurs twice.
 
 mod ids;
 mod json;
 mod trec;
+mod vocabulary;
 mod writing;
 
 pub use ids::{Ids, Interner, Search};
 pub use json::read_json;
 pub use trec::read_trec;
+pub use vocabulary::{first_repeated_id, first_repeated_index, vocabulary};
 pub use writing::{Ranked, write_json};
 
 /// What a file of results holds, in its order.

@@ -1,15 +1,27 @@
 //! The official similarity JSON, written as Python's `json.dumps` writes it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError, TryLockError};
 
 use rayon::prelude::*;
 
 use super::Ids;
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::kernels::prefetch::prefetch;
 
 /// Queries whose text is made at once.
-const QUERIES: usize = 32;
+const QUERIES: usize = 16;
+
+/// How many pieces of text may wait to be written.
+const WAITING: usize = 16;
+
+/// How many entries ahead the ends of an id, and then its text, are fetched.
+const AHEAD: usize = 12;
 
 /// The ranked lists of a run.
 #[derive(Debug, Clone, Copy)]
@@ -26,36 +38,99 @@ pub struct Ranked<'a> {
     pub scores: &'a [f64],
 }
 
-/// The text, in pieces: on one line, or indented by so many blanks.
+/// Writes the text with `out`, piece by piece and in order: on one line, or indented by so many blanks.
+///
+/// The threads make pieces side by side; whoever has one and finds nobody writing writes all that are next. The
+/// buffers go round, as memory that is touched for the first time costs more than the text in it.
 ///
 /// # Errors
-/// [`Error::Shape`] if the arrays do not fit each other, [`Error::Interrupted`].
-pub fn write_json(run: Ranked<'_>, indent: Option<usize>, control: &Control) -> Result<Vec<String>> {
+/// [`Error::Shape`] if the arrays do not fit each other, [`Error::Io`] about `path` if `out` fails,
+/// [`Error::Interrupted`].
+pub fn write_json(
+    run: Ranked<'_>,
+    indent: Option<usize>,
+    path: &Path,
+    mut out: impl FnMut(&[u8]) -> io::Result<()> + Send,
+    control: &Control,
+) -> Result<()> {
     check(run)?;
     let queries = run.queries.len();
+    let failed = |source| Error::Io { path: path.to_owned(), action: "write", source };
     if queries == 0 {
-        return Ok(vec!["{}".into()]);
+        return out(b"{}").map_err(failed);
     }
-    let starts: Vec<usize> = (0..queries).step_by(QUERIES).collect();
-    starts
-        .into_par_iter()
-        .map(|first| {
-            let last = queries.min(first + QUERIES);
-            let entries = (run.offsets[last] - run.offsets[first]) as usize;
-            let mut text = String::with_capacity(64 * (entries + last - first) + 16);
-            for query in first..last {
-                control.advance(0)?;
-                open(&mut text, query == 0, 1, indent);
-                quote(&mut text, run.queries.get(query));
-                text.push_str(": ");
-                object(&mut text, run, query, indent);
+    let (writer, queue) = (Mutex::new(out), Mutex::new(Queue::default()));
+    let next = AtomicUsize::new(0);
+    let make = |piece: usize| {
+        let first = piece * QUERIES;
+        let last = queries.min(first + QUERIES);
+        let mut text = locked(&queue).spare.pop().unwrap_or_default();
+        text.clear();
+        for query in first..last {
+            control.advance(0)?;
+            open(&mut text, query == 0, 1, indent);
+            quote(&mut text, run.queries.get(query));
+            text.push_str(": ");
+            object(&mut text, run, query, indent);
+        }
+        if last == queries {
+            close(&mut text, 1, indent);
+        }
+        let crowded = {
+            let mut queue = locked(&queue);
+            queue.waiting.insert(piece, text);
+            queue.waiting.len() > WAITING
+        };
+        // Who leaves the writer looks once more: a piece may have come while another could not get hold of it.
+        while locked(&queue).is_ready() {
+            let mut writer = match writer.try_lock() {
+                Ok(writer) => writer,
+                Err(TryLockError::WouldBlock) if !crowded => return Ok(()),
+                Err(_) => locked(&writer),
+            };
+            loop {
+                let Some(text) = locked(&queue).next() else { break };
+                writer(text.as_bytes()).map_err(failed)?;
+                locked(&queue).spare.push(text);
             }
-            if last == queries {
-                close(&mut text, 1, indent);
+        }
+        Ok(())
+    };
+    // The pieces are taken one after the other, so that few wait for their turn.
+    (0..rayon::current_num_threads()).into_par_iter().with_max_len(1).try_for_each(|_| {
+        loop {
+            let piece = next.fetch_add(1, Relaxed);
+            if piece >= queries.div_ceil(QUERIES) {
+                return Ok(());
             }
-            Ok(text)
-        })
-        .collect()
+            make(piece)?;
+        }
+    })
+}
+
+/// Pieces of text between those who make them and those who write them.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: BTreeMap<usize, String>,
+    /// How many have been taken to be written.
+    taken: usize,
+    spare: Vec<String>,
+}
+
+impl Queue {
+    fn is_ready(&self) -> bool {
+        self.waiting.contains_key(&self.taken)
+    }
+
+    fn next(&mut self) -> Option<String> {
+        let text = self.waiting.remove(&self.taken)?;
+        self.taken += 1;
+        Some(text)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn check(run: Ranked<'_>) -> Result<()> {
@@ -81,6 +156,13 @@ fn object(text: &mut String, run: Ranked<'_>, query: usize, indent: Option<usize
         return;
     }
     for entry in entries.clone() {
+        // Ids lie far apart.
+        if let Some(&soon) = run.indices.get(entry + 2 * AHEAD) {
+            prefetch(run.ids.ends_around(soon as usize));
+        }
+        if let Some(&soon) = run.indices.get(entry + AHEAD) {
+            prefetch(run.ids.bytes(soon as usize));
+        }
         open(text, entry == entries.start, 2, indent);
         quote(text, run.ids.get(run.indices[entry] as usize));
         text.push_str(": ");
@@ -97,24 +179,36 @@ fn open(text: &mut String, first: bool, depth: usize, indent: Option<usize>) {
         (false, Some(_)) => text.push(','),
     }
     if let Some(indent) = indent {
-        text.push('\n');
-        text.extend(std::iter::repeat_n(' ', indent * depth));
+        indented(text, indent * depth);
     }
 }
 
 /// What stands behind the last member of an object.
 fn close(text: &mut String, depth: usize, indent: Option<usize>) {
     if let Some(indent) = indent {
-        text.push('\n');
-        text.extend(std::iter::repeat_n(' ', indent * (depth - 1)));
+        indented(text, indent * (depth - 1));
     }
     text.push('}');
+}
+
+fn indented(text: &mut String, blanks: usize) {
+    const LINE: &str = "\n                                ";
+    text.push_str(&LINE[..LINE.len().min(blanks + 1)]);
+    if blanks >= LINE.len() {
+        text.extend(std::iter::repeat_n(' ', blanks + 1 - LINE.len()));
+    }
+}
+
+/// Whether a string stands in JSON as it is. No early way out: the compiler makes vectors of it.
+fn is_plain(value: &str) -> bool {
+    let special = |byte: u8| !(b' '..=b'~').contains(&byte) | (byte == b'"') | (byte == b'\\');
+    !value.bytes().fold(false, |any, byte| any | special(byte))
 }
 
 /// A string in ASCII.
 fn quote(text: &mut String, value: &str) {
     text.push('"');
-    if value.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\') {
+    if is_plain(value) {
         text.push_str(value);
     } else {
         for character in value.chars() {
@@ -142,11 +236,7 @@ fn quote(text: &mut String, value: &str) {
 fn number(text: &mut String, value: f64) {
     let magnitude = value.abs();
     if value == 0.0 || (1e-4..1e16).contains(&magnitude) {
-        let start = text.len();
-        let _ = write!(text, "{value}");
-        if !text[start..].contains('.') {
-            text.push_str(".0");
-        }
+        text.push_str(zmij::Buffer::new().format_finite(value));
         return;
     }
     let digits = format!("{value:e}");
@@ -157,6 +247,8 @@ fn number(text: &mut String, value: f64) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn ids(names: &[&str]) -> Ids {
@@ -201,7 +293,16 @@ mod tests {
             indices: &[1, 0],
             scores: &[2.0, 0.5],
         };
-        let text = |indent| write_json(run, indent, &Control::new()).unwrap().concat();
+        let write = |run, indent| {
+            let mut text = Vec::new();
+            let out = |piece: &[u8]| {
+                text.extend_from_slice(piece);
+                Ok(())
+            };
+            write_json(run, indent, Path::new("run"), out, &Control::new())?;
+            Ok::<_, Error>(String::from_utf8(text).unwrap())
+        };
+        let text = |indent| write(run, indent).unwrap();
         let second = "\"\\u00e9\\\"\\\\\\n\\u007f\\ud83d\\ude00\": {}";
         assert_eq!(text(None), format!("{{\"q\": {{\"b/1.jpg\": 2.0, \"a\": 0.5}}, {second}}}"));
         assert_eq!(
@@ -209,12 +310,53 @@ mod tests {
             format!("{{\n  \"q\": {{\n    \"b/1.jpg\": 2.0,\n    \"a\": 0.5\n  }},\n  {second}\n}}")
         );
         let none = Ranked { queries: &ids(&[]), offsets: &[0], indices: &[], scores: &[], ..run };
-        assert_eq!(write_json(none, Some(4), &Control::new()).unwrap().concat(), "{}");
-        let check = |run| assert!(write_json(run, None, &Control::new()).is_err());
+        assert_eq!(write(none, Some(4)).unwrap(), "{}");
+        let check = |run| assert!(write(run, None).is_err());
         check(Ranked { offsets: &[0, 2], ..run });
         check(Ranked { offsets: &[0, 3, 2], ..run });
         check(Ranked { indices: &[1, 2], ..run });
         check(Ranked { indices: &[1, -1], ..run });
         check(Ranked { scores: &[1.0], ..run });
+    }
+
+    #[test]
+    fn pieces_keep_their_order_and_a_failure_to_write_is_told() {
+        let many: Vec<String> = (0..1000).map(|query| format!("q{query}")).collect();
+        let queries = ids(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        let (offsets, indices) = ((0..=1000).collect::<Vec<i64>>(), vec![0; 1000]);
+        let scores: Vec<f64> = (0..1000).map(f64::from).collect();
+        let names = ids(&["a"]);
+        let run =
+            Ranked { queries: &queries, offsets: &offsets, ids: &names, indices: &indices, scores: &scores };
+        let mut text = Vec::new();
+        let slow = |piece: &[u8]| {
+            std::thread::sleep(std::time::Duration::from_micros(200));
+            text.extend_from_slice(piece);
+            Ok(())
+        };
+        write_json(run, None, Path::new("run"), slow, &Control::new()).unwrap();
+        let entries: Vec<String> =
+            many.iter().zip(&scores).map(|(q, s)| format!("\"{q}\": {{\"a\": {s:.1}}}")).collect();
+        assert_eq!(String::from_utf8(text).unwrap(), format!("{{{}}}", entries.join(", ")));
+        let full = |_: &[u8]| Err(io::Error::from(io::ErrorKind::StorageFull));
+        let error = write_json(run, None, Path::new("run"), full, &Control::new()).unwrap_err();
+        assert!(matches!(error, Error::Io { action: "write", .. }), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_are_those_of_the_standard_library(bits: u32, wide: u64) {
+            for value in [f64::from(f32::from_bits(bits)), f64::from_bits(wide)] {
+                if value.is_finite() {
+                    let mut text = String::new();
+                    number(&mut text, value);
+                    prop_assert_eq!(text.parse::<f64>().unwrap().to_bits(), value.to_bits());
+                    if (1e-4..1e16).contains(&value.abs()) {
+                        let plain = format!("{value}");
+                        prop_assert_eq!(text, if plain.contains('.') { plain } else { plain + ".0" });
+                    }
+                }
+            }
+        }
     }
 }

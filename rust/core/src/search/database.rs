@@ -8,10 +8,11 @@ use super::planes::Planes;
 use crate::error::{Error, Result};
 use crate::kernels::dot_f16::Kernels;
 use crate::kernels::dot_i8;
-use crate::store::advice::{at_random, is_resident, will_need};
+use crate::store::advice::{Backing, at_random, is_resident, will_need};
+use crate::store::ahead::ReadAhead;
 
 /// Rows looked at to tell whether a database is in memory.
-const PROBES: usize = 64;
+const PROBES: usize = 256;
 
 /// A row-major matrix. The number of rows is given, as rows may be empty.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +65,8 @@ pub struct Database<'a, T> {
     searched: usize,
     /// The int8 planes of each shard, as far as there are some.
     planes: Vec<Option<Planes<'a>>>,
+    /// The files that the rows and the planes of each shard are mapped from, as far as that is known.
+    backings: Vec<[Option<Backing<'a>>; 2]>,
 }
 
 impl<'a, T> Database<'a, T> {
@@ -86,8 +89,8 @@ impl<'a, T> Database<'a, T> {
             return Err(Error::shape("selected", expected, format!("{} values", selected.len())));
         }
         let searched = selected.map_or(rows, |selected| selected.iter().filter(|&&kept| kept).count());
-        let planes = vec![None; shards.len()];
-        Ok(Self { shards, starts, columns, selected, searched, planes })
+        let (planes, backings) = (vec![None; shards.len()], vec![[None; 2]; shards.len()]);
+        Ok(Self { shards, starts, columns, selected, searched, planes, backings })
     }
 
     /// Adds the int8 planes of a shard; it is then screened without a look at its vectors.
@@ -107,6 +110,11 @@ impl<'a, T> Database<'a, T> {
         Ok(())
     }
 
+    /// Says which files the rows and the planes of a shard are mapped from.
+    pub fn back(&mut self, shard: usize, rows: Option<Backing<'a>>, planes: Option<Backing<'a>>) {
+        self.backings[shard] = [rows, planes];
+    }
+
     /// Whether every shard has int8 planes.
     pub fn has_planes(&self) -> bool {
         self.planes.iter().all(Option::is_some)
@@ -119,21 +127,47 @@ impl<'a, T> Database<'a, T> {
         self.planes[shard].as_ref().map(|planes| planes.as_rows().slice(at..at + count))
     }
 
-    /// Whether much of the rows is on disk and not in memory, by a sample of them.
+    /// Whether some of the rows are on disk and not in memory, by a sample of them. A percent is enough: where memory lacks
+    /// just that, what is read next is what was taken back last.
     pub fn is_cold(&self) -> bool {
         let rows = self.rows();
         if rows == 0 || self.columns == 0 {
             return false;
         }
-        let missing = (0..PROBES).filter(|probe| !is_resident(self.row(rows / PROBES * probe)));
-        missing.count() > PROBES / 8
+        let row = |probe| self.row((rows as u128 * probe as u128 / PROBES as u128) as usize);
+        let missing = (0..PROBES).filter(|&probe| !is_resident(row(probe)));
+        missing.count() > PROBES / 128
     }
 
-    /// Starts to read rows from disk, or with `coarse` their planes where there are some.
-    pub fn will_need(&self, rows: Range<usize>, coarse: bool) {
-        self.runs(rows, |first, count, values| match self.quantised(first, count).filter(|_| coarse) {
-            Some(planes) => will_need(&planes.codes[..count * planes.stride]),
-            None => will_need(values),
+    /// Starts to read a row from disk, or with `coarse` its planes if there are some; returns at once.
+    pub fn will_need(&self, row: usize, coarse: bool) {
+        match self.quantised(row, 1).filter(|_| coarse) {
+            Some(planes) => will_need(&planes.codes[..planes.stride]),
+            None => will_need(self.row(row)),
+        }
+    }
+
+    /// Reads rows from disk, or with `coarse` their planes where there are some.
+    pub fn read_ahead(&self, rows: Range<usize>, coarse: bool, reader: &mut ReadAhead<'a>) {
+        self.runs(rows, |first, count, values| {
+            let [rows, backing] = self.backings[self.shard(first)];
+            match self.quantised(first, count).filter(|_| coarse) {
+                Some(planes) => reader.read(backing, &planes.codes[..count * planes.stride]),
+                None => reader.read(rows, values),
+            }
+        });
+    }
+
+    /// Says that rows, and their planes, were searched and will not be read again soon.
+    pub fn release(&self, rows: Range<usize>) {
+        self.runs(rows, |first, count, values| {
+            let [rows, planes] = self.backings[self.shard(first)];
+            if let Some(backing) = rows {
+                backing.release(values);
+            }
+            if let Some((backing, planes)) = planes.zip(self.quantised(first, count)) {
+                backing.release(&planes.codes[..count * planes.stride]);
+            }
         });
     }
 

@@ -12,7 +12,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::database::{Database, Matrix};
+use super::ahead::{Ahead, reading_ahead};
+use super::database::{Chunks, Database, Matrix};
 use super::schedule::{Scan, run};
 use crate::control::Control;
 use crate::error::{Error, Result};
@@ -381,9 +382,13 @@ impl Scan for Codes<'_> {
         self.queries.len() * (entries + 8 * self.database.columns() * size_of::<usize>())
     }
 
-    fn foresee(&self, rows: Range<usize>) {
+    fn reading_ahead<R>(&self, chunks: &Chunks, search: impl FnOnce(&Ahead) -> R) -> R {
+        reading_ahead(self.database, chunks, false, self.cold, search)
+    }
+
+    fn release(&self, rows: Range<usize>) {
         if self.cold {
-            self.database.will_need(rows, false);
+            self.database.release(rows);
         }
     }
 

@@ -15,8 +15,9 @@ use crate::kernels::aligned::Aligned;
 use crate::kernels::dot_i8::{FEW, Rows};
 use crate::kernels::tiles::{Hit, Limits, PANEL};
 
-/// So many queries look closer at nearly every row.
-const MANY: usize = 64;
+/// Up to so many queries, planes on disk are worth reading: more look closer at so many rows that reading the
+/// vectors alone is faster.
+const ON_DISK: usize = 8;
 
 /// The queries as int8, and how rows become so.
 #[derive(Debug)]
@@ -63,9 +64,13 @@ impl Int8 {
                 }
             }
         }
-        // Of a database on disk, many queries read nearly all vectors anyway: the planes would be read on top.
-        let planes = !(problem.cold && count >= MANY);
+        let planes = Self::reads_planes_of(problem);
         Ok(Some(Self { quantiser, queries, panels, planes, few }))
+    }
+
+    /// Whether planes that a database has are used.
+    pub fn reads_planes_of<T: Element>(problem: &Problem<'_, T>) -> bool {
+        !problem.cold || problem.screened.len() <= ON_DISK
     }
 
     fn panel(&self, panel: usize) -> &[u8] {

@@ -18,7 +18,8 @@
 //! | [`score`] | canonical scores of given pairs, for screens that are not ours |
 //!
 
-pub mod bfloat16;
+pub mod ahead;
+mod bfloat16;
 pub mod bounds;
 pub mod codec;
 pub mod database;

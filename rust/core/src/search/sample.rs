@@ -41,7 +41,9 @@ impl<T: Element, C: Codec<T>> Sweep<'_, T, C> {
     pub(super) fn sample(&self, control: &Control) -> Result<Vec<Rank>> {
         let (database, k) = (self.problem.database, self.problem.k);
         let searched = database.searched();
-        let sizes = if self.problem.screened.len() <= FEW { SMALL_SAMPLE } else { SAMPLE };
+        // What lies on disk is read for the sample alone.
+        let small = self.problem.screened.len() <= FEW || self.problem.cold;
+        let sizes = if small { SMALL_SAMPLE } else { SAMPLE };
         let wanted = (searched / 12).clamp(sizes.start, sizes.end).min(searched);
         let (stride, mut position, mut sampled) = (searched / wanted.max(1), 0, Vec::new());
         database.runs(0..database.rows(), |first, count, _| {
@@ -55,10 +57,16 @@ impl<T: Element, C: Codec<T>> Sweep<'_, T, C> {
         if rank > sampled.len() {
             return Ok(vec![Rank::LAST; self.problem.screened.len()]);
         }
-        let blocks = sampled
-            .par_chunks(SAMPLE_BLOCK)
-            .map(|rows| control.advance(0).and_then(|()| self.sampled(rows)))
-            .collect::<Result<Vec<_>>>()?;
+        let blocks = self.problem.here_and_there(|| {
+            let sampled = sampled.par_chunks(SAMPLE_BLOCK);
+            sampled
+                .map(|rows| {
+                    control.advance(0)?;
+                    self.problem.ask_for(rows.iter().copied(), self.codec.reads_planes());
+                    self.sampled(rows)
+                })
+                .collect::<Result<Vec<_>>>()
+        })?;
         let panels: Vec<Range<usize>> = self.panels().collect();
         let starts = panels.into_par_iter().enumerate().with_max_len(1).map(|(number, queries)| {
             let lanes = queries.len();

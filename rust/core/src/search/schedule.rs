@@ -10,15 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
+use super::ahead::Ahead;
 use super::database::Chunks;
 use crate::control::Control;
 use crate::error::Result;
 
 /// Most memory that selection states of several workers may take together.
 const MOST_BYTES: usize = 512 << 20;
-
-/// How many chunks ahead rows are foreseen: some 16 MB.
-const FORESEEN: usize = 48;
 
 /// Work that runs over blocks of rows with groups of queries.
 pub trait Scan: Sync {
@@ -33,8 +31,10 @@ pub trait Scan: Sync {
     fn lanes(&self) -> Vec<Self::Lane>;
     /// Bytes that all lanes together take, at most.
     fn lane_bytes(&self) -> usize;
-    /// Told of rows some time before they are read.
-    fn foresee(&self, rows: Range<usize>);
+    /// Calls `search` while the rows of the chunks are read ahead of it, if they are on disk.
+    fn reading_ahead<R>(&self, chunks: &Chunks, search: impl FnOnce(&Ahead) -> R) -> R;
+    /// Told of rows after they were read.
+    fn release(&self, rows: Range<usize>);
     /// Reads and checks rows.
     fn prepare(&self, rows: Range<usize>, block: &mut Self::Block) -> Result<()>;
     /// Runs one group of queries over a block.
@@ -54,31 +54,33 @@ pub fn run<S: Scan>(
     if lanes.is_empty() || chunks.is_empty() {
         return Ok(vec![lanes]);
     }
-    for chunk in 0..FORESEEN.min(chunks.len()) {
-        scan.foresee(chunks.get(chunk));
-    }
-    if lanes.len() >= 2 * threads || scan.lane_bytes().saturating_mul(threads) > MOST_BYTES {
-        in_step(scan, lanes, chunks, threads, unit, control)
-    } else {
-        apart(scan, chunks, threads.min(chunks.len()), unit, control)
-    }
+    scan.reading_ahead(chunks, |ahead| {
+        if lanes.len() >= 2 * threads || scan.lane_bytes().saturating_mul(threads) > MOST_BYTES {
+            in_step(scan, lanes, chunks, ahead, unit, control)
+        } else {
+            apart(scan, chunks, ahead, unit, control)
+        }
+    })
+}
+
+/// As many as there are threads, if there is a chunk for each.
+fn workers(chunks: &Chunks) -> Range<usize> {
+    0..rayon::current_num_threads().min(chunks.len())
 }
 
 fn in_step<S: Scan>(
     scan: &S,
     mut lanes: Vec<S::Lane>,
     chunks: &Chunks,
-    threads: usize,
+    ahead: &Ahead,
     unit: u64,
     control: &Control,
 ) -> Result<Vec<Vec<S::Lane>>> {
-    let mut blocks: Vec<S::Block> = (0..threads.min(chunks.len())).map(|_| scan.block()).collect();
+    let mut blocks: Vec<S::Block> = workers(chunks).map(|_| scan.block()).collect();
     let mut first = 0;
     while first < chunks.len() {
         let count = blocks.len().min(chunks.len() - first);
-        for chunk in (first + FORESEEN..first + FORESEEN + count).take_while(|&chunk| chunk < chunks.len()) {
-            scan.foresee(chunks.get(chunk));
-        }
+        ahead.wait(first + count - 1, control)?;
         let current = &mut blocks[..count];
         current
             .par_iter_mut()
@@ -92,7 +94,9 @@ fn in_step<S: Scan>(
                 scan.scan(block, lane)
             })
         })?;
-        control.advance(unit * (chunks.get(first + count - 1).end - chunks.get(first).start) as u64)?;
+        let done = chunks.get(first).start..chunks.get(first + count - 1).end;
+        control.advance(unit * done.len() as u64)?;
+        scan.release(done);
         first += count;
     }
     Ok(vec![lanes])
@@ -101,12 +105,12 @@ fn in_step<S: Scan>(
 fn apart<S: Scan>(
     scan: &S,
     chunks: &Chunks,
-    workers: usize,
+    ahead: &Ahead,
     unit: u64,
     control: &Control,
 ) -> Result<Vec<Vec<S::Lane>>> {
     let next = AtomicUsize::new(0);
-    (0..workers)
+    workers(chunks)
         .into_par_iter()
         .with_max_len(1)
         .map(|_| {
@@ -116,9 +120,7 @@ fn apart<S: Scan>(
                 if chunk >= chunks.len() {
                     return Ok(lanes);
                 }
-                if chunk + FORESEEN < chunks.len() {
-                    scan.foresee(chunks.get(chunk + FORESEEN));
-                }
+                ahead.wait(chunk, control)?;
                 let rows = chunks.get(chunk);
                 scan.prepare(rows.clone(), &mut block)?;
                 for lane in &mut lanes {
@@ -126,6 +128,7 @@ fn apart<S: Scan>(
                     control.advance(0)?;
                 }
                 control.advance(unit * rows.len() as u64)?;
+                scan.release(rows);
             }
         })
         .collect()

@@ -143,7 +143,10 @@ mod tests {
                 let database = Database::new(2, vec![rows], None).unwrap();
                 let queries = Matrix::new("queries", 1, 2, &query).unwrap();
                 let best = |row| best_rows(queries, &database, &[0, 1], &[row], 1, &Control::new());
-                assert!(matches!(best(0), Err(Error::NonFinite { row: 0, column: 1, .. })), "{value} {query:?}");
+                assert!(
+                    matches!(best(0), Err(Error::NonFinite { row: 0, column: 1, .. })),
+                    "{value} {query:?}"
+                );
                 assert!(best(1).is_ok());
             }
         }

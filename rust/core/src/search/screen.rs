@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use super::ahead::{Ahead, reading_ahead};
 use super::bounds::{Screened, growth};
-use super::database::{Database, Element, Matrix, norm};
+use super::database::{Chunks, Database, Element, Matrix, norm};
 use super::exact;
 use super::schedule::Scan;
 use super::select::{Candidate, Candidates, Rank};
@@ -105,6 +106,25 @@ impl<'a, T: Element> Problem<'a, T> {
         let columns = self.database.columns();
         let values = &self.exact[query * columns..][..columns];
         exact::score(self.kernels, self.database.row(row), exact::Query { values, norm: self.norms[query] })
+    }
+
+    /// Starts to read rows, or with `coarse` their planes, that lie far apart, if they are on disk: all are asked for before
+    /// the first is waited for.
+    pub(super) fn ask_for(&self, rows: impl Iterator<Item = usize>, coarse: bool) {
+        if self.cold {
+            rows.for_each(|row| self.database.will_need(row, coarse));
+        }
+    }
+
+    /// Calls `read`, which reads vectors far apart: of a file, nothing else is then read around them.
+    pub(super) fn here_and_there<R>(&self, read: impl FnOnce() -> R) -> R {
+        if !self.cold {
+            return read();
+        }
+        self.database.read_at_random(true);
+        let found = read();
+        self.database.read_at_random(false);
+        found
     }
 
     pub(super) fn scaled(&self, query: usize) -> &[f32] {
@@ -249,9 +269,13 @@ impl<T: Element> Scan for Panels<'_, T> {
         self.problem.bytes()
     }
 
-    fn foresee(&self, rows: Range<usize>) {
+    fn reading_ahead<R>(&self, chunks: &Chunks, search: impl FnOnce(&Ahead) -> R) -> R {
+        reading_ahead(self.problem.database, chunks, false, self.problem.cold, search)
+    }
+
+    fn release(&self, rows: Range<usize>) {
         if self.problem.cold {
-            self.problem.database.will_need(rows, false);
+            self.problem.database.release(rows);
         }
     }
 
@@ -374,9 +398,13 @@ impl<T: Element> Scan for Rows<'_, T> {
         self.problem.bytes()
     }
 
-    fn foresee(&self, rows: Range<usize>) {
+    fn reading_ahead<R>(&self, chunks: &Chunks, search: impl FnOnce(&Ahead) -> R) -> R {
+        reading_ahead(self.problem.database, chunks, false, self.problem.cold, search)
+    }
+
+    fn release(&self, rows: Range<usize>) {
         if self.problem.cold {
-            self.problem.database.will_need(rows, false);
+            self.problem.database.release(rows);
         }
     }
 

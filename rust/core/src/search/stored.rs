@@ -4,19 +4,24 @@ use std::ops::Range;
 use std::path::Path;
 
 use half::f16;
+use rayon::prelude::*;
 
 use super::database::{Database, Matrix};
 use super::planes::{OwnedPlanes, Planes, Quantiser, SEED};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernels::dot_i8::ROW_LIMIT;
-use crate::store::{Kind, Run, Store, TensorSpec, Writer};
+use crate::run::Ids;
+use crate::store::{Attached, Kind, Run, Store, TensorSpec, Writer};
 
 /// Under which kind of derived tensors the planes are kept.
 pub const KIND: &str = "planes";
 
 /// Bytes of codes that are quantised between two writes.
 const PIECE_BYTES: usize = 16 << 20;
+
+/// Ids gathered between two looks at the control.
+const IDS: usize = 1 << 14;
 
 /// How planes of vectors of `columns` values are made; others are not used, and made again by [`build_planes`].
 fn parameters(columns: usize) -> String {
@@ -137,7 +142,7 @@ pub fn sequence<'a>(
     parts: &[(&'a Store, Range<usize>)],
     selected: Option<&'a [bool]>,
 ) -> Result<Database<'a, f16>> {
-    let (mut shards, mut all_planes) = (Vec::new(), Vec::new());
+    let (mut shards, mut all_planes, mut backings) = (Vec::new(), Vec::new(), Vec::new());
     for (store, runs) in parts {
         if runs.start > runs.end || runs.end > store.runs().len() {
             return Err(Error::parameter(
@@ -151,6 +156,11 @@ pub fn sequence<'a>(
             shards.push(Matrix::new("shard", values.len() / columns.max(1), columns, values)?);
         }
         all_planes.extend(planes(store, runs.clone()));
+        for run in &store.runs()[runs.clone()] {
+            let shard = store.shard(run.shard)?;
+            let planes = shard.attached(KIND).ok().flatten().map(Attached::backing);
+            backings.push((Some(shard.backing()), planes));
+        }
     }
     let columns = parts.first().map_or(0, |(store, _)| store.dim());
     let mut database = Database::new(columns, shards, selected)?;
@@ -159,5 +169,53 @@ pub fn sequence<'a>(
             database.attach(run, planes)?;
         }
     }
+    for (run, (rows, planes)) in backings.into_iter().enumerate() {
+        database.back(run, rows, planes);
+    }
     Ok(database)
+}
+
+/// A binary store as a database of codes.
+///
+/// # Errors
+/// As [`database()`].
+pub fn codes<'a>(store: &'a Store, selected: Option<&'a [bool]>) -> Result<Database<'a, u8>> {
+    let columns = store.code_bytes();
+    let shards = store.codes()?.into_iter().zip(store.runs());
+    let shards = shards.map(|(codes, run)| Matrix::new("shard", run.rows, columns, codes));
+    let mut database = Database::new(columns, shards.collect::<Result<_>>()?, selected)?;
+    for (number, run) in store.runs().iter().enumerate() {
+        database.back(number, Some(store.shard(run.shard)?.backing()), None);
+    }
+    Ok(database)
+}
+
+/// The ids of rows of stores, which make one sequence in the order given.
+///
+/// # Errors
+/// [`Error::Parameter`] for a row beyond the sequence or an id that cannot be one, [`Error::Corrupt`] for a damaged store.
+pub fn ids_of(stores: &[&Store], rows: &[i64], control: &Control) -> Result<Ids> {
+    let mut starts = vec![0];
+    for store in stores {
+        starts.push(starts[starts.len() - 1] + store.len());
+    }
+    let most = starts[stores.len()];
+    let parts: Vec<Ids> = rows
+        .par_chunks(IDS)
+        .map(|rows| {
+            let mut ids = Ids::default();
+            for &wanted in rows {
+                let row = usize::try_from(wanted).ok().filter(|row| *row < most).ok_or_else(|| {
+                    Error::parameter("rows", format!("rows from 0 to below {most}"), wanted)
+                })?;
+                let store = starts.partition_point(|start| *start <= row) - 1;
+                ids.push(stores[store].id(row - starts[store])?)?;
+            }
+            control.advance(0)?;
+            Ok(ids)
+        })
+        .collect::<Result<_>>()?;
+    let mut all = Ids::default();
+    parts.iter().for_each(|part| all.extend(part));
+    Ok(all)
 }

@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
+use super::ahead::{Ahead, reading_ahead};
 use super::codec::Codec;
 use super::database::Element;
 use super::screen::Problem;
@@ -43,9 +44,6 @@ const LEAST_ROWS_WITH_FLOORS: usize = 1 << 11;
 
 /// A canonical score costs about as much as this many rows in the float32 screen.
 const ROWS_PER_SCORE: usize = 12;
-
-/// How many chunks ahead rows are read from disk: some 32 MB.
-const FORESEEN: usize = 8;
 
 /// How many rows ahead vectors are fetched that are coded on the way.
 const FETCHED: usize = 16;
@@ -171,33 +169,33 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
             .collect();
         let chunks = self.problem.database.chunks(self.chunk_rows());
         let Problem { database, cold, .. } = *self.problem;
-        let foresee = |chunk: usize| {
-            if cold && chunk < chunks.len() {
-                database.will_need(chunks.get(chunk), self.codec.reads_planes());
-            }
-        };
-        (0..FORESEEN).for_each(foresee);
         let sparse = cold && self.codec.reads_planes() && database.has_planes();
         if sparse {
             database.read_at_random(true);
         }
         let (next, seen) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let workers = 0..rayon::current_num_threads().min(chunks.len());
-        let outcome = workers.into_par_iter().with_max_len(1).try_for_each(|_| {
+        let work = |ahead: &Ahead| {
             let mut worker = self.worker();
             loop {
                 let chunk = next.fetch_add(1, Relaxed);
                 if chunk >= chunks.len() {
                     return Ok(());
                 }
-                foresee(chunk + FORESEEN);
+                ahead.wait(chunk, control)?;
                 let rows = chunks.get(chunk);
                 self.update(&mut worker, &shared);
                 self.chunk(rows.clone(), &mut worker, control)?;
                 let seen = seen.fetch_add(rows.len(), Relaxed) + rows.len();
                 self.score(&mut worker, &shared, seen, control)?;
+                if cold {
+                    database.release(rows.clone());
+                }
                 control.advance(if counted { rows.len() as u64 } else { 0 })?;
             }
+        };
+        let outcome = reading_ahead(database, &chunks, self.codec.reads_planes(), cold, |ahead| {
+            workers.into_par_iter().with_max_len(1).try_for_each(|_| work(ahead))
         });
         if sparse {
             database.read_at_random(false);
@@ -341,11 +339,9 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
         control: &Control,
     ) -> Result<()> {
         let Worker { survivors, queue, scored, .. } = worker;
-        if self.problem.cold && self.codec.reads_planes() {
-            // Their vectors may still be on disk: they are all asked for before the first is waited for.
-            for &(row, _) in survivors.iter().flatten() {
-                self.problem.database.will_need(row..row + 1, false);
-            }
+        if self.codec.reads_planes() {
+            // Their vectors may still be on disk.
+            self.problem.ask_for(survivors.iter().flatten().map(|&(row, _)| row), false);
         }
         for (panel, survivors) in self.panels().zip(survivors) {
             control.advance(0)?;

@@ -83,7 +83,7 @@ impl Screen {
         let fast = level::active().is_ok_and(|level| level != Level::Scalar);
         if !fast || !sweep::pays(problem) {
             Self::Float32
-        } else if problem.database.has_planes() || queries >= INT8_QUERIES {
+        } else if problem.database.has_planes() && Int8::reads_planes_of(problem) || queries >= INT8_QUERIES {
             Self::Int8
         } else if queries >= BFLOAT16_QUERIES && Bfloat16::is_fast() {
             Self::Bfloat16
@@ -222,25 +222,22 @@ fn settle<T: Element>(
     candidates: Vec<Candidates>,
     control: &Control,
 ) -> Result<Vec<Ranked>> {
-    candidates
-        .into_par_iter()
-        .enumerate()
-        .with_max_len(1)
-        .map(|(query, candidates)| {
-            let mut left = candidates.finish();
-            for at in 0..left.len() {
-                if at % 1024 == 0 {
-                    control.advance(0)?;
-                }
-                // The rows lie far apart: what is needed soon is asked for now.
-                if let Some(soon) = left.get(at + AHEAD) {
-                    prefetch(problem.database.row(soon.row));
-                }
-                left[at].settle(|row| problem.score(query, row));
+    let settled = |(query, candidates): (usize, Candidates)| {
+        let mut left = candidates.finish();
+        problem.ask_for(left.iter().map(|entry| entry.row), false);
+        for at in 0..left.len() {
+            if at % 1024 == 0 {
+                control.advance(0)?;
             }
-            left.sort_unstable_by(Candidate::order);
-            left.truncate(problem.k);
-            Ok(left.iter().map(|entry| (Rank::of(entry.lower), entry.row)).collect())
-        })
-        .collect()
+            // The rows lie far apart: what is needed soon is asked for now.
+            if let Some(soon) = left.get(at + AHEAD) {
+                prefetch(problem.database.row(soon.row));
+            }
+            left[at].settle(|row| problem.score(query, row));
+        }
+        left.sort_unstable_by(Candidate::order);
+        left.truncate(problem.k);
+        Ok(left.iter().map(|entry| (Rank::of(entry.lower), entry.row)).collect())
+    };
+    problem.here_and_there(|| candidates.into_par_iter().enumerate().with_max_len(1).map(settled).collect())
 }

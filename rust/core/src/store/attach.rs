@@ -1,10 +1,10 @@
 //! Attaching derived tensors to committed shards.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::positioned::Positioned;
 
 use super::attached::{DTYPES, Element};
 use super::checksum::{BLOCK, Blocks};

@@ -7,6 +7,7 @@ use safetensors::Dtype;
 
 use crate::error::{Error, Result};
 
+use super::advice::Backing;
 use super::entry::Derived;
 use super::layout::{Tensor, parse_header, width};
 use super::mmap::{Map, Plain};
@@ -95,6 +96,11 @@ impl Attached {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The map that the tensors lie in.
+    pub const fn backing(&self) -> Backing<'_> {
+        Backing(&self.map)
     }
 
     /// Shape and elements of a tensor; row i belongs to row i of the shard, deleted or not.

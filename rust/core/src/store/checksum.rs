@@ -4,9 +4,10 @@ use std::fs::File;
 use std::hash::Hasher;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 use twox_hash::XxHash3_64;
+
+use crate::positioned::Positioned;
 
 /// Bytes a block; the last one of a file may be shorter.
 pub(super) const BLOCK: usize = 4 << 20;

@@ -1,7 +1,6 @@
 //! Whose a folder is: the lock of its writer, and what lies in it.
 
-use std::fs::{File, Metadata, TryLockError};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -29,9 +28,18 @@ pub(super) fn lock(folder: &Path) -> Result<File> {
 }
 
 /// Whether the open file is the one of that name.
+#[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
-    let place = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    use std::os::unix::fs::MetadataExt;
+
+    let place = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
     file.metadata().map(place).ok() == std::fs::metadata(path).map(place).ok()
+}
+
+/// It always is: Windows does not let go of a name as long as the file is open, by whomever.
+#[cfg(not(unix))]
+fn is_at(_: &File, path: &Path) -> bool {
+    path.exists()
 }
 
 /// Whether a folder without manifest holds anything but what a killed writer leaves.

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use half::f16;
 
@@ -30,7 +30,10 @@ pub(super) use sealed::Plain;
 
 /// The map of a whole file.
 #[derive(Debug)]
-pub(super) struct Map(memmap2::Mmap);
+pub(super) struct Map {
+    map: memmap2::Mmap,
+    path: PathBuf,
+}
 
 impl Map {
     /// Maps a file that holds at least one byte.
@@ -41,17 +44,51 @@ impl Map {
         // map whole. A foreign process that changes a shard in place can change what readers see (no reference
         // handed out relies on the bytes for memory safety: every offset is checked where it is used) or, by
         // truncating it, raise SIGBUS; the module documentation forbids both.
-        unsafe { memmap2::Mmap::map(&file) }.map(Self)
+        unsafe { memmap2::Mmap::map(&file) }.map(|map| Self { map, path: path.to_owned() })
     }
 
     /// All bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.map
+    }
+
+    /// The file, under the name it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where in the file values lie; `None` if they lie elsewhere.
+    pub fn place<T>(&self, values: &[T]) -> Option<Range<usize>> {
+        let (whole, part) = (self.map.as_ptr_range(), values.as_ptr_range());
+        let (first, last) = (part.start.cast::<u8>(), part.end.cast::<u8>());
+        let start = whole.start as usize;
+        (first >= whole.start && last <= whole.end).then(|| first as usize - start..last as usize - start)
+    }
+
+    /// Takes the pages that hold some of the values out of the process; they stay in the system's page cache as long
+    /// as it has room, and are mapped again when they are read. Values that lie elsewhere are left alone.
+    ///
+    /// Mapped pages are costly to take back when memory runs out: each has to be looked up in the page tables.
+    pub fn release<T>(&self, values: &[T]) {
+        #[cfg(unix)]
+        if let Some(place) = self.place(values).filter(|place| !place.is_empty()) {
+            const PAGE: usize = 4096;
+            let start = place.start / PAGE * PAGE;
+            // SAFETY: the range lies within the map, which begins with a page, and ends with values or their last page.
+            // The map is of a file and read-only, so its pages hold nothing that the file does not, and reading them
+            // brings them back.
+            unsafe {
+                let first = self.map.as_ptr().add(start).cast_mut();
+                libc::madvise(first.cast(), place.end - start, libc::MADV_DONTNEED)
+            };
+        }
+        #[cfg(not(unix))]
+        let _ = values;
     }
 
     /// The bytes of `range` as numbers; `None` if it is out of bounds, misaligned or not a whole number of them.
     pub fn view<T: Plain>(&self, range: Range<usize>) -> Option<&[T]> {
-        let bytes = self.0.get(range)?;
+        let bytes = self.map.get(range)?;
         // SAFETY: T is Plain, so any bytes are valid values of it.
         let (before, numbers, after) = unsafe { bytes.align_to::<T>() };
         (before.is_empty() && after.is_empty()).then_some(numbers)

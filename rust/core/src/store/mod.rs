@@ -18,6 +18,7 @@
 //! `docs/format.md` specifies every byte.
 
 pub mod advice;
+pub mod ahead;
 mod attach;
 mod attached;
 mod batch;

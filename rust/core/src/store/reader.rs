@@ -7,6 +7,7 @@ use half::f16;
 use crate::control::Control;
 use crate::error::{Error, Result};
 
+use super::advice::Backing;
 use super::attached::Attached;
 use super::ids::sorted_hashes;
 use super::manifest::Manifest;
@@ -77,6 +78,11 @@ impl<'a> ShardView<'a> {
     /// The codes, if the store is binary or local: `code_bytes` bytes a row or descriptor.
     pub fn codes(&self) -> Option<&'a [u8]> {
         self.0.optional(Column::Codes)
+    }
+
+    /// The map that the vectors and codes lie in.
+    pub const fn backing(&self) -> Backing<'a> {
+        self.0.backing()
     }
 
     /// The tensors of that kind computed from the shard, whose row i belongs to row i of the shard; `None` if the

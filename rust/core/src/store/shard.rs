@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
+use super::advice::Backing;
 use super::attached::{Attached, Fault};
 use super::entry::{Entry, Listed};
 use super::filter::Filter;
@@ -194,6 +195,11 @@ impl Shard {
             .and_then(|(start, end)| Some(usize::try_from(start).ok()?..usize::try_from(end).ok()?))
             .filter(|range| range.start <= range.end && range.end <= self.descriptors)
             .ok_or_else(|| self.corrupt(format!("tensor \"offsets\": row {row} is {range:?}, out of bounds")))
+    }
+
+    /// The map that the tensors lie in.
+    pub const fn backing(&self) -> Backing<'_> {
+        Backing(&self.map)
     }
 
     /// The rows that are not deleted, as runs.

@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use crate::error::{Error, Result};
+use crate::positioned::Positioned;
 
 use super::checksum::{BLOCK, Blocks, hash, hash_of_blocks};
 use super::entry::Listed;

@@ -5,62 +5,69 @@
 
 use core::arch::x86_64::*;
 
-use super::{BLOCK, first, in_groups, scalar};
+use super::{BLOCK, Counts, EVERYTHING, first, in_groups, scalar};
 
 const LANES: usize = 8;
+const GROUP: usize = 4;
 
 /// See [`super::Count::above`].
 #[target_feature(enable = "avx2,fma")]
 pub fn above(scores: &[f32], limits: &[[f32; 2]], counts: &mut [[u64; 2]]) -> bool {
     let (body, tail) = scores.split_at(scores.len() / LANES * LANES);
     let mut finite = scalar::above(tail, limits, counts);
+    let together = (1..=GROUP).contains(&limits.len());
     for block in body.chunks(BLOCK) {
-        let (range, good) = extremes(block);
-        finite &= good;
-        in_groups(block.len(), range, limits, counts, |group, filled| match filled {
-            1 => first(group, |limits| count::<1>(block, limits)),
-            2 => first(group, |limits| count::<2>(block, limits)),
-            3 => first(group, |limits| count::<3>(block, limits)),
-            _ => count(block, group),
-        });
+        let (range, good) = if together { (EVERYTHING, true) } else { extremes(block) };
+        finite &= good
+            & in_groups(block.len(), range, limits, counts, |group: [_; GROUP], filled| match filled {
+                1 => first(group, |limits| count::<1>(block, limits)),
+                2 => first(group, |limits| count::<2>(block, limits)),
+                3 => first(group, |limits| count::<3>(block, limits)),
+                _ => count(block, group),
+            });
     }
     finite
+}
+
+/// Asks for what lies a block behind `part`: while one block is compared, the next is on its way.
+#[target_feature(enable = "avx2")]
+fn fetch_ahead(part: &[f32]) {
+    // A hint, which no address makes fail: it may point behind the scores.
+    _mm_prefetch::<_MM_HINT_T0>(part.as_ptr().wrapping_add(BLOCK).cast());
 }
 
 /// The smallest and the largest score, and whether all are finite. The block is whole registers.
 #[target_feature(enable = "avx2,fma")]
 fn extremes(block: &[f32]) -> ([f32; 2], bool) {
-    let magnitude = _mm256_set1_epi32(i32::MAX);
     let (mut low, mut high) = (_mm256_set1_ps(f32::INFINITY), _mm256_set1_ps(f32::NEG_INFINITY));
-    let (mut lower, mut higher) = (low, high);
     let mut largest = _mm256_setzero_si256();
-    for pair in block.chunks(2 * LANES) {
-        // SAFETY: the block is whole registers, so the pair is one or two of them.
-        let (a, b) = unsafe {
-            (_mm256_loadu_ps(pair.as_ptr()), _mm256_loadu_ps(pair.as_ptr().add(pair.len() - LANES)))
-        };
-        (low, lower) = (_mm256_min_ps(low, a), _mm256_min_ps(lower, b));
-        (high, higher) = (_mm256_max_ps(high, a), _mm256_max_ps(higher, b));
-        // As integers magnitudes are in order, NaN beyond infinity.
-        for values in [a, b] {
-            largest = _mm256_max_epi32(largest, _mm256_and_si256(_mm256_castps_si256(values), magnitude));
-        }
-    }
-    let range = [
-        lanes(_mm256_min_ps(low, lower)).into_iter().fold(f32::INFINITY, f32::min),
-        lanes(_mm256_max_ps(high, higher)).into_iter().fold(f32::NEG_INFINITY, f32::max),
-    ];
-    (range, lanes(_mm256_castsi256_ps(largest)).into_iter().all(f32::is_finite))
-}
-
-/// For each limit the scores above it and those of at least its lower end. The block is whole registers.
-#[target_feature(enable = "avx2,fma")]
-fn count<const N: usize>(block: &[f32], limits: [[f32; 2]; N]) -> [[u64; 2]; N] {
-    let ends = limits.map(|limit| limit.map(|end| _mm256_set1_ps(end)));
-    let mut sums = [[_mm256_setzero_si256(); 2]; N];
     for part in block.chunks_exact(LANES) {
+        fetch_ahead(part);
         // SAFETY: the part is one register long.
         let values = unsafe { _mm256_loadu_ps(part.as_ptr()) };
+        low = _mm256_min_ps(low, values);
+        high = _mm256_max_ps(high, values);
+        largest = larger(largest, values);
+    }
+    let range = [
+        lanes(low).into_iter().fold(f32::INFINITY, f32::min),
+        lanes(high).into_iter().fold(f32::NEG_INFINITY, f32::max),
+    ];
+    (range, is_finite(largest))
+}
+
+/// For each limit the scores above it and those of at least its lower end; whether all are finite. The block is
+/// whole registers.
+#[target_feature(enable = "avx2,fma")]
+fn count<const N: usize>(block: &[f32], limits: [[f32; 2]; N]) -> (Counts<N>, bool) {
+    let ends = limits.map(|limit| limit.map(|end| _mm256_set1_ps(end)));
+    let mut sums = [[_mm256_setzero_si256(); 2]; N];
+    let mut largest = _mm256_setzero_si256();
+    for part in block.chunks_exact(LANES) {
+        fetch_ahead(part);
+        // SAFETY: the part is one register long.
+        let values = unsafe { _mm256_loadu_ps(part.as_ptr()) };
+        largest = larger(largest, values);
         for ([least, most], [above, within]) in ends.iter().zip(&mut sums) {
             // A lane that holds is -1.
             let beyond = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_GT_OQ>(values, *most));
@@ -69,11 +76,25 @@ fn count<const N: usize>(block: &[f32], limits: [[f32; 2]; N]) -> [[u64; 2]; N] 
             *within = _mm256_sub_epi32(*within, inside);
         }
     }
-    sums.map(|pair| {
+    let counts = sums.map(|pair| {
         pair.map(|sum| {
             lanes(_mm256_castsi256_ps(sum)).into_iter().map(|lane| u64::from(lane.to_bits())).sum()
         })
-    })
+    });
+    (counts, is_finite(largest))
+}
+
+/// The larger magnitudes, as integers: those are in order, NaN beyond infinity.
+#[target_feature(enable = "avx2,fma")]
+fn larger(largest: __m256i, values: __m256) -> __m256i {
+    let magnitude = _mm256_and_si256(_mm256_castps_si256(values), _mm256_set1_epi32(i32::MAX));
+    _mm256_max_epi32(largest, magnitude)
+}
+
+/// Whether the largest magnitudes are of finite numbers.
+#[target_feature(enable = "avx2,fma")]
+fn is_finite(largest: __m256i) -> bool {
+    lanes(_mm256_castsi256_ps(largest)).into_iter().all(f32::is_finite)
 }
 
 /// The eight numbers of a register.

@@ -1,8 +1,9 @@
 //! How many of a list of scores lie above each of a few limits.
 //!
 //! Integers, so every CPU level gives the same; `scalar.rs` is the reference. Where the scores are read from
-//! memory, that is what should take the time: so all limits are compared while a block of scores is in the
-//! first cache, four of them a pass, and a limit that no score of the block reaches is not looked at.
+//! memory, that is what should take the time: a score is compared with as many limits as registers hold while it
+//! is in one, and the next block is fetched meanwhile. Where there are more limits, a first look at a block
+//! finds its extremes, and a limit that no score of the block reaches is not looked at.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -28,8 +29,8 @@ impl Count {
         Ok(Self { level: level::active()? })
     }
 
-    /// Adds to `counts[j]` the number of scores above `limits[j][1]`, and another that is equal if none lies from
-    /// `limits[j][0]` (not larger) to `limits[j][1]`, else larger. Returns whether all scores are finite; if not, the counts mean nothing.
+    /// Adds to `counts[j]` the number of scores above `limits[j][1]`, and that of at least `limits[j][0]`, which
+    /// is not larger. Returns whether all scores are finite; if not, the counts mean nothing.
     pub fn above(self, scores: &[f32], limits: &[[f32; 2]], counts: &mut [[u64; 2]]) -> bool {
         debug_assert_eq!(limits.len(), counts.len());
         match self.level {
@@ -46,22 +47,34 @@ impl Count {
     }
 }
 
+/// For each of `N` limits, the scores above it and those of at least its lower end.
+#[cfg(target_arch = "x86_64")]
+type Counts<const N: usize> = [[u64; 2]; N];
+
+/// The extremes of scores nobody looked at.
+#[cfg(target_arch = "x86_64")]
+const EVERYTHING: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
+
 /// Counts a block of `length` scores between `low` and `high` for all limits: those that have all the scores on
-/// one side at once, the others by `count`, which gets up to four and their number.
+/// one side at once, the others by `count`, which gets up to `GROUP` and their number. Returns whether all scores
+/// that `count` looked at are finite.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "what it calls has the features of the function it is called from")]
-fn in_groups(
+fn in_groups<const GROUP: usize>(
     length: usize,
     [low, high]: [f32; 2],
     limits: &[[f32; 2]],
     counts: &mut [[u64; 2]],
-    count: impl Fn([[f32; 2]; GROUP], usize) -> [[u64; 2]; GROUP],
-) {
+    count: impl Fn([[f32; 2]; GROUP], usize) -> (Counts<GROUP>, bool),
+) -> bool {
     let (mut group, mut places, mut filled) = ([[0.0; 2]; GROUP], [0; GROUP], 0);
+    let mut finite = true;
     for place in 0..=limits.len() {
         if filled == GROUP || place == limits.len() && filled > 0 {
-            for (&place, found) in places[..filled].iter().zip(count(group, filled)) {
+            let (all, good) = count(group, filled);
+            finite &= good;
+            for (&place, found) in places[..filled].iter().zip(all) {
                 counts[place][0] += found[0];
                 counts[place][1] += found[1];
             }
@@ -76,25 +89,23 @@ fn in_groups(
             filled += 1;
         }
     }
+    finite
 }
 
 /// The first `N` of a group, and their counts in a whole one.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "as above")]
-fn first<const N: usize>(
+fn first<const N: usize, const GROUP: usize>(
     group: [[f32; 2]; GROUP],
-    count: impl Fn([[f32; 2]; N]) -> [[u64; 2]; N],
-) -> [[u64; 2]; GROUP] {
+    count: impl Fn([[f32; 2]; N]) -> (Counts<N>, bool),
+) -> (Counts<GROUP>, bool) {
     let (mut some, mut all) = ([[0.0; 2]; N], [[0; 2]; GROUP]);
     some.copy_from_slice(&group[..N]);
-    all[..N].copy_from_slice(&count(some));
-    all
+    let (counts, finite) = count(some);
+    all[..N].copy_from_slice(&counts);
+    (all, finite)
 }
-
-/// Limits compared with a score while it is in a register.
-#[cfg(target_arch = "x86_64")]
-const GROUP: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -109,12 +120,10 @@ mod tests {
             .map(|level| Count { level })
     }
 
-    /// For each limit, the scores above it and whether one is close to it.
-    fn obvious(scores: &[f32], limits: &[[f32; 2]]) -> Vec<(u64, bool)> {
-        let of = |&[low, high]: &[f32; 2]| {
-            let above = scores.iter().filter(|&&score| score > high).count() as u64;
-            (above, scores.iter().any(|&score| low <= score && score <= high))
-        };
+    /// For each limit, the scores above it and those of at least its lower end.
+    fn obvious(scores: &[f32], limits: &[[f32; 2]]) -> Vec<[u64; 2]> {
+        let count = |holds: &dyn Fn(f32) -> bool| scores.iter().filter(|&&score| holds(score)).count() as u64;
+        let of = |&[low, high]: &[f32; 2]| [count(&|score| score > high), count(&|score| score >= low)];
         limits.iter().map(of).collect()
     }
 
@@ -136,11 +145,32 @@ mod tests {
             for count in levels() {
                 let mut found = vec![[7; 2]; limits.len()];
                 prop_assert!(count.above(scores, &limits, &mut found));
-                for ([above, within], (beyond, close)) in found.into_iter().zip(obvious(scores, &limits)) {
-                    prop_assert_eq!(above - 7, beyond, "{:?}", count);
-                    prop_assert!(above <= within);
-                    prop_assert_eq!(above < within, close, "{:?}", count);
-                }
+                let expected: Vec<_> = obvious(scores, &limits).iter().map(|pair| pair.map(|count| count + 7)).collect();
+                prop_assert_eq!(found, expected, "{:?}", count);
+            }
+        }
+
+        #[test]
+        fn every_level_counts_scores_that_seldom_tie(
+            seed in any::<u64>(), length in 0_usize..(3 * BLOCK), limits in 0_usize..12, point in any::<bool>()
+        ) {
+            let mut state = seed | 1;
+            let mut draw = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state >> 40) as f32 / 16_777_216.0 - 0.5
+            };
+            let scores: Vec<f32> = (0..length).map(|_| draw()).collect();
+            // Every other limit is one of the scores.
+            let limits: Vec<[f32; 2]> = (0..limits)
+                .map(|at| if at % 2 == 0 || length == 0 { draw() } else { scores[at * 977 % length] })
+                .map(|low| [low, if point { low } else { low + 1e-3 }])
+                .collect();
+            for count in levels() {
+                let mut found = vec![[0; 2]; limits.len()];
+                prop_assert!(count.above(&scores, &limits, &mut found));
+                prop_assert_eq!(found, obvious(&scores, &limits), "{:?}", count);
             }
         }
     }
@@ -152,10 +182,13 @@ mod tests {
             {
                 for at in [0, 1, 15, 16, 2047, 2048, 2056, 2062] {
                     let mut scores = vec![0.5; 2063];
-                    scores[at] = wrong;
-                    assert!(!count.above(&scores, &[[0.0; 2]], &mut [[0; 2]]), "{count:?}, {wrong} at {at}");
-                    scores[at] = f32::MAX;
-                    assert!(count.above(&scores, &[[0.0; 2]], &mut [[0; 2]]), "{count:?}, {at}");
+                    for limits in [0, 1, 5, 8, 9, 20] {
+                        scores[at] = wrong;
+                        let (limits, mut counts) = (vec![[0.0; 2]; limits], vec![[0; 2]; limits]);
+                        assert!(!count.above(&scores, &limits, &mut counts), "{count:?}, {wrong} at {at}");
+                        scores[at] = f32::MAX;
+                        assert!(count.above(&scores, &limits, &mut counts), "{count:?}, {at}");
+                    }
                 }
             }
         }
@@ -168,10 +201,7 @@ mod tests {
         for count in levels() {
             let mut found = [[0; 2]; 3];
             count.above(&scores, &[[0.0; 2], [tiny; 2], [-tiny, f32::MAX]], &mut found);
-            assert_eq!(
-                found.map(|[above, within]| (above, above < within)),
-                [(16, true), (8, true), (0, true)]
-            );
+            assert_eq!(found, [[16, 32], [8, 16], [0, 40]], "{count:?}");
             let mut found = [[0; 2]; 2];
             count.above(&scores, &[[1.0; 2], [-1.0; 2]], &mut found);
             assert_eq!(found, [[8, 8], [40, 40]], "{count:?}");
