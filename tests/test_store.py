@@ -213,6 +213,24 @@ def test_duplicates_are_named_wherever_the_first_one_is(tmp_path: Path, rng: np.
     assert len(GlobalStore.open(path)) == 22
 
 
+def test_each_of_many_ids_is_known_however_it_was_written(tmp_path: Path, rng: np.random.Generator) -> None:
+    ids = [f"folder/{row}.jpg" for row in range(6000)]
+    matrix = vectors(rng, len(ids))
+    with GlobalStore.create(tmp_path / "s", dim=8, shard_bytes=30_000) as writer:
+        for start in range(0, len(ids), 75):
+            rows = slice(start, start + 75)
+            writer.append(ids[rows], matrix[rows])
+            assert writer.contains(ids[: start + 76]).tolist() == [True] * (start + 75) + [False] * (
+                start + 75 < len(ids)
+            )
+        for row in range(0, len(ids), 97):
+            with pytest.raises(DuplicateIdError, match=ids[row]):
+                writer.append(["new", ids[row]], matrix[:2])
+    store = GlobalStore.open(tmp_path / "s")
+    assert list(store.ids) == ids
+    assert store.find(ids).tolist() == list(range(len(ids)))
+
+
 # --- views and snapshots ---
 
 

@@ -89,6 +89,28 @@ def test_a_forked_child_does_not_tidy_up_for_its_parent(small: Path) -> None:
     assert verify(small).ok
 
 
+def test_a_forked_child_cannot_write_with_the_writer_of_its_parent(small: Path) -> None:
+    code = (
+        "import os, sys, numpy as np; from ilias_fast.store import GlobalStore\n"
+        "from ilias_fast.errors import ParameterError\n"
+        "with GlobalStore.append_to(sys.argv[1]) as writer:\n"
+        "    row = np.ones((1, GlobalStore.open(sys.argv[1]).dim), np.float16)\n"
+        "    writer.append(['parent'], row)\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        for write in (lambda: writer.append(['child'], row), writer.commit):\n"
+        "            try: write(); os._exit(1)\n"
+        "            except ParameterError as error: assert 'forked' in str(error)\n"
+        "        os._exit(7)\n"
+        "    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7\n"
+    )
+    before = len(GlobalStore.open(small))
+    script = [sys.executable, "-W", "ignore", "-c", code, str(small)]
+    assert subprocess.run(script, timeout=60).returncode == 0
+    assert GlobalStore.open(small).ids[before:] == ["parent"]
+    assert verify(small).ok
+
+
 def test_a_writer_that_committed_nothing_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "new" / "s"
     writer = GlobalStore.create(path, dim=2)
@@ -119,6 +141,43 @@ def test_a_writer_that_committed_nothing_leaves_nothing(tmp_path: Path) -> None:
 
 
 # --- disks that refuse ---
+
+
+@pytest.mark.parametrize("limit", [3000, 15_000, 16_500])
+def test_what_a_repeated_commit_writes_is_what_was_appended(tmp_path: Path, limit: int) -> None:
+    # The disk is full once the vectors, but not the ids, are in the file.
+    code = """
+import resource, sys
+import numpy as np
+from ilias_fast.errors import StorageError
+from ilias_fast.store import GlobalStore, verify
+
+path, limit = sys.argv[1], int(sys.argv[2])
+vectors = np.random.default_rng(0).standard_normal((100, 64)).astype(np.float16)
+writer = GlobalStore.create(path, dim=64)
+writer.append([f"a{row}" for row in range(100)], vectors)
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+for attempt in range(2):
+    try:
+        writer.commit()
+        sys.exit("no error")
+    except StorageError:
+        pass
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+writer.append(["late"], vectors[:1])
+assert writer.commit() == 101
+(_, found), *more = GlobalStore.open(path).shards()
+assert not more and np.array_equal(found[:100], vectors) and np.array_equal(found[100], vectors[0])
+assert verify(path).ok
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "s"), str(limit)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_file_size_limit_fails_cleanly_and_commit_can_be_repeated(small: Path) -> None:

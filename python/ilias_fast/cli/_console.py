@@ -12,15 +12,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from ilias_fast.evaluate import Comparison, Evaluation
@@ -69,6 +71,14 @@ def plain(value: object) -> str:
     return escape(printable(str(value)))
 
 
+class _Done(ProgressColumn):
+    """How much is done, and of how much if that is known, with separators: it may be bytes."""
+
+    def render(self, task: Task) -> Text:
+        total = "?" if task.total is None else f"{int(task.total):,}"
+        return Text(f"{int(task.completed):,} of {total}", style="progress.download")
+
+
 @contextmanager
 def stages() -> Iterator[StageProgress]:
     """Show one line a stage: a live bar on a terminal, a line when it is done elsewhere.
@@ -81,7 +91,7 @@ def stages() -> Iterator[StageProgress]:
         SpinnerColumn(finished_text="[green]✓"),
         TextColumn("{task.description:<28}"),
         BarColumn(bar_width=28),
-        MofNCompleteColumn(),
+        _Done(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
@@ -93,7 +103,7 @@ def stages() -> Iterator[StageProgress]:
                 tasks[stage] = live.add_task(stage, total=total or None)
             task = live.tasks[tasks[stage]]
             if not err.is_terminal and done >= total > 0 and not task.finished:
-                err.print(f"{stage}: {total}", soft_wrap=True)
+                err.print(f"{stage}: {total:,}", soft_wrap=True)
             live.update(tasks[stage], completed=done, total=total or None)
 
         yield update

@@ -94,25 +94,35 @@ pub fn build_planes(path: &Path, control: &Control) -> Result<usize> {
 fn planes(store: &Store, runs: Range<usize>) -> Vec<Option<Planes<'_>>> {
     let columns = store.dim();
     let depth = Quantiser::depth(columns);
-    let of_run = |run: &Run| {
-        let attached = store.attached(run.shard, KIND).ok()??;
+    let of_shard = |shard: usize| {
+        let attached = store.attached(shard, KIND).ok()??;
         if !are_current(attached.parameters(), columns) {
             return None;
         }
-        let range = run.first..run.first + run.rows;
-        let (_, codes) = attached.tensor::<i8>("codes").ok()?;
-        let numbers = |name| attached.tensor::<f32>(name).ok()?.1.get(range.clone());
-        Planes::new(
-            columns,
-            codes.get(range.start * depth..range.end * depth)?,
-            attached.tensor::<i32>("sums").ok()?.1.get(range.clone())?,
-            numbers("scales")?,
-            numbers("residuals")?,
-            numbers("norms")?,
-        )
-        .ok()
+        let codes = attached.tensor::<i8>("codes").ok()?.1;
+        let sums = attached.tensor::<i32>("sums").ok()?.1;
+        let numbers = |name| Some(attached.tensor::<f32>(name).ok()?.1);
+        Some((codes, sums, numbers("scales")?, numbers("residuals")?, numbers("norms")?))
     };
-    store.runs()[runs].iter().map(of_run).collect()
+    // Deleted rows cut a shard into many runs, so what all of them need is looked up once.
+    let of_runs = |runs: &[Run]| {
+        let tensors = of_shard(runs[0].shard);
+        let of_run = |run: &Run| {
+            let (codes, sums, scales, residuals, norms) = tensors?;
+            let range = run.first..run.first + run.rows;
+            Planes::new(
+                columns,
+                codes.get(range.start * depth..range.end * depth)?,
+                sums.get(range.clone())?,
+                scales.get(range.clone())?,
+                residuals.get(range.clone())?,
+                norms.get(range)?,
+            )
+            .ok()
+        };
+        runs.iter().map(of_run).collect::<Vec<_>>()
+    };
+    store.runs()[runs].chunk_by(|one, next| one.shard == next.shard).flat_map(of_runs).collect()
 }
 
 /// A global store as a database, with its planes.

@@ -104,6 +104,11 @@ impl Buffer {
         self.columns[spec.main() as usize].clear();
     }
 
+    /// The elements of the main tensor that are not in the file yet, for others in their place.
+    pub fn exchange_main(&mut self, spec: &Spec, others: Vec<u8>) -> Vec<u8> {
+        std::mem::replace(&mut self.columns[spec.main() as usize], others)
+    }
+
     /// Counts elements of the main tensor that went to the file without passing here.
     pub fn count(&mut self, bytes: usize) {
         self.bytes += bytes;

@@ -30,6 +30,7 @@ mod disk;
 mod entry;
 #[cfg(test)]
 mod faults;
+mod filter;
 mod ids;
 mod layout;
 mod local;

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use super::advice::Backing;
 use super::attached::{Attached, Fault};
 use super::entry::{Entry, Listed};
+use super::filter::Filter;
 use super::ids::{check_id, id_hash};
 use super::layout::{Tensor, parse_header};
 use super::mmap::{Map, Plain};
@@ -26,6 +27,8 @@ pub(super) struct Shard {
     ranges: [Option<Range<usize>>; Column::COUNT],
     /// By kind; what is wrong with a file that cannot be used.
     attached: Vec<(String, Result<Attached, Fault>)>,
+    /// Of the ids, if a writer will ask for many.
+    filter: Option<Filter>,
 }
 
 /// Maps a file of `shards/` and checks that it is there and has its size.
@@ -72,6 +75,7 @@ impl Shard {
             deleted: entry.deleted.clone(),
             ranges: Default::default(),
             attached: Vec::new(),
+            filter: None,
         };
         shard.ranges = shard.read_header(spec)?;
         shard.update(folder, entry);
@@ -87,6 +91,11 @@ impl Shard {
             .iter()
             .map(|derived| (derived.kind.clone(), Attached::open(folder, derived, extents)))
             .collect();
+    }
+
+    /// Makes [`Self::find`] faster for ids that are not there. O(rows).
+    pub fn prepare_to_miss(&mut self) {
+        self.filter = Some(Filter::new(self.column(Column::IdHash)));
     }
 
     /// The tensors of a kind derived from this shard; `None` if there are none.
@@ -211,6 +220,9 @@ impl Shard {
         let rows = self.column::<i32>(Column::IdRow);
         let mut cursor = 0;
         for &(hash, position) in hashes {
+            if self.filter.as_ref().is_some_and(|filter| !filter.may_contain(hash)) {
+                continue;
+            }
             cursor = seek(index, cursor, hash);
             let id = ids[position as usize].as_ref().as_bytes();
             for (candidate, row) in index[cursor..].iter().zip(&rows[cursor..]) {

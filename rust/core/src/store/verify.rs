@@ -130,6 +130,9 @@ pub(super) fn check_file(
         Ok((size, _)) => {
             return Ok(vec![whole(listed, format!("expected {} bytes, found {size}", listed.bytes))]);
         }
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(vec![whole(listed, format!("expected {} bytes, found no file", listed.bytes))]);
+        }
         Err(cause) => return Ok(vec![whole(listed, format!("cannot be opened: {cause}"))]),
     };
     if quick {

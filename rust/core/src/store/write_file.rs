@@ -73,7 +73,12 @@ pub(super) struct ShardFile {
     /// Writes early what is there already, so that the last sync finds little to do.
     early: Option<JoinHandle<()>>,
     unsynced: usize,
+    /// Appends while the caller gathers the next rows.
+    behind: Option<JoinHandle<Appended>>,
 }
+
+/// What a thread had to append, the hashes with it, and whether it is in the file.
+type Appended = (Vec<u8>, Blocks, io::Result<()>);
 
 impl ShardFile {
     /// Starts the file of the shard with number `sequence` in `folder` under its temporary name.
@@ -82,11 +87,43 @@ impl ShardFile {
         let file = disk::create(&partial).map_err(Error::io(&partial, "create"))?;
         let mut blocks = Blocks::default();
         blocks.update(&vec![0; reserved]);
-        Ok(Self { file, partial, reserved, blocks, end: reserved, early: None, unsynced: 0 })
+        Ok(Self { file, partial, reserved, blocks, end: reserved, early: None, unsynced: 0, behind: None })
+    }
+
+    /// Appends elements of the main tensor on a thread of its own. What was appended that way before has to be
+    /// [settled](Self::settle).
+    pub fn append_behind(&mut self, bytes: Vec<u8>) -> Result<()> {
+        debug_assert!(self.behind.is_none());
+        let file = self.file.try_clone().map_err(Error::io(&self.partial, "write"))?;
+        let (mut blocks, start) = (self.blocks.clone(), self.end as u64);
+        let work = move || {
+            blocks.update(&bytes);
+            let written = disk::write_at(&file, &bytes, start);
+            (bytes, blocks, written)
+        };
+        self.behind =
+            Some(std::thread::Builder::new().spawn(work).map_err(Error::io(&self.partial, "write"))?);
+        Ok(())
+    }
+
+    /// Waits for [`Self::append_behind`] and gives its memory back; if it failed, with what is not in the file.
+    pub fn settle(&mut self) -> (Vec<u8>, Result<()>) {
+        let Some(thread) = self.behind.take() else { return (Vec::new(), Ok(())) };
+        let (mut bytes, blocks, written) = thread.join().expect("writing does not panic");
+        if let Err(cause) = written {
+            return (bytes, Err(Error::io(&self.partial, "write")(cause)));
+        }
+        self.blocks = blocks;
+        self.end += bytes.len();
+        self.unsynced += bytes.len();
+        start_writing(&self.file, &mut self.early, &mut self.unsynced);
+        bytes.clear();
+        (bytes, Ok(()))
     }
 
     /// Appends elements of the main tensor. If that fails nothing is appended.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        debug_assert!(self.behind.is_none());
         let mut blocks = self.blocks.clone();
         let (file, start) = (&self.file, self.end);
         let written = if bytes.len() < WORTH_A_THREAD {

@@ -22,7 +22,7 @@ use super::write_file::{ShardFile, Syncing, WORTH_A_THREAD, replace, sync_folder
 use super::{LOCK, MANIFEST, SHARD_BYTES, SHARDS, Store};
 
 /// Rows wait in memory until their main tensor has this many bytes: little enough to stay in a cache.
-const SPILL: usize = 4 << 20;
+const SPILL: usize = if cfg!(test) { 64 } else { 4 << 20 };
 
 /// The one writer of a store.
 ///
@@ -205,6 +205,11 @@ impl Writer {
     }
 
     fn check_usable(&self) -> Result<()> {
+        if self.process != std::process::id() {
+            // Its lock is the parent's, and so are the threads that write.
+            let found = "a copy of it in a forked process (open the store to append there)";
+            return Err(Error::parameter("writer", "the one that was opened", found));
+        }
         if self.failed {
             let found = "one whose last write failed (close it, and open the store to append)";
             return Err(Error::parameter("writer", "a usable writer", found));
@@ -337,6 +342,7 @@ impl Writer {
             self.buffer.extend(self.manifest.spec.main(), main);
             return Ok(());
         }
+        self.settle()?;
         self.file()?.append(main)?;
         self.buffer.count(main.len());
         Ok(())
@@ -351,13 +357,22 @@ impl Writer {
         Ok(self.file.as_mut().expect("just created"))
     }
 
-    /// Moves what waits of the main tensor to the file.
+    /// Moves what waits of the main tensor to the file, while the next rows come.
     fn spill(&mut self) -> Result<()> {
-        self.file()?;
-        let waiting = self.buffer.main(&self.manifest.spec);
-        self.file.as_mut().expect("just created").append(waiting)?;
-        self.buffer.clear_main(&self.manifest.spec);
-        Ok(())
+        let spare = self.settle()?;
+        let waiting = self.buffer.exchange_main(&self.manifest.spec, spare);
+        if waiting.is_empty() { Ok(()) } else { self.file()?.append_behind(waiting) }
+    }
+
+    /// Waits until what was spilled is in the file and gives its memory back; if it is not, it waits again.
+    fn settle(&mut self) -> Result<Vec<u8>> {
+        let Some(file) = self.file.as_mut() else { return Ok(Vec::new()) };
+        let (mut memory, settled) = file.settle();
+        if settled.is_err() {
+            memory.extend_from_slice(self.buffer.main(&self.manifest.spec));
+            self.buffer.exchange_main(&self.manifest.spec, std::mem::take(&mut memory));
+        }
+        settled.map(|()| memory)
     }
 
     /// Completes the next shard, which no manifest lists yet. If it fails it can be repeated.
@@ -384,18 +399,25 @@ impl Writer {
         self.sequence += 1;
         let shard = Shard::open(&self.path, &self.manifest.spec, &entry);
         self.manifest.shards.push(entry);
-        self.shards.push(shard.inspect_err(|_| self.failed = true)?);
+        let mut shard = shard.inspect_err(|_| self.failed = true)?;
+        shard.prepare_to_miss();
+        self.shards.push(shard);
         Ok(())
     }
 
     fn finish_shard(&mut self) -> Result<(Listed, Syncing)> {
+        self.settle()?;
+        let began = self.file.is_some();
         self.file()?;
         let file = self.file.as_mut().expect("just created");
         let waiting = self.buffer.main(&self.manifest.spec);
         if !waiting.is_empty() {
             file.append(waiting)?;
-            // The rest of this function may fail and be repeated, so they must not be appended twice.
-            self.buffer.clear_main(&self.manifest.spec);
+            if began {
+                // The rest may fail and be repeated with this file, so they must not be appended twice. If the file
+                // is new they are all there is, and stay in memory until it is complete.
+                self.buffer.clear_main(&self.manifest.spec);
+            }
         }
         self.buffer.finish(&self.manifest.spec, self.sequence, file)
     }

@@ -8,6 +8,7 @@ use ilias_fast_core::store::{Batch, Kind, LocalBatch, Optional, Spec, Writer};
 use ilias_fast_core::{Control, Error, Result};
 use numpy::{PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 
 use crate::arrays::{matrix, vector};
 use crate::call::call;
@@ -110,14 +111,14 @@ impl PyWriter {
         self.with(|writer| writer.set_provenance(provenance)).map_err(to_python)
     }
 
-    fn contains(&self, py: Python<'_>, ids: Vec<String>) -> PyResult<Vec<bool>> {
+    fn contains(&self, py: Python<'_>, ids: Vec<PyBackedStr>) -> PyResult<Vec<bool>> {
         py.detach(|| self.with(|writer| writer.contains(&ids))).map_err(to_python)
     }
 
     fn append_vectors(
         &self,
         py: Python<'_>,
-        ids: Vec<String>,
+        ids: Vec<PyBackedStr>,
         vectors: PyReadonlyArray2<'_, f16>,
     ) -> PyResult<()> {
         let (elements, columns) = matrix("vectors", &vectors)?;
@@ -130,7 +131,7 @@ impl PyWriter {
     fn append_codes(
         &self,
         py: Python<'_>,
-        ids: Vec<String>,
+        ids: Vec<PyBackedStr>,
         codes: PyReadonlyArray2<'_, u8>,
     ) -> PyResult<()> {
         let (elements, columns) = matrix("codes", &codes)?;
@@ -145,7 +146,7 @@ impl PyWriter {
     fn append_local(
         &self,
         py: Python<'_>,
-        ids: Vec<String>,
+        ids: Vec<PyBackedStr>,
         offsets: PyReadonlyArray1<'_, i64>,
         codes: PyReadonlyArray2<'_, u8>,
         descriptors: PyReadonlyArray2<'_, f16>,
@@ -179,7 +180,7 @@ impl PyWriter {
     }
 
     /// Deletes rows by id and commits; returns how many.
-    fn delete(&self, py: Python<'_>, ids: Vec<String>) -> PyResult<usize> {
+    fn delete(&self, py: Python<'_>, ids: Vec<PyBackedStr>) -> PyResult<usize> {
         py.detach(|| self.with(|writer| writer.delete(&ids))).map_err(to_python)
     }
 
