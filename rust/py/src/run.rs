@@ -27,6 +27,7 @@ use crate::store::PyStore;
 ///     >>> len(ids), ids[1], list(ids[1:]), "c.jpg" in ids
 ///     (3, 'b.jpg', ['b.jpg', 'c.jpg'], True)
 #[pyclass(frozen, sequence, module = "ilias_fast._core")]
+#[expect(clippy::doc_link_with_quotes, reason = "Python reads it")]
 pub struct Ids {
     list: run::Ids,
     /// The first id that is here twice, if any, once somebody has looked.

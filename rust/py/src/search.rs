@@ -48,6 +48,7 @@ pub fn results<T: NumpyElement>(
 ///     >>> planes.shape, topk([[0.0, 1.0, 0.5]], database, 2, planes=planes).indices.tolist()
 ///     ((3, 3), [[1, 2]])
 #[pyclass(frozen, name = "Planes", module = "ilias_fast._core")]
+#[expect(clippy::doc_markdown, reason = "Python reads it")]
 pub struct PyPlanes {
     inner: OwnedPlanes,
 }
