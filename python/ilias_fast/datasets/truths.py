@@ -44,7 +44,7 @@ _LOADERS: Mapping[str, Callable[[Path], GroundTruth]] = {
 
 
 def load_truth(path: StrPath, kind: TruthKind | None = None) -> GroundTruth:
-    """Read a benchmark's ground truth by the loader it is for.
+    r"""Read a benchmark's ground truth by the loader it is for.
 
     | kind | known by |
     |---|---|
@@ -63,6 +63,13 @@ def load_truth(path: StrPath, kind: TruthKind | None = None) -> GroundTruth:
         DatasetError: A name in a list is none of that benchmark.
         StorageError: It cannot be read.
         ParameterError: There is no such kind.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> lines = ["image_id class_id super_class_id path", "1 7 1 a/1.jpg", "2 7 1 a/2.jpg"]
+        >>> _ = Path("Ebay_test.txt").write_text("\n".join(lines))
+        >>> [query.query for query in load_truth("Ebay_test.txt").queries]
+        ['a/1.jpg', 'a/2.jpg']
     """
     path = Path(path)
     if kind is not None and kind not in _LOADERS:

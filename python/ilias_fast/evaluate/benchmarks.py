@@ -311,6 +311,14 @@ def unanswered(run: Run, truth: GroundTruth) -> tuple[str, ...]:
     Args:
         run: Ranked lists.
         truth: The ground truth.
+
+    Examples:
+        >>> from ilias_fast.datasets import GroundTruth, Labels
+        >>> from ilias_fast.run import Run
+        >>> queries = Labels("q", {"ok": frozenset("a")}), Labels("r", {"ok": frozenset("b")})
+        >>> truth = GroundTruth("mine", queries)
+        >>> unanswered(Run.from_dict({"jpg/q.jpg": {"a": 1.0}}), truth)
+        ('r',)
     """
     spelled = {_short(query) for query in run.query_ids}
     return tuple(

@@ -174,6 +174,21 @@ def count_distractors(
     Raises:
         UnknownIdError, IncompatibleStoreError, ParameterError, FileFormatError, StorageError: See
             `distractor_curve`.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from ilias_fast.datasets import Dataset
+        >>> from ilias_fast.store import GlobalStore
+        >>> rows = {"mug/query/0.jpg": [1.0, 0.0], "mug/pos/0.jpg": [0.8, 0.6], "1.jpg": [0.96, 0.28]}
+        >>> for name, row in rows.items():
+        ...     with GlobalStore.create(name.replace("/", "-"), dim=2) as writer:
+        ...         writer.append([name], [row])
+        >>> ids = ("mug/query/0.jpg",), (), ("mug/pos/0.jpg",), ("1.jpg",)
+        >>> dataset = Dataset("mine", Path(), Path(), *ids)
+        >>> queries, positives, ours = (GlobalStore.open(name.replace("/", "-")) for name in rows)
+        >>> counter = count_distractors(dataset, queries, positives, [ours], total=1, state="ours.counts")
+        >>> Path("ours.counts").exists()
+        True
     """
     stores = list(distractors)
     for store in (positives, *stores):

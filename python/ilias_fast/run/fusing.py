@@ -56,6 +56,12 @@ def fuse(
         ShapeError: A query of the first run has no counterpart in another, or several.
 
     Complexity: O(n log n) in the number of results of all runs.
+
+    Examples:
+        >>> image = Run.from_dict({"q.jpg": {"a.jpg": 0.75, "b.jpg": 0.5}})
+        >>> text = Run.from_dict({"q.jpg": {"b.jpg": 1.0, "a.jpg": 0.25}})
+        >>> fuse([image, text])["q.jpg"].ids
+        ['b.jpg', 'a.jpg']
     """
     if not runs:
         raise ParameterError("runs: expected at least one run, found none")
