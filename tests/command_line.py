@@ -16,7 +16,7 @@ import numpy as np
 from ilias_fast.cli import main
 
 SOURCES = Path(__file__).resolve().parents[1] / "python"
-_PROGRESS = re.compile(r"[\w ,]+: \d+")
+_PROGRESS = re.compile(r"[\w ,]+: [\d,]+")
 
 
 class Result(NamedTuple):

@@ -116,8 +116,8 @@ def cpu_seconds(process: int) -> float:
 def test_a_stopped_extraction_goes_on(world: World, tmp_path: Path, stop: signal.Signals) -> None:
     photos = tmp_path / "photos"
     draw_photos(photos)
-    for number in range(300):
-        (photos / "distractors" / f"e{number:03d}.jpg").hardlink_to(photos / "distractors" / "d0.jpg")
+    for number in range(1200):
+        (photos / "distractors" / f"e{number:04d}.jpg").hardlink_to(photos / "distractors" / "d0.jpg")
     extract = ["extract", photos, "--learnt", world.learnt, "-o", tmp_path / "g", "--local", tmp_path / "l"]
     with process(*extract, "--batch-size", 4, "-t", 1) as started:
         while not (tmp_path / "l" / "lock").exists():
@@ -129,11 +129,11 @@ def test_a_stopped_extraction_goes_on(world: World, tmp_path: Path, stop: signal
         _, err = started.communicate(timeout=30)
     if stop == signal.SIGINT:
         assert (started.returncode, the_error(err)) == (130, "interrupted")
-        assert 0 < len(GlobalStore.open(tmp_path / "g")) == len(LocalStore.open(tmp_path / "l")) < 312
+        assert 0 < len(GlobalStore.open(tmp_path / "g")) == len(LocalStore.open(tmp_path / "l")) < 1212
     else:
         assert started.returncode == -signal.SIGKILL
     printed = done(*extract)
     resumed = int(printed.split(" were there")[0].split()[-1])
     assert (resumed > 0) == (stop == signal.SIGINT)  # nothing was committed when the process was killed
-    assert len(GlobalStore.open(tmp_path / "g")) == len(LocalStore.open(tmp_path / "l")) == 312
+    assert len(GlobalStore.open(tmp_path / "g")) == len(LocalStore.open(tmp_path / "l")) == 1212
     assert "all good" in done("store", "verify", tmp_path / "g")

@@ -60,7 +60,7 @@ pub enum Error {
     #[error("interrupted")]
     Interrupted,
     /// The operating system refused a file operation (disk full, read-only, missing, I/O error).
-    #[error("{path}: cannot {action}: {source}")]
+    #[error("{path}: cannot {action}: {}", in_words(source))]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -135,6 +135,12 @@ pub enum Error {
 
 fn and_more(count: usize) -> String {
     if count == 0 { String::new() } else { format!(", and {count} more") }
+}
+
+/// What the operating system says, without the number that Rust adds.
+fn in_words(error: &std::io::Error) -> String {
+    let words = error.to_string();
+    words.split(" (os error ").next().unwrap_or(&words).to_owned()
 }
 
 impl Error {
