@@ -140,7 +140,7 @@ RAISED: dict[str, tuple[Raiser, str]] = {
     "StorageError": (unwritable, r"nowhere/run\.json: cannot write: No such file or directory$"),
     "CorruptStoreError": (
         corrupt,
-        r"\.safetensors: expected \d+ bytes, found \d+ \(run `ilias-fast store verify`",
+        r"\.safetensors: expected \d+ bytes, found \d+ \(restore the file from a copy; `ilias-fast",
     ),
     "NotAStoreError": (
         GlobalStore.open,

@@ -167,9 +167,8 @@ def verify(
         out.print(f"[red]damaged[/] {plain(damage)}", soft_wrap=True)
     for name in found.leftovers:
         out.print(f"[yellow]leftover[/] {plain(name)} (remove with: ilias-fast store gc)", soft_wrap=True)
-    out.print(
-        f"{found.shards} shards, {found.bytes:,} bytes checked: {'all good' if found.ok else 'DAMAGED'}"
-    )
+    shards = f"{found.shards} shard{'' if found.shards == 1 else 's'}"
+    out.print(f"{shards}, {found.bytes:,} bytes checked: {'all good' if found.ok else 'DAMAGED'}")
     if not found.ok:
         raise typer.Exit(1)
 

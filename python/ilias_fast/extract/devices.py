@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ilias_fast._extras import require
+from ilias_fast._onednn import UNSUPPORTED, linear_layer, packed
 from ilias_fast.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -69,9 +70,8 @@ def overlapping(device: torch.device, precision: str) -> int:
 def pack_for_cpu(module: torch.nn.Module) -> bool:
     """Let the linear layers of a module run on weights laid out for the CPU once, by oneDNN.
 
-    torch's own float32 matrix product may choose slower kernels, depending on who made the processor; the
-    packed layers compute the same up to rounding. Weights are kept twice. Where this build of torch cannot
-    do so, or does it wrongly, nothing is changed.
+    The packed layers compute the same up to rounding. Weights are kept twice. Where this build of torch
+    cannot do so, or does it wrongly, nothing is changed.
 
     Args:
         module: In float32, on the CPU; changed in place.
@@ -86,7 +86,7 @@ def pack_for_cpu(module: torch.nn.Module) -> bool:
             for layer in layers:
                 if "forward" not in vars(layer):
                     layer.forward = _packed(torch, layer)
-    except (RuntimeError, AttributeError, NotImplementedError):
+    except UNSUPPORTED:
         for layer in layers:
             vars(layer).pop("forward", None)
         return False
@@ -95,14 +95,15 @@ def pack_for_cpu(module: torch.nn.Module) -> bool:
 
 def _packed(torch: Any, layer: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     bias = None if layer.bias is None else layer.bias.detach()
-    packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), None)
-    linear = torch.ops.mkldnn._linear_pointwise
+    weight, linear = packed(layer.weight.detach()), linear_layer("run networks")
+    if linear is None:
+        raise NotImplementedError("there is no such operator")
     plain = torch.nn.functional.linear
 
     def forward(x: torch.Tensor) -> Any:
         if x.dtype is not torch.float32 or torch.is_grad_enabled() or x.device.type != "cpu":
             return plain(x, layer.weight, layer.bias)
-        return linear(x, packed, bias, "none", [], "")
+        return linear(x, weight, bias, False)
 
     probe = torch.linspace(-1, 1, 3 * layer.in_features).reshape(3, -1)
     if not torch.allclose(forward(probe), plain(probe, layer.weight, layer.bias), atol=1e-3, rtol=1e-3):

@@ -70,7 +70,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A store's file is damaged, truncated, missing or not what the manifest promises.
-    #[error("{path}: {detail} (run `ilias-fast store verify` on the store; restore the file from a copy)")]
+    #[error("{path}: {detail} (restore the file from a copy; `ilias-fast store verify` names all that is damaged)")]
     Corrupt {
         /// The damaged file.
         path: PathBuf,

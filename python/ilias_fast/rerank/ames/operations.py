@@ -1,16 +1,15 @@
 """Linear layers and attention of AMES, by the fastest kernel of the device.
 
-On a CPU, torch hands float32 matrix products to a library that uses half of what an AVX-512 machine can do;
-the oneDNN operator that torch's own compiler calls reaches twice that, fuses bias and ReLU, and is used where
-torch has it. Attention in bfloat16, one pair at a time, keeps the matrix of weights in the cache.
+On a CPU, oneDNN's linear layers reach twice what torch's own do (`_onednn`), and attention in bfloat16, one
+pair at a time, keeps the matrix of weights in the cache.
 """
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from ilias_fast._extras import require
+from ilias_fast._onednn import linear_layer
 
 if TYPE_CHECKING:
     import torch
@@ -35,17 +34,11 @@ class Norm(NamedTuple):
 def linear(x: torch.Tensor, layer: Linear, *, relu: bool = False) -> torch.Tensor:
     """Apply a linear layer to [..., in], and ReLU if asked for."""
     library = require("torch", "run AMES")
-    if x.device.type == "cpu" and x.dtype in (library.float32, library.bfloat16) and _has_onednn(library):
-        done: torch.Tensor = library.ops.mkldnn._linear_pointwise(
-            x, layer.weight, layer.bias, "relu" if relu else "none", [], ""
-        )
-        return done
-    done = library.nn.functional.linear(x, layer.weight, layer.bias)
+    fast = linear_layer("run AMES") if x.device.type == "cpu" else None
+    if fast is not None and x.dtype in (library.float32, library.bfloat16):
+        return fast(x, layer.weight, layer.bias, relu)
+    done: torch.Tensor = library.nn.functional.linear(x, layer.weight, layer.bias)
     return done.relu_() if relu else done
-
-
-def _has_onednn(library: ModuleType) -> bool:
-    return bool(library.backends.mkldnn.is_available() and hasattr(library.ops.mkldnn, "_linear_pointwise"))
 
 
 def normalise(x: torch.Tensor, norm: Norm) -> torch.Tensor:

@@ -8,13 +8,14 @@ use std::thread::JoinHandle;
 use crate::error::{Error, Result};
 use crate::positioned::Positioned;
 
+use super::advice::write_back;
 use super::checksum::{BLOCK, Blocks, hash, hash_of_blocks};
 use super::entry::Listed;
 use super::{PARTIAL, disk};
 
 /// From this many bytes on checking or hashing takes longer than starting a thread for it.
 pub(super) const WORTH_A_THREAD: usize = 1 << 20;
-/// Bytes written at once, and between two requests to the system to start writing to the disk.
+/// Bytes written at once, and between two requests to the system to start bringing them to the disk.
 const PIECE: usize = 16 << 20;
 
 /// Makes the entries of a folder (new names, renames) durable.
@@ -70,9 +71,8 @@ pub(super) struct ShardFile {
     /// Of the room for the header (as zeros) and the main tensor.
     blocks: Blocks,
     end: usize,
-    /// Writes early what is there already, so that the last sync finds little to do.
-    early: Option<JoinHandle<()>>,
-    unsynced: usize,
+    /// Up to where the system was asked to bring the file to the disk, so that the sync finds little to do.
+    begun: usize,
     /// Appends while the caller gathers the next rows.
     behind: Option<JoinHandle<Appended>>,
 }
@@ -87,7 +87,7 @@ impl ShardFile {
         let file = disk::create(&partial).map_err(Error::io(&partial, "create"))?;
         let mut blocks = Blocks::default();
         blocks.update(&vec![0; reserved]);
-        Ok(Self { file, partial, reserved, blocks, end: reserved, early: None, unsynced: 0, behind: None })
+        Ok(Self { file, partial, reserved, blocks, end: reserved, begun: 0, behind: None })
     }
 
     /// Appends elements of the main tensor on a thread of its own. What was appended that way before has to be
@@ -115,8 +115,7 @@ impl ShardFile {
         }
         self.blocks = blocks;
         self.end += bytes.len();
-        self.unsynced += bytes.len();
-        start_writing(&self.file, &mut self.early, &mut self.unsynced);
+        begin(&self.file, &mut self.begun, self.end);
         bytes.clear();
         (bytes, Ok(()))
     }
@@ -130,13 +129,13 @@ impl ShardFile {
             blocks.update(bytes);
             disk::write_at(file, bytes, start as u64)
         } else {
-            let (early, unsynced) = (&mut self.early, &mut self.unsynced);
+            let begun = &mut self.begun;
             std::thread::scope(|scope| {
                 let hashing = std::thread::Builder::new().spawn_scoped(scope, || blocks.update(bytes))?;
                 let written = bytes.chunks(PIECE).enumerate().try_for_each(|(index, piece)| {
-                    disk::write_at(file, piece, (start + index * PIECE) as u64)?;
-                    *unsynced += piece.len();
-                    start_writing(file, early, unsynced);
+                    let at = start + index * PIECE;
+                    disk::write_at(file, piece, at as u64)?;
+                    begin(file, begun, at + piece.len());
                     Ok(())
                 });
                 hashing.join().expect("hashing does not panic");
@@ -197,14 +196,11 @@ impl ShardFile {
     }
 }
 
-/// Lets a thread write to the disk what waits in the page cache, unless one is at it. Only the sync at the end
-/// counts: errors here come again there.
-fn start_writing(file: &File, early: &mut Option<JoinHandle<()>>, unsynced: &mut usize) {
-    if *unsynced < 2 * PIECE || early.as_ref().is_some_and(|thread| !thread.is_finished()) {
-        return;
-    }
-    if let Ok(file) = file.try_clone() {
-        *early = std::thread::Builder::new().spawn(move || drop(file.sync_data())).ok();
-        *unsynced = 0;
+/// Asks the system to bring to the disk what was written since the last time, up to `end`. Only the sync at the
+/// end counts.
+fn begin(file: &File, begun: &mut usize, end: usize) {
+    if end >= *begun + PIECE {
+        write_back(file, *begun as u64, (end - *begun) as u64);
+        *begun = end;
     }
 }
