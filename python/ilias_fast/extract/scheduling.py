@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ilias_fast.errors import ImageError
 from ilias_fast.extract.batching import Batch, Batcher
 from ilias_fast.extract.features import Extractor, LocalFeatures, StagedExtractor
+from ilias_fast.extract.sharing import Packed, SharedSlots, WorkerSlots
 from ilias_fast.images import ImageSource, decode
 
 __all__ = ["BoxesOf", "Described", "Schedule", "decoders", "described"]
@@ -24,6 +25,7 @@ BoxesOf = Callable[[str], NDArray[np.int64]]
 _Pixels = NDArray[np.uint8]
 
 _CORES_FOR_PROCESSES = 4
+_SLOTS = 64  # results of processes in shared memory, of 4 MiB each
 _AHEAD_BYTES = 300_000_000  # prepared and not yet in a bucket, about
 _WINDOW_BYTES = 512_000_000  # waiting in buckets, about
 _BATCH_BYTES = 150_000_000  # images as large as this make a batch of few
@@ -101,22 +103,32 @@ def described(
             _closed(stack, describers)
         load = partial(_load, source, boxes if stages.uses_boxes else None, stages.preparation)
 
-        def submit(name: str) -> Future[Any]:
-            return pool.submit(load, name)
+        def submit(name: str) -> Callable[[], Any]:
+            return pool.submit(load, name).result
 
-        ahead = 4 * schedule.threads
+        ahead = 4 * (schedule.processes or schedule.threads)
         if schedule.processes:
+            slots = SharedSlots(min(4 * schedule.processes, _SLOTS))
+            stack.callback(slots.close)
             workers = ProcessPoolExecutor(
                 schedule.processes,
                 mp_context=multiprocessing.get_context("spawn"),  # forks of threads that hold locks may hang
                 initializer=_start_worker,
-                initargs=(load,),
+                initargs=(load, slots.address),
             )
             _closed(stack, workers)
-            ahead = 8 * schedule.processes
 
-            def submit(name: str) -> Future[Any]:
-                return workers.submit(_work, name)
+            def submit(name: str) -> Callable[[], Any]:
+                slot = slots.take()
+                future = workers.submit(_work, name, slot)
+
+                def outcome() -> Any:
+                    try:
+                        return slots.unpack(future.result(), slot)
+                    finally:
+                        slots.give(slot)
+
+                return outcome
 
         yield from _ordered(
             stages,
@@ -136,7 +148,7 @@ def _closed(stack: ExitStack, pool: Executor) -> None:
 def _ordered(
     stages: StagedExtractor,
     names: Sequence[str],
-    submit: Callable[[str], Future[Any]],
+    submit: Callable[[str], Callable[[], Any]],
     describers: Executor,
     schedule: Schedule,
     *,
@@ -149,7 +161,7 @@ def _ordered(
         window_bytes=_WINDOW_BYTES,
         batch_bytes=_BATCH_BYTES,
     )
-    waiting: deque[Future[Any]] = deque()
+    waiting: deque[Callable[[], Any]] = deque()
     running: deque[tuple[Batch[Any], Future[Any]]] = deque()
     results: dict[int, Described | BaseException] = {}
     submitted = taken = given = 0
@@ -166,7 +178,7 @@ def _ordered(
             submitted += 1
         ready: list[Batch[Any]] = []
         if waiting:
-            outcome = waiting.popleft().result()
+            outcome = waiting.popleft()()
             if isinstance(outcome, ImageError):
                 results[taken] = outcome
             else:
@@ -214,17 +226,18 @@ def _load(source: ImageSource, boxes: BoxesOf | None, prepare: Any, name: str) -
         return error
 
 
-def _start_worker(load: Callable[[str], Any]) -> None:
-    global _loading
-    _loading = load
+def _start_worker(load: Callable[[str], Any], address: str | None) -> None:
+    global _working
+    _working = load, WorkerSlots(address)
 
 
-_loading: Callable[[str], Any] | None = None
+_working: tuple[Callable[[str], Any], WorkerSlots] | None = None
 
 
-def _work(name: str) -> Any:
-    assert _loading is not None
-    return _loading(name)
+def _work(name: str, slot: int | None) -> Packed:
+    assert _working is not None
+    load, slots = _working
+    return slots.pack(load(name), slot)
 
 
 def _as_it_is(image: _Pixels, boxes: NDArray[np.int64] | None = None) -> _Pixels:
