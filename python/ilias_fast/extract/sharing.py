@@ -1,4 +1,4 @@
-"""What worker processes have prepared, handed over in shared memory: a pipe costs the receiver twice the time.
+"""What worker processes have prepared comes in shared memory: a pipe costs the receiver twice the time.
 
 The arrays of a result (pickle's out-of-band buffers) go into a slot of a file without a name in memory; only
 what is left of the pickle goes through the pipe. Where the system has no such memory, or too little, or a
