@@ -1,5 +1,8 @@
 """Resolve a wheel with every extra, without installing anything: `pip install --dry-run 'WHEEL[EXTRA]'`.
 
+What the environment has already is taken as it is, for a dry run downloads whatever else it finds, torch and
+its gigabytes included. In an environment of its own the choice is free.
+
 Usage: extras.py WHEEL
 """
 
@@ -24,14 +27,14 @@ def main() -> None:
     """Resolve every extra of the wheel named by the argument; stop at the first that cannot be."""
     wheel = Path(sys.argv[1]).resolve()
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
-    pip += ["--dry-run", "--ignore-installed", "--report", "-"]
+    pip += ["--dry-run", "--report", "-"]
     for extra in extras_of(wheel):
         done = subprocess.run([*pip, f"{wheel}[{extra}]"], capture_output=True, text=True)
         if done.returncode != 0:
             sys.exit(f"[{extra}] does not resolve:\n{done.stderr}")
         chosen = [package["metadata"] for package in json.loads(done.stdout)["install"]]
         listed = ", ".join(f"{one['name']} {one['version']}" for one in chosen)
-        print(f"[{extra}] resolves to {len(chosen)} distributions: {listed}")
+        print(f"[{extra}] resolves; not installed here: {listed}")
 
 
 if __name__ == "__main__":
