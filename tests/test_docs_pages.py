@@ -90,7 +90,7 @@ def test_estimates_are_the_records_times_the_size() -> None:
     table = (DOCS / "reproduce.md").read_text("utf-8")
     cost = json.loads((record / "cost-epyc-2026-11-25.json").read_text("utf-8"))["results"]
     largest = {one["queries"]: statistics.median(one["seconds"]) for one in cost if one["rows"] == 10_000_000}
-    imports = json.loads((record / "imports-2026-11-25.json").read_text("utf-8"))["works"]
+    imports = json.loads((record / "imports-2026-11-26.json").read_text("utf-8"))["works"]
     rows = imports["import gzip4.hdf5"]["seconds"]
     local = (record / "rerank-epyc-2026-11-26.txt").read_text("utf-8")
     whole = re.search(r"realistic codes, 1232 .*\n  Chamfer ([\d.]+) s, verification ([\d.]+) s", local)
