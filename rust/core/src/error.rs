@@ -70,7 +70,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A store's file is damaged, truncated, missing or not what the manifest promises.
-    #[error("{path}: {detail} (restore the file from a copy; `ilias-fast store verify` names all that is damaged)")]
+    #[error(
+        "{path}: {detail} (restore the file from a copy; `ilias-fast store verify` names all that is damaged)"
+    )]
     Corrupt {
         /// The damaged file.
         path: PathBuf,
