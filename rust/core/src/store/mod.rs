@@ -32,6 +32,7 @@ mod entry;
 mod faults;
 mod filter;
 mod ids;
+mod incoming;
 mod layout;
 mod local;
 mod lock;

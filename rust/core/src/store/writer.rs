@@ -11,14 +11,13 @@ use super::batch::Batch;
 use super::buffer::{Buffer, reserved};
 use super::disk;
 use super::entry::{Entry, Listed};
-use super::ids::{check_id, sorted_hashes};
 use super::lock::{holds_foreign_files, lock};
 use super::manifest::{Manifest, json_object};
 use super::mmap::bytes_of;
 use super::shard::Shard;
 use super::spec::Spec;
 use super::tombstones::Tombstones;
-use super::write_file::{ShardFile, Syncing, WORTH_A_THREAD, replace, sync_folder};
+use super::write_file::{ShardFile, Syncing, replace, sync_folder};
 use super::{LOCK, MANIFEST, SHARD_BYTES, SHARDS, Store};
 
 /// Rows wait in memory until their main tensor has this many bytes: little enough to stay in a cache.
@@ -175,22 +174,6 @@ impl Writer {
         self.len() == 0
     }
 
-    /// Which of the ids are there already, committed or not.
-    pub fn contains<S: AsRef<str>>(&self, ids: &[S]) -> Result<Vec<bool>> {
-        let hashes = sorted_hashes(ids);
-        let mut there = vec![false; ids.len()];
-        for shard in &self.shards {
-            shard.find(&hashes, ids, |position, _| {
-                there[position] = true;
-                Ok(())
-            })?;
-        }
-        for &(hash, position) in &hashes {
-            there[position as usize] |= self.buffer.contains(hash, ids[position as usize].as_ref());
-        }
-        Ok(there)
-    }
-
     /// Appends rows; they are visible after the next [`Self::commit`].
     ///
     /// A batch that is refused (wrong shape, kind or value, bad or duplicate id) leaves the writer as it was.
@@ -215,59 +198,6 @@ impl Writer {
             return Err(Error::parameter("writer", "a usable writer", found));
         }
         Ok(())
-    }
-
-    /// Checks values and ids, of a large batch at the same time.
-    fn check<S: AsRef<str>>(&self, ids: &[S], batch: &Batch<'_>) -> Result<()> {
-        let (rows, spec, path) = (ids.len(), &self.manifest.spec, &self.path);
-        if batch.bytes() < WORTH_A_THREAD {
-            batch.check(rows, spec, path)?;
-            return self.check_ids(ids);
-        }
-        std::thread::scope(|scope| {
-            let values = std::thread::Builder::new().spawn_scoped(scope, || batch.check(rows, spec, path));
-            let of_ids = self.check_ids(ids);
-            match values {
-                Ok(values) => values.join().expect("checking does not panic")?,
-                Err(_) => batch.check(rows, spec, path)?,
-            }
-            of_ids
-        })
-    }
-
-    fn check_ids<S: AsRef<str>>(&self, ids: &[S]) -> Result<()> {
-        if ids.len() > i32::MAX as usize {
-            return Err(Error::parameter("ids", format!("at most {} a batch", i32::MAX), ids.len()));
-        }
-        for (position, id) in ids.iter().enumerate() {
-            check_id(id.as_ref(), position)?;
-        }
-        let mut duplicate = vec![false; ids.len()];
-        let hashes = sorted_hashes(ids);
-        for equal in hashes.chunk_by(|one, other| one.0 == other.0) {
-            for (index, (_, position)) in equal.iter().enumerate() {
-                let id = ids[*position as usize].as_ref();
-                duplicate[*position as usize] =
-                    equal[..index].iter().any(|(_, earlier)| ids[*earlier as usize].as_ref() == id);
-            }
-        }
-        for &(hash, position) in &hashes {
-            duplicate[position as usize] |= self.buffer.contains(hash, ids[position as usize].as_ref());
-        }
-        for shard in &self.shards {
-            shard.find(&hashes, ids, |position, _| {
-                duplicate[position] = true;
-                Ok(())
-            })?;
-        }
-        let Some(first) = duplicate.iter().position(|duplicate| *duplicate) else {
-            return Ok(());
-        };
-        Err(Error::DuplicateId {
-            path: self.path.clone(),
-            id: ids[first].as_ref().to_owned(),
-            more: duplicate.iter().filter(|duplicate| **duplicate).count() - 1,
-        })
     }
 
     /// Moves checked rows to the buffer, writing shards as it fills.
