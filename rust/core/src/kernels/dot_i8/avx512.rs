@@ -1,7 +1,6 @@
 //! AVX-512 with VNNI: 64 products an instruction, 24 accumulators a tile.
 
 #![allow(clippy::wildcard_imports, reason = "a level is its intrinsics")]
-#![expect(clippy::needless_range_loop, reason = "the index is a register, the loop is unrolled")]
 
 use core::arch::x86_64::*;
 
