@@ -18,6 +18,8 @@ const SAMPLE: Range<usize> = 1024..16384;
 const SMALL_SAMPLE: Range<usize> = 1024..4096;
 /// Queries that are few.
 const FEW: usize = 8;
+/// How many rows of the sample lie side by side in a database on disk.
+const TOGETHER: usize = 16;
 /// Rows of the sample that are multiplied at once.
 const SAMPLE_BLOCK: usize = 1024;
 
@@ -61,11 +63,17 @@ impl<T: Element, C: Codec<T>> Sweep<'_, T, C> {
         let small = self.problem.screened.len() <= FEW || self.problem.cold;
         let sizes = if small { SMALL_SAMPLE } else { SAMPLE };
         let wanted = (searched / 12).clamp(sizes.start, sizes.end).min(searched);
-        let (stride, mut position, mut sampled) = (searched / wanted.max(1), 0, Vec::new());
+        // From disk a few rows cost as much as one, and every hole in what is read later costs as well.
+        let together = if self.problem.cold { TOGETHER } else { 1 };
+        let period = searched / wanted.max(1) * together;
+        let (mut position, mut sampled) = (0, Vec::new());
         database.runs(0..database.rows(), |first, count, _| {
-            sampled
-                .extend((first..first + count).skip((stride - position % stride) % stride).step_by(stride));
-            position += count;
+            let end = position + count;
+            for start in (position / period * period..end).step_by(period) {
+                let rows = start.max(position)..(start + together).min(end);
+                sampled.extend(rows.map(|at| first + at - position));
+            }
+            position = end;
         });
         let rank = |spreads, more| rank(k, sampled.len(), searched, spreads, more);
         let (start, ceiling) = (rank(4.0, 8.0), rank(1.5, 2.0));

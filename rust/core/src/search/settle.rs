@@ -1,6 +1,5 @@
 //! The canonical scores of what a sweep let through, and the selection of each query that all workers share.
 
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
@@ -91,20 +90,17 @@ impl Shared {
 }
 
 impl<T: Element, C: Codec<T>> Sweep<'_, T, C> {
-    /// Computes the canonical scores of what came through of `rows`, and hands them in; `seen` rows have been screened.
+    /// Computes the canonical scores of what came through, of rows from `start` on, and hands them in; `seen` rows have been
+    /// screened.
     pub(super) fn score(
         &self,
-        rows: Range<usize>,
+        start: usize,
         worker: &mut Worker<C::Block>,
         shared: &[Shared],
         seen: usize,
         control: &Control,
     ) -> Result<()> {
         let Worker { survivors, queue, scored, .. } = worker;
-        if self.codec.reads_planes() {
-            // Their vectors may still be on disk.
-            self.problem.ask_for(survivors.iter().flatten().map(|&(row, _)| row), false);
-        }
         for (panel, survivors) in self.panels().zip(survivors) {
             control.advance(0)?;
             let mut admitted = [0; PANEL];
@@ -132,7 +128,7 @@ impl<T: Element, C: Codec<T>> Sweep<'_, T, C> {
                     places[lane] += 1;
                 });
             }
-            self.settle(rows.start, panel.start, queue, wanted, shared, scored, seen, control)?;
+            self.settle(start, panel.start, queue, wanted, shared, scored, seen, control)?;
         }
         Ok(())
     }

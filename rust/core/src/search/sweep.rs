@@ -97,6 +97,9 @@ pub(super) struct Worker<B> {
     thresholds: Vec<Rank>,
     /// For each panel, the rows of the chunk that came through, and for which of its queries.
     pub(super) survivors: Vec<Vec<(usize, u32)>>,
+    /// The rows of the chunk before and what came through of them, while its vectors are on their way.
+    held: Option<Range<usize>>,
+    held_survivors: Vec<Vec<(usize, u32)>>,
     /// The same for each query of a panel, one after the other.
     pub(super) queue: Vec<(u32, usize)>,
     pub(super) scored: Vec<(Rank, usize)>,
@@ -179,7 +182,8 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
             .collect();
         let chunks = self.problem.database.chunks(self.chunk_rows());
         let Problem { database, cold, .. } = *self.problem;
-        let sparse = cold && self.codec.reads_planes() && database.has_planes();
+        let late = cold && self.codec.reads_planes();
+        let sparse = late && database.has_planes();
         if sparse {
             database.read_at_random(true);
         }
@@ -187,23 +191,35 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
         let stride = if cold { 1 } else { spread(chunks.len()) };
         let (next, seen) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let workers = 0..rayon::current_num_threads().min(chunks.len());
+        let finish = |rows: Range<usize>, worker: &mut Worker<C::Block>| {
+            self.score(rows.start, worker, &shared, seen.load(Relaxed), control)?;
+            if cold {
+                database.release(rows.clone());
+            }
+            control.advance(if counted { rows.len() as u64 } else { 0 })
+        };
         let work = |ahead: &Ahead| {
             let mut worker = self.worker();
             loop {
                 let chunk = next.fetch_add(1, Relaxed);
                 if chunk >= chunks.len() {
-                    return Ok(());
+                    let rows = worker.release();
+                    return rows.map_or(Ok(()), |rows| finish(rows, &mut worker));
                 }
                 ahead.wait(chunk, control)?;
                 let rows = chunks.get((chunk as u128 * stride as u128 % chunks.len() as u128) as usize);
                 self.update(&mut worker, &shared);
                 self.chunk(rows.clone(), &mut worker, control)?;
-                let seen = seen.fetch_add(rows.len(), Relaxed) + rows.len();
-                self.score(rows.clone(), &mut worker, &shared, seen, control)?;
-                if cold {
-                    database.release(rows.clone());
+                seen.fetch_add(rows.len(), Relaxed);
+                if late {
+                    // Their vectors are still on disk: they come while the next chunk is screened.
+                    self.problem.ask_for(worker.survivors.iter().flatten().map(|&(row, _)| row), false);
+                    if let Some(before) = worker.hold(rows) {
+                        finish(before, &mut worker)?;
+                    }
+                } else {
+                    finish(rows, &mut worker)?;
                 }
-                control.advance(if counted { rows.len() as u64 } else { 0 })?;
             }
         };
         let outcome = reading_ahead(database, &chunks, self.codec.reads_planes(), cold, |ahead| {
@@ -240,6 +256,8 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
             scratch: vec![0.0; self.codec.scratch()],
             hits: vec![Hit::default(); rows],
             survivors: vec![Vec::new(); limits.len()],
+            held: None,
+            held_survivors: vec![Vec::new(); limits.len()],
             limits,
             // Of no score: every limit is set before the first chunk.
             thresholds: vec![Rank(0); self.problem.screened.len()],
@@ -339,6 +357,20 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
             let hits = hits[..found].iter();
             worker.survivors[panel].extend(hits.map(|hit| (number(hit.row as usize), hit.queries)));
         }
+    }
+}
+
+impl<B> Worker<B> {
+    /// Holds the survivors of `rows` back; what was held before takes their place, if there was something.
+    fn hold(&mut self, rows: Range<usize>) -> Option<Range<usize>> {
+        std::mem::swap(&mut self.survivors, &mut self.held_survivors);
+        self.held.replace(rows)
+    }
+
+    /// Takes up what was held back.
+    fn release(&mut self) -> Option<Range<usize>> {
+        std::mem::swap(&mut self.survivors, &mut self.held_survivors);
+        self.held.take()
     }
 }
 
