@@ -31,7 +31,7 @@ test-rust: ## Run the tests of the core crate
 test-python: $(VENV)/.installed-test ## Run the tests of the package
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-lint: $(VENV)/.installed-test ## rustfmt, clippy, ruff, types, stubs against the binary
+lint: $(VENV)/.installed-test ## rustfmt, clippy, ruff, types, stubs against the binary, workflows
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- --deny warnings
 	$(BIN)/ruff check .
@@ -39,6 +39,7 @@ lint: $(VENV)/.installed-test ## rustfmt, clippy, ruff, types, stubs against the
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest ilias_fast._core
 	$(BIN)/zizmor --offline --quiet .github
+	$(BIN)/jactionlint --profile correctness --strict-exit --no-hints
 
 format: $(VENV)/.installed-test ## Format Rust and Python
 	cargo fmt --all
