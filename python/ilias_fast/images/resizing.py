@@ -20,6 +20,7 @@ __all__ = [
     "Transform",
     "centre_offset",
     "centre_pad",
+    "checked_image",
     "fit_longer_side",
     "pad_to_multiple",
     "padding",
@@ -74,10 +75,8 @@ def resized_size(
         ((384, 288), (384, 512))
     """
     mode = _mode(transform)
-    if min(width, height, resolution) < 1:
-        raise ParameterError(
-            f"expected sizes of at least 1, found {width} x {height} at resolution {resolution}"
-        )
+    width, height = _arrays.at_least_one("width", width), _arrays.at_least_one("height", height)
+    resolution = _arrays.at_least_one("resolution", resolution)
     if mode is Transform.RESIZE_SQUARE:
         return resolution, resolution
     if mode in (Transform.RESIZE_LARGE, Transform.RESIZE_PAD):
@@ -116,7 +115,7 @@ def resize(
         (384, 384, 3)
     """
     mode = _mode(transform)
-    height, width = _checked(image).shape[:2]
+    height, width = checked_image(image).shape[:2]
     bicubic = mode in (Transform.RESIZE_LARGE, Transform.RESIZE_PAD)
     resized = _resample(
         image, resized_size(width, height, resolution, mode), "BICUBIC" if bicubic else "BILINEAR"
@@ -155,7 +154,7 @@ def fit_longer_side(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         >>> fit_longer_side(image, 400).shape, fit_longer_side(image, 1000) is image
         ((300, 400, 3), True)
     """
-    height, width = _checked(image).shape[:2]
+    height, width = checked_image(image).shape[:2]
     fitted = resized_size(width, height, size)
     return image if max(height, width) <= size else _resample(image, fitted, "BICUBIC")
 
@@ -176,6 +175,8 @@ def padding(width: int, height: int, to_width: int, to_height: int) -> tuple[int
         >>> padding(5, 4, 8, 8)
         (1, 2, 2, 2)
     """
+    width, height = _arrays.at_least("width", width, 0), _arrays.at_least("height", height, 0)
+    to_width, to_height = _arrays.count("to_width", to_width), _arrays.count("to_height", to_height)
     across, down = to_width - width, to_height - height
     if across < 0 or down < 0:
         raise ParameterError(f"cannot pad {width} x {height} to the smaller {to_width} x {to_height}")
@@ -201,8 +202,8 @@ def centre_pad(image: NDArray[_Scalar], width: int, height: int) -> NDArray[_Sca
         >>> centre_pad(np.ones((1, 2), np.uint8), 4, 3).tolist()
         [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
     """
-    if image.ndim < 2:
-        raise ShapeError(f"image: expected shape [height, width, ...], found {list(image.shape)}")
+    if np.ndim(image) < 2:
+        raise ShapeError(f"image: expected shape [height, width, ...], found {list(np.shape(image))}")
     left, top, right, bottom = padding(image.shape[1], image.shape[0], width, height)
     if not left + top + right + bottom:
         return image
@@ -226,8 +227,8 @@ def pad_to_multiple(image: NDArray[_Scalar], multiple: int) -> NDArray[_Scalar]:
         (392, 294, 3)
     """
     multiple = _arrays.at_least_one("multiple", multiple)
-    if image.ndim < 2:
-        raise ShapeError(f"image: expected shape [height, width, ...], found {list(image.shape)}")
+    if np.ndim(image) < 2:
+        raise ShapeError(f"image: expected shape [height, width, ...], found {list(np.shape(image))}")
     height, width = (-(-side // multiple) * multiple for side in image.shape[:2])
     return centre_pad(image, width, height)
 
@@ -240,7 +241,10 @@ def _mode(transform: Transform | str) -> Transform:
         raise ParameterError(f"transform: expected one of {known}, found {transform!r}") from None
 
 
-def _checked(image: NDArray[Any]) -> NDArray[Any]:
+def checked_image(image: NDArray[Any]) -> NDArray[Any]:
+    """Refuse what is no uint8 [height, width, 3]."""
+    if not isinstance(image, np.ndarray):
+        raise DtypeError(f"image: expected a uint8 array, found {type(image).__name__}")
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ShapeError(f"image: expected shape [height, width, 3], found {list(image.shape)}")
     if image.dtype != np.uint8:

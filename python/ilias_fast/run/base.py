@@ -90,7 +90,7 @@ class Run:
     provenance: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        query_ids, database_ids = tuple(self.query_ids), checks.as_ids(self.database_ids)
+        query_ids, database_ids = checks.as_tuple(self.query_ids), checks.as_ids(self.database_ids)
         offsets, indices, scores = checks.checked(
             query_ids, self.offsets, database_ids, self.indices, self.scores
         )
@@ -142,8 +142,8 @@ class Run:
         _arrays.choice("duplicates", duplicates, ("error", "max"))
         names = checks.as_ids(database_ids)
         if duplicates == "error":
-            return cls(tuple(query_ids), offsets, names, indices, scores, provenance or {})  # type: ignore[arg-type]
-        queries = tuple(query_ids)
+            return cls(checks.as_tuple(query_ids), offsets, names, indices, scores, provenance or {})  # type: ignore[arg-type]
+        queries = checks.as_tuple(query_ids)
         starts, rows, values = checks.checked(queries, offsets, names, indices, scores)
         if names.first_repeated() is not None:
             first, position = np.unique(names.locate(names), return_inverse=True)
@@ -182,8 +182,9 @@ class Run:
                 another number of ids than it was given rows.
             DuplicateIdError, NonFiniteError, InputError: See the class.
         """
-        values, rows = np.asarray(scores), np.asarray(indices)
-        if rows.ndim != 2 or rows.shape != values.shape or len(rows) != len(query_ids):
+        values = _arrays.any_array("scores", scores, "Q, k")
+        rows = _arrays.any_array("indices", indices, "Q, k")
+        if rows.shape != values.shape or len(rows) != len(query_ids):
             raise ShapeError(
                 f"scores, indices: expected two matrices [{len(query_ids)}, k], one row a query, "
                 f"found {list(values.shape)} and {list(rows.shape)}"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ilias_fast import _arrays
 from ilias_fast._files import StrPath
 from ilias_fast.errors import (
     FileFormatError,
@@ -144,7 +145,7 @@ def import_store(
     job = _Import(chosen, reading, described, options, wanted, adapter, progress)
     target = Target.of(described[0], adapter)
     place = Path(out)
-    record = None if overwrite else record_there(place, described, options, target)
+    record = None if _arrays.flag("overwrite", overwrite) else record_there(place, described, options, target)
     if record is not None and is_complete(record, described):
         rows = sum(file.rows for file in described)
         (progress or _silent)(rows, rows)
