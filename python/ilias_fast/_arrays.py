@@ -42,6 +42,7 @@ __all__ = [
 
 
 _UINT8, _FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
+_MOST_THREADS = 1024
 _LONGEST = 80
 """Characters of a value that a message shows."""
 
@@ -209,8 +210,10 @@ def real(name: str, value: SupportsFloat) -> float:
 
 
 def threads(value: SupportsIndex | None) -> int | None:
-    """Return a number of threads, at least 1, or None, which leaves it to the core."""
-    return None if value is None else at_least_one("threads", value)
+    """Return a number of threads, 1 to 1024 as the core takes it, or None, which leaves it to the core."""
+    if value is not None and at_least_one("threads", value) > _MOST_THREADS:
+        raise ParameterError(f"threads: expected a whole number from 1 to {_MOST_THREADS}, found {value}")
+    return None if value is None else operator.index(value)
 
 
 def vector(

@@ -112,12 +112,15 @@ def replacing(path: Path, *, overwrite: bool = True, durable: bool = True) -> It
 
     Raises:
         StorageError: The operating system refused (disk full, read-only, no such folder), or `path` exists
-            and `overwrite` is false.
+            and `overwrite` is false or it is no file.
     """
     if not overwrite and os.path.lexists(path):
         raise StorageError(f"{path}: already exists (choose another path, or ask to overwrite)", None, path)
     if not path.name or "\0" in path.name:
         raise StorageError(f"{path}: expected the name of a file to write", None, path)
+    if not (is_file(path) or is_folder(path)) and os.path.exists(path):  # noqa: PTH110
+        # To rename a file over /dev/null would leave the machine without one.
+        raise StorageError(f"{path}: expected a file to replace, found a device, pipe or socket", None, path)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_SUFFIX}")
     try:
         yield partial

@@ -98,7 +98,9 @@ def read_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
                     f"{path}: expected a safetensors file, found {size} bytes without its header"
                 )
             text = file.read(length)
-    except OSError as cause:
+    except FileFormatError:
+        raise
+    except (OSError, ValueError) as cause:
         raise storage_error(cause, path, "read") from cause
     try:
         header = json.loads(text)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ilias_fast import _arrays
 from ilias_fast._checkpoints import read_checkpoint
 from ilias_fast._extras import require
 from ilias_fast._files import StrPath
@@ -165,6 +166,7 @@ def attention_detector(dim: int, path: StrPath | None = None, *, seed: int = 0) 
     """
     torch = require("torch", "detect local descriptors")
     nn = torch.nn
+    dim, seed = _arrays.at_least_one("dim", dim), _arrays.at_least("seed", seed, 0)
 
     class SpatialAttention(nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from ilias_fast import _arrays
 from ilias_fast._extras import require
 from ilias_fast._files import StrPath
 from ilias_fast.errors import ParameterError
@@ -222,11 +223,15 @@ def default_resolution(train_size: int) -> int:
     Args:
         train_size: Side of the images the network was trained on, in pixels.
 
+    Raises:
+        ParameterError: It is below 1.
+
     Examples:
         >>> [default_resolution(size) for size in (224, 384, 518)]
         [384, 512, 724]
     """
     levels = {224: 384, 384: 512, 512: 724}
+    train_size = _arrays.at_least_one("train_size", train_size)
     return levels[min(levels, key=lambda level: abs(math.log(train_size / level)))]
 
 

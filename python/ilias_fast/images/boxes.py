@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -123,7 +125,7 @@ def _nearest(of: int, to: int) -> NDArray[np.int64]:
 
 
 def _checked(boxes: ArrayLike) -> NDArray[np.int64]:
-    if np.size(boxes) == 0:
+    if isinstance(boxes, Sized) and len(boxes) == 0:
         return np.zeros((0, 4), np.int64)
     rows = _arrays.any_array("boxes", boxes, "n, 4")
     if rows.shape[1] != 4:

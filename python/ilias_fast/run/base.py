@@ -313,11 +313,12 @@ class Run:
             UnknownIdError: The run has no such query.
             DuplicateIdError: A query is given twice.
         """
-        parts = [self.entries(query) for query in query_ids]
+        names = checks.as_tuple(query_ids)
+        parts = [self.entries(query) for query in names]
         counts = [part.stop - part.start for part in parts]
         rows = np.concatenate([np.empty(0, np.int64), *(np.arange(p.start, p.stop) for p in parts)])
         return Run(
-            tuple(query_ids),
+            names,
             np.cumsum([0, *counts], dtype=np.int64),
             self.database_ids,
             self.indices[rows],

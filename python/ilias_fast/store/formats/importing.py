@@ -120,6 +120,7 @@ def import_store(
         >>> type(store).__name__, list(store.ids), store.dim
         ('GlobalStore', ['a.jpg', 'b.jpg'], 2)
     """
+    overwrite = _arrays.flag("overwrite", overwrite)
     files = expand(source, total)
     chosen = format_of(files[0], format)
     reading = ReadOptions(
@@ -145,7 +146,7 @@ def import_store(
     job = _Import(chosen, reading, described, options, wanted, adapter, progress)
     target = Target.of(described[0], adapter)
     place = Path(out)
-    record = None if _arrays.flag("overwrite", overwrite) else record_there(place, described, options, target)
+    record = None if overwrite else record_there(place, described, options, target)
     if record is not None and is_complete(record, described):
         rows = sum(file.rows for file in described)
         (progress or _silent)(rows, rows)

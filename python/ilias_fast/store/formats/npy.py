@@ -54,7 +54,7 @@ class Npy(Format):
         Errors as `Format.write`.
         """
         assert isinstance(store, (GlobalStore, BinaryStore))
-        ids = Path(options["ids"]) if options.get("ids") else path.with_suffix(".txt")
+        ids = Path(options["ids"]) if options.get("ids") else path.parent / f"{path.stem}.txt"
         shape = (len(store), store.dim if isinstance(store, GlobalStore) else store.code_bytes)
         dtype = np.dtype("<f2" if isinstance(store, GlobalStore) else np.uint8)
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
