@@ -18,7 +18,6 @@ from ilias_fast._extras import require
 from ilias_fast._files import StrPath
 from ilias_fast.errors import ParameterError
 from ilias_fast.extract.pooling import POOLINGS, REGIONAL, pool
-from ilias_fast.extract.pooling import pooling as named_pooling
 from ilias_fast.extract.registry import Model, find_model, near
 from ilias_fast.images import Transform
 
@@ -184,8 +183,7 @@ def load_network(
             f"{name}: {row.needs_checkpoint}; give the file (weights=PATH), or weights='random' to try it out"
         )
     chosen = pooling or (row.pooling if row is not None else "head")
-    if chosen not in ("head", "cls", *REGIONAL):
-        named_pooling(chosen)
+    _arrays.choice("pooling", chosen, ("head", "cls", *POOLINGS, *REGIONAL))
     module = importlib.import_module(f"ilias_fast.extract.{family}")
     network: Network = module.build(Wanted(name, row, weights, chosen, seed, official))
     return network

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ilias_fast.errors import ParameterError
+from ilias_fast import _arrays
 
 if TYPE_CHECKING:
     import torch
@@ -58,11 +58,8 @@ def pooling(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
     Raises:
         ParameterError: There is no such pooling.
     """
-    try:
-        return POOLINGS[name]
-    except KeyError:
-        known = ", ".join(["head", "cls", *POOLINGS, *REGIONAL])
-        raise ParameterError(f"pooling: expected one of {known}, found {name!r}") from None
+    _arrays.choice("pooling", name, tuple(POOLINGS))
+    return POOLINGS[name]
 
 
 def pool(name: str, features: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -22,6 +22,7 @@ __all__ = [
     "centre_pad",
     "checked_image",
     "fit_longer_side",
+    "mode_of",
     "pad_to_multiple",
     "padding",
     "resize",
@@ -74,7 +75,7 @@ def resized_size(
         >>> resized_size(800, 600, 384), resized_size(600, 800, 384, "RESIZE_SMALL")
         ((384, 288), (384, 512))
     """
-    mode = _mode(transform)
+    mode = mode_of(transform)
     width, height = _arrays.at_least_one("width", width), _arrays.at_least_one("height", height)
     resolution = _arrays.at_least_one("resolution", resolution)
     if mode is Transform.RESIZE_SQUARE:
@@ -114,7 +115,7 @@ def resize(
         >>> resize(np.zeros((600, 800, 3), np.uint8), 384, "RESIZE_CENTER").shape
         (384, 384, 3)
     """
-    mode = _mode(transform)
+    mode = mode_of(transform)
     height, width = checked_image(image).shape[:2]
     bicubic = mode in (Transform.RESIZE_LARGE, Transform.RESIZE_PAD)
     resized = _resample(
@@ -233,12 +234,11 @@ def pad_to_multiple(image: NDArray[_Scalar], multiple: int) -> NDArray[_Scalar]:
     return centre_pad(image, width, height)
 
 
-def _mode(transform: Transform | str) -> Transform:
-    try:
-        return Transform(transform)
-    except ValueError:
-        known = ", ".join(mode.value for mode in Transform)
-        raise ParameterError(f"transform: expected one of {known}, found {transform!r}") from None
+def mode_of(transform: Transform | str) -> Transform:
+    """Return the mode of a name; refuse what is none, with the one that was probably meant."""
+    if not isinstance(transform, Transform):
+        _arrays.choice("transform", transform, [mode.value for mode in Transform])
+    return Transform(transform)
 
 
 def checked_image(image: NDArray[Any]) -> NDArray[Any]:
