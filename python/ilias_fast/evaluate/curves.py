@@ -38,9 +38,9 @@ class RandomSubsets:
     """
 
     def __init__(self, total: int, size: int, count: int, seed: int = 0) -> None:
-        self.total = _arrays.at_least("total", total, 0)
-        self.size = _arrays.at_least("size", size, 0)
-        self.count = _arrays.at_least("count", count, 0)
+        self.total: int = _arrays.at_least("total", total, 0)
+        self.size: int = _arrays.at_least("size", size, 0)
+        self.count: int = _arrays.at_least("count", count, 0)
         self._seed = _arrays.at_least("seed", seed, 0)
         if self.size > self.total:
             raise ParameterError(f"size: expected at most {total}, the number of distractors, found {size}")

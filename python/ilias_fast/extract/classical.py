@@ -106,7 +106,7 @@ class ClassicalExtractor:
         self.options = options
         self.centres = centres
         self.itq = itq
-        self.threads = cpu.threads(threads)
+        self.threads: int = cpu.threads(threads)
 
     @classmethod
     def fit(

@@ -41,7 +41,7 @@ class FolderSource:
     """
 
     def __init__(self, root: StrPath, ids: Sequence[str] | None = None) -> None:
-        self.root = Path(root)
+        self.root: Path = Path(root)
         if not is_folder(self.root):
             kind = "is not a folder" if is_file(self.root) else "does not exist"
             raise StorageError(

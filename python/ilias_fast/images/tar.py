@@ -72,7 +72,7 @@ class TarSource:
         *,
         keys: Collection[str] | None = None,
     ) -> None:
-        self.paths = _tars(paths)
+        self.paths: tuple[Path, ...] = _tars(paths)
         names = [path.name for path in self.paths]
         for name in names:
             if names.count(name) > 1:

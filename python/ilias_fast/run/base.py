@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -283,7 +283,7 @@ class Run:
         # Positions in the other vocabulary; ids it lacks get -1, which no entry of the other run has.
         return np.array_equal(other.database_ids.locate(self.database_ids)[self.indices], other.indices)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     @cached_property
     def _position(self) -> dict[str, int]:
