@@ -124,6 +124,22 @@ def test_estimates_are_the_records_times_the_size() -> None:
         assert stated(row) == pytest.approx([mini, full], rel=0.03), row
 
 
+def test_the_table_of_recipes_is_the_record() -> None:
+    text = (DOCS / "benchmarks.md").read_text("utf-8").partition("## Recipes")[2].partition("\n## ")[0]
+    name = re.search(r"bench/record/recipes-[\w-]+\.json", text)
+    assert name is not None
+    results = json.loads((DOCS.parent / name[0]).read_text("utf-8"))["results"]
+    stated = re.findall(
+        r"\| ([\d.]+) ms \| ([\d.]+) ms \| ([\d.]+) \[([\d.]+), ([\d.]+)\] \|$", text, re.MULTILINE
+    )
+    assert len(stated) == len(results)
+    for row, one in zip(stated, results.values(), strict=True):
+        ratios = one["ratios"]
+        times = (1000 * statistics.median(one["before"]), 1000 * statistics.median(one["after"]))
+        found = (*times, statistics.median(ratios), min(ratios), max(ratios))
+        assert tuple(map(float, row)) == pytest.approx(found, rel=0.01)
+
+
 def test_the_table_of_layers_is_the_one_that_is_tested() -> None:
     text = (DOCS / "architecture.md").read_text("utf-8")
     table = text.partition("## The layers")[2].partition("##")[0]
