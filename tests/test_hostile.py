@@ -148,6 +148,16 @@ def test_only_true_and_false_are_flags(store: GlobalStore, tmp_path: Path) -> No
     assert kernels.match(CODES, CODES, mutual=np.bool_(True)).query.tolist() == [0, 1, 2, 3]  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("dtype", ["float99", "f4,f4", "int8", "S3", 3, object], ids=str)
+def test_dtypes_of_raw_numbers(dtype: Any, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", ROWS)
+    refused(
+        DtypeError,
+        "^dtype: expected float16, float32 or uint8",
+        lambda: import_store(tmp_path / "x.npy", tmp_path / "s", number_rows=True, dtype=dtype),
+    )
+
+
 # --- a single string is no list of ids ---
 
 

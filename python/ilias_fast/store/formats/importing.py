@@ -26,6 +26,7 @@ from ilias_fast.store._local import LocalStore
 from ilias_fast.store._selection import is_selected
 from ilias_fast.store.formats.base import Block, Format, LocalRows, ReadOptions
 from ilias_fast.store.formats.buffers import Buffers
+from ilias_fast.store.formats.npy import raw_dtype
 from ilias_fast.store.formats.prefetch import prefetched
 from ilias_fast.store.formats.record import is_complete, record_there, recorded, selection
 from ilias_fast.store.formats.registry import format_of
@@ -121,6 +122,7 @@ def import_store(
         ('GlobalStore', ['a.jpg', 'b.jpg'], 2)
     """
     overwrite = _arrays.flag("overwrite", overwrite)
+    dtype = None if dtype is None else raw_dtype(dtype)
     files = expand(source, total)
     chosen = format_of(files[0], format)
     reading = ReadOptions(
