@@ -13,7 +13,7 @@ import pytest
 
 from ilias_fast import cpu, kernels
 from ilias_fast.adapt import Itq, PcaWhitening, Signs, sample_rows
-from ilias_fast.datasets import load_dataset, load_truth
+from ilias_fast.datasets import GroundTruth, Labels, load_dataset, load_truth
 from ilias_fast.errors import (
     CpuLevelError,
     DatasetError,
@@ -25,7 +25,7 @@ from ilias_fast.errors import (
     ShapeError,
     StorageError,
 )
-from ilias_fast.evaluate import RandomSubsets
+from ilias_fast.evaluate import RandomSubsets, run_from_ranks
 from ilias_fast.images import (
     FilesSource,
     FolderSource,
@@ -298,6 +298,21 @@ def test_a_level_that_is_no_text() -> None:
 
 def test_random_subsets_out_of_range() -> None:
     refused(ParameterError, "^size: expected at most 3", lambda: RandomSubsets(3, 4, 1))
+    refused(ParameterError, "^total: expected fewer than", lambda: RandomSubsets(10**9, 4, 1))
+    subsets = RandomSubsets(10, 3, 2)
+    refused(ParameterError, "^start: ", lambda: subsets.members(-1, 3))
+    for start, stop in ((0, 11), (5, 4), (0, -1)):
+        refused(ParameterError, "^stop: expected", lambda a=start, b=stop: subsets.members(a, b))  # type: ignore[misc]
+    assert subsets.members(4, 4).shape == (2, 0)
+
+
+def test_ranks_far_beyond_any_database() -> None:
+    truth = GroundTruth("mine", (Labels("q", {"ok": frozenset(["7"])}),))
+    assert run_from_ranks(truth, [[2**60], [7]])["q"].ids == [str(2**60), "7"]
+    refused(
+        ParameterError, "^ranks: expected positions from 0, found -1", lambda: run_from_ranks(truth, [[-1]])
+    )
+    refused(DtypeError, "^ranks: expected an array", lambda: run_from_ranks(truth, [1, [2]]))  # type: ignore[list-item]
 
 
 # --- paths ---
