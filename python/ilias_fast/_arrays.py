@@ -81,6 +81,8 @@ def float32_rows(name: str, value: ArrayLike, dimensions: str = "Q, d") -> NDArr
 
 def _contiguous(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
     """Return a C-contiguous array of `dtype`; too large a number is infinite, and refused later."""
+    if array.dtype == dtype:
+        return np.ascontiguousarray(array)
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(array, dtype=dtype)
 
@@ -220,6 +222,8 @@ def vector(
     name: str, value: ArrayLike, kinds: str, dtype: type[np.generic], dimensions: str = "n"
 ) -> NDArray[Any]:
     """Return a contiguous vector of `dtype` from an array whose dtype kind is one of `kinds`."""
+    if type(value) is np.ndarray and value.dtype == dtype and value.ndim == 1 and value.flags.c_contiguous:
+        return value  # the common case, at a fraction of the time of what follows
     array = any_array(name, value, dimensions)
     if array.dtype.kind not in kinds:
         raise DtypeError(f"{name}: expected {np.dtype(dtype)}, found {array.dtype}")
