@@ -108,10 +108,12 @@ def test_estimates_are_the_records_times_the_size() -> None:
     whole = re.search(r"realistic codes, 1232 .*\n  Chamfer ([\d.]+) s, verification ([\d.]+) s", local)
     assert whole is not None
     chamfer, verification = map(float, whole.groups())
+    judging = json.loads((record / "evaluate-epyc-2026-11-26.json").read_text("utf-8"))["judging"]
+    judged = statistics.median(judging["report"]["ours"]["seconds"])
 
     def stated(row: str) -> list[float]:
         cells = next(line for line in table.splitlines() if line.startswith(f"| {row}")).split("|")[3:5]
-        units = {"s": 1, "min": 60}
+        units = {"ms": 0.001, "s": 1, "min": 60}
         return [float(n) * units[unit] for n, unit in (cell.split() for cell in cells)]
 
     for row, mini, full in (
@@ -120,6 +122,7 @@ def test_estimates_are_the_records_times_the_size() -> None:
         ("search, 1 query", largest[1] / 2, 10 * largest[1]),
         ("Chamfer", chamfer, chamfer),
         ("spatial verification", verification, verification),
+        ("evaluation, all groups", judged, judged),
     ):
         assert stated(row) == pytest.approx([mini, full], rel=0.03), row
 
