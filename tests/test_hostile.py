@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +60,7 @@ from ilias_fast.store import (
     open_store,
     read_matrix,
 )
+from tests.command_line import SOURCES
 
 QUERIES = np.eye(2, 4, dtype=np.float32)
 ROWS = np.eye(4, dtype=np.float16)
@@ -394,3 +397,36 @@ def test_odd_names_are_only_names(name: str, tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         [name, f"{name}.json", f"{name}.npy", f"{name}.txt"]
     )
+
+
+# --- worker processes that end ---
+
+
+def test_a_script_without_a_guard_is_told_what_it_lacks(
+    textures: Path, classical: Any, tmp_path: Path
+) -> None:
+    classical.save(tmp_path / "extractor.safetensors")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from ilias_fast.extract import ClassicalExtractor, extract_to_stores\n"
+        "from ilias_fast.errors import ParameterError\n"
+        "from ilias_fast.images import FolderSource\n"
+        f"extractor = ClassicalExtractor.load({str(tmp_path / 'extractor.safetensors')!r}, threads=1)\n"
+        "try:\n"
+        f"    extract_to_stores(extractor, FolderSource({str(textures)!r}), processes=1,\n"
+        f"        global_store=Path({str(tmp_path / 'vectors')!r}))\n"
+        "except ParameterError as error:\n"
+        "    print(error)\n"
+    )
+    paths = os.pathsep.join([str(SOURCES), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, script],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("processes: a process that decodes images has ended")
+    assert '`if __name__ == "__main__":`' in done.stdout
