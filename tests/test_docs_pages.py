@@ -76,12 +76,24 @@ def test_the_site_has_every_page_and_every_public_module() -> None:
     assert {f"ilias_fast.{name}" for name in ilias_fast.__all__ if name != "__version__"} <= shown
 
 
-def test_included_code_exists() -> None:
+def test_included_code_exists_and_is_included() -> None:
+    included = []
     for page in PAGES:
-        for path, part in re.findall(r'^--8<-- "([\w/.]+):(\w+)"$', page.read_text("utf-8"), re.MULTILINE):
-            source = (DOCS.parent / path).read_text("utf-8")
-            assert f"# --8<-- [start:{part}]" in source, (page, path)
-            assert f"# --8<-- [end:{part}]" in source, (page, path)
+        text = page.read_text("utf-8")
+        # A formatter once took the dashes for operators, and the site showed them instead of the code.
+        marked = [line for line in text.splitlines() if re.match(r"-+ *8 *<", line)]
+        found = [re.fullmatch(r'--8<-- "([\w/.]+):(\w+)"', line) for line in marked]
+        for line, one in zip(marked, found, strict=True):
+            assert one is not None, (page, line)
+            source = (DOCS.parent / one[1]).read_text("utf-8")
+            assert f"# --8<-- [start:{one[2]}]" in source, (page, line)
+            assert f"# --8<-- [end:{one[2]}]" in source, (page, line)
+            included.append(one[1])
+    assert set(included) >= {
+        path.relative_to(DOCS.parent).as_posix()
+        for path in (DOCS.parent / "examples/recipes").glob("*.py")
+        if path.stem != "__init__"
+    }
 
 
 def test_estimates_are_the_records_times_the_size() -> None:
@@ -96,10 +108,12 @@ def test_estimates_are_the_records_times_the_size() -> None:
     whole = re.search(r"realistic codes, 1232 .*\n  Chamfer ([\d.]+) s, verification ([\d.]+) s", local)
     assert whole is not None
     chamfer, verification = map(float, whole.groups())
+    judging = json.loads((record / "evaluate-epyc-2026-11-26.json").read_text("utf-8"))["judging"]
+    judged = statistics.median(judging["report"]["ours"]["seconds"])
 
     def stated(row: str) -> list[float]:
         cells = next(line for line in table.splitlines() if line.startswith(f"| {row}")).split("|")[3:5]
-        units = {"s": 1, "min": 60}
+        units = {"ms": 0.001, "s": 1, "min": 60}
         return [float(n) * units[unit] for n, unit in (cell.split() for cell in cells)]
 
     for row, mini, full in (
@@ -108,8 +122,25 @@ def test_estimates_are_the_records_times_the_size() -> None:
         ("search, 1 query", largest[1] / 2, 10 * largest[1]),
         ("Chamfer", chamfer, chamfer),
         ("spatial verification", verification, verification),
+        ("evaluation, all groups", judged, judged),
     ):
         assert stated(row) == pytest.approx([mini, full], rel=0.03), row
+
+
+def test_the_table_of_recipes_is_the_record() -> None:
+    text = (DOCS / "benchmarks.md").read_text("utf-8").partition("## Recipes")[2].partition("\n## ")[0]
+    name = re.search(r"bench/record/recipes-[\w-]+\.json", text)
+    assert name is not None
+    results = json.loads((DOCS.parent / name[0]).read_text("utf-8"))["results"]
+    stated = re.findall(
+        r"\| ([\d.]+) ms \| ([\d.]+) ms \| ([\d.]+) \[([\d.]+), ([\d.]+)\] \|$", text, re.MULTILINE
+    )
+    assert len(stated) == len(results)
+    for row, one in zip(stated, results.values(), strict=True):
+        ratios = one["ratios"]
+        times = (1000 * statistics.median(one["before"]), 1000 * statistics.median(one["after"]))
+        found = (*times, statistics.median(ratios), min(ratios), max(ratios))
+        assert tuple(map(float, row)) == pytest.approx(found, rel=0.01)
 
 
 def test_the_table_of_layers_is_the_one_that_is_tested() -> None:

@@ -106,7 +106,7 @@ def test_the_registry_filters_and_explains() -> None:
     assert find_model("swav").needs_checkpoint is None
     with pytest.raises(ParameterError, match="near: dinov2_vitb14"):
         find_model("dinov2_vitb15")
-    with pytest.raises(ParameterError, match="framework: expected one of timm, och"):
+    with pytest.raises(ParameterError, match="framework: expected 'timm', 'och'"):
         models(framework="keras")
 
 

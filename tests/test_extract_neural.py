@@ -191,7 +191,7 @@ def test_weights_that_cannot_be_downloaded(timm: Any, monkeypatch: pytest.Monkey
 def test_bad_network_arguments() -> None:
     with pytest.raises(ParameterError, match="no model 'resnet19'"):
         load_network("resnet19", weights="random")
-    with pytest.raises(ParameterError, match="expected one of head, cls, gap"):
+    with pytest.raises(ParameterError, match="expected 'head', 'cls', 'gap'"):
         load_network("test_vit", weights="random", pooling="best")
     with pytest.raises(ParameterError, match="no class token"):
         load_network("resnet18", weights="random", pooling="cls")

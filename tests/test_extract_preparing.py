@@ -208,7 +208,7 @@ def test_bad_settings() -> None:
         settings: dict[str, Any] = {"resolution": 10, name: value}
         with pytest.raises(ParameterError, match=f"^{name}: expected"):
             Preparation(**settings)
-    with pytest.raises(ParameterError, match="precision: expected one of auto"):
+    with pytest.raises(ParameterError, match="precision: expected 'auto'"):
         NeuralExtractor(network(), precision="int8")  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="float16 is for GPUs"):
         NeuralExtractor(network(), precision="float16", device="cpu")

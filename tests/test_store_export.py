@@ -87,7 +87,7 @@ def test_faiss_reads_what_it_would_have_written(
     binary.add(codes.rows(range(ROWS)))
     export_store(codes, tmp_path / "b.faiss")
     assert (tmp_path / "b.faiss").read_bytes() == faiss.serialize_index_binary(binary).tobytes()
-    with pytest.raises(ParameterError, match="index: expected one of fp16, flat"):
+    with pytest.raises(ParameterError, match="index: expected 'fp16' or 'flat'"):
         export_store(vectors, tmp_path / "c.faiss", index="hnsw")
 
 

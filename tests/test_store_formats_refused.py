@@ -120,7 +120,7 @@ def test_names_without_a_known_format(tmp_path: Path) -> None:
     (tmp_path / "f.xyz").write_bytes(b"")
     with pytest.raises(ParameterError, match=r"ends in one of \.hdf5.*found '\.xyz'"):
         import_store(tmp_path / "f.xyz", tmp_path / "s")
-    with pytest.raises(ParameterError, match="format: expected one of ilias-hdf5"):
+    with pytest.raises(ParameterError, match="format: expected 'ilias-hdf5'"):
         import_store(tmp_path / "f.xyz", tmp_path / "s", format="xyz")
     with pytest.raises(ParameterError, match="can be imported, found faiss"):
         import_store(tmp_path / "f.faiss", tmp_path / "s")

@@ -23,11 +23,13 @@ from numpy.typing import ArrayLike, NDArray
 from ilias_fast.errors import DtypeError, ParameterError, ShapeError
 
 __all__ = [
+    "any_array",
     "at_least",
     "at_least_one",
     "choice",
     "codes",
     "count",
+    "flag",
     "float16_rows",
     "float32_rows",
     "is_float",
@@ -40,9 +42,15 @@ __all__ = [
 
 
 _UINT8, _FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
+_MOST_THREADS = 1024
+_LONGEST = 80
+"""Characters of a value that a message shows."""
 
 
-def _array(name: str, value: ArrayLike, dimensions: str) -> NDArray[Any]:
+def any_array(name: str, value: ArrayLike, dimensions: str) -> NDArray[Any]:
+    """Return what NumPy sees of an argument, of any dtype, with as many dimensions as `dimensions` names."""
+    if np.ma.is_masked(value):
+        raise DtypeError(f"{name}: expected values everywhere, found a masked array (fill it first)")
     try:
         array = _seen(value)
     except (TypeError, ValueError, RuntimeError, BufferError) as cause:
@@ -65,15 +73,23 @@ def float32_rows(name: str, value: ArrayLike, dimensions: str = "Q, d") -> NDArr
     """Return real numbers as a C-contiguous float32 matrix; float64 is rounded."""
     if type(value) is np.ndarray and value.dtype is _FLOAT32 and value.ndim == 2 and value.flags.c_contiguous:
         return value  # the common case, at a fraction of the time of what follows
-    array = _array(name, value, dimensions)
+    array = any_array(name, value, dimensions)
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise DtypeError(f"{name}: expected float32 (or a real type it can hold), found {array.dtype}")
-    return np.ascontiguousarray(array, dtype=np.float32)
+    return _contiguous(array, np.float32)
+
+
+def _contiguous(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
+    """Return a C-contiguous array of `dtype`; too large a number is infinite, and refused later."""
+    if array.dtype == dtype:
+        return np.ascontiguousarray(array)
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, dtype=dtype)
 
 
 def float16_rows(name: str, value: ArrayLike, dimensions: str = "n, d") -> NDArray[np.float16]:
     """Return a C-contiguous float16 matrix; wider types only if every value is a float16 already."""
-    array = _array(name, value, dimensions)
+    array = any_array(name, value, dimensions)
     if array.dtype == np.float16:
         return np.ascontiguousarray(array)
     if array.dtype.kind not in "fiu":
@@ -92,7 +108,7 @@ def codes(name: str, value: ArrayLike, dimensions: str = "n, bytes") -> NDArray[
     """Return packed binary codes as a C-contiguous uint8 matrix; no other dtype is accepted."""
     if type(value) is np.ndarray and value.dtype is _UINT8 and value.ndim == 2 and value.flags.c_contiguous:
         return value  # the common case, at a fraction of the time of what follows
-    array = _array(name, value, dimensions)
+    array = any_array(name, value, dimensions)
     if array.dtype != np.uint8:
         raise DtypeError(f"{name}: expected packed codes of dtype uint8, found {array.dtype}")
     return np.ascontiguousarray(array)
@@ -100,12 +116,12 @@ def codes(name: str, value: ArrayLike, dimensions: str = "n, bytes") -> NDArray[
 
 def is_float(name: str, value: ArrayLike) -> bool:
     """Return whether a matrix holds floats."""
-    return _array(name, value, "m, d").dtype.kind == "f"
+    return any_array(name, value, "m, d").dtype.kind == "f"
 
 
 def offsets(name: str, value: ArrayLike) -> NDArray[np.int64]:
     """Return row offsets as a contiguous int64 vector."""
-    array = _array(name, value, "N + 1")
+    array = any_array(name, value, "N + 1")
     if array.dtype.kind not in "iu":
         raise DtypeError(f"{name}: expected int64, found {array.dtype}")
     return np.ascontiguousarray(array, dtype=np.int64)
@@ -123,9 +139,9 @@ def count(name: str, value: SupportsIndex) -> int:
     try:
         number = operator.index(value)
     except TypeError as cause:
-        raise ParameterError(f"{name}: expected a whole number, found {value!r}") from cause
+        raise ParameterError(f"{name}: expected a whole number, found {_short(value)}") from cause
     if not -(2**63) <= number < 2**63:
-        raise ParameterError(f"{name}: expected a whole number that fits 64 bits, found {number}")
+        raise ParameterError(f"{name}: expected a whole number that fits 64 bits, found {_short(number)}")
     return number
 
 
@@ -149,7 +165,20 @@ def choice(name: str, value: object, choices: Sequence[str]) -> None:
     *others, last = map(repr, choices)
     meant = difflib.get_close_matches(value.lower(), choices, 1) if isinstance(value, str) else []
     hint = f"; did you mean {meant[0]!r}?" if meant else ""
-    raise ParameterError(f"{name}: expected {', '.join(others)} or {last}, found {value!r}{hint}")
+    raise ParameterError(f"{name}: expected {', '.join(others)} or {last}, found {_short(value)}{hint}")
+
+
+def flag(name: str, value: object) -> bool:
+    """Return True or False; nothing else is taken for it, as the string "no" would be True."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise ParameterError(f"{name}: expected True or False, found {_short(value)}")
+
+
+def _short(value: object) -> str:
+    """Return what a value looks like, on one line of a message."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 4 :]}"
 
 
 def output(
@@ -158,7 +187,7 @@ def output(
     """Return the array a result is written into, never converted, as that would be lost; None makes one."""
     if value is None:
         return np.empty(shape, dtype)
-    array = _array(name, value, ", ".join(map(str, shape)))
+    array = any_array(name, value, ", ".join(map(str, shape)))
     if array.dtype != dtype:
         raise DtypeError(f"{name}: expected {np.dtype(dtype)}, found {array.dtype}")
     if array.shape != shape:
@@ -175,20 +204,27 @@ def real(name: str, value: SupportsFloat) -> float:
     if type(value) is float:
         return value
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise ParameterError(f"{name}: expected a number, found {value!r}")
-    return float(value)
+        raise ParameterError(f"{name}: expected a number, found {_short(value)}")
+    try:
+        return float(value)
+    except OverflowError as cause:
+        raise ParameterError(f"{name}: expected a number float64 can hold, found {_short(value)}") from cause
 
 
 def threads(value: SupportsIndex | None) -> int | None:
-    """Return a number of threads, at least 1, or None, which leaves it to the core."""
-    return None if value is None else at_least_one("threads", value)
+    """Return a number of threads, 1 to 1024 as the core takes it, or None, which leaves it to the core."""
+    if value is not None and at_least_one("threads", value) > _MOST_THREADS:
+        raise ParameterError(f"threads: expected a whole number from 1 to {_MOST_THREADS}, found {value}")
+    return None if value is None else operator.index(value)
 
 
 def vector(
     name: str, value: ArrayLike, kinds: str, dtype: type[np.generic], dimensions: str = "n"
 ) -> NDArray[Any]:
     """Return a contiguous vector of `dtype` from an array whose dtype kind is one of `kinds`."""
-    array = _array(name, value, dimensions)
+    if type(value) is np.ndarray and value.dtype == dtype and value.ndim == 1 and value.flags.c_contiguous:
+        return value  # the common case, at a fraction of the time of what follows
+    array = any_array(name, value, dimensions)
     if array.dtype.kind not in kinds:
         raise DtypeError(f"{name}: expected {np.dtype(dtype)}, found {array.dtype}")
-    return np.ascontiguousarray(array, dtype=dtype)
+    return _contiguous(array, dtype)

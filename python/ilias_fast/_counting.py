@@ -133,16 +133,26 @@ class MapCounter:
 
         Args:
             first: The number of a distractor.
+
+        Raises:
+            ParameterError: It is negative.
         """
+        first = _arrays.at_least("first", first, 0)
         return next((stop for start, stop in self._covered if start <= first < stop), first)
 
     def positive_scores(self, query: int) -> NDArray[np.float32]:
         """Return the scores of a query's positives, descending.
 
         Args:
-            query: Its position.
+            query: Its position, from 0.
+
+        Raises:
+            ParameterError: There is no such query.
         """
-        return self._scores[self._offsets[query] : self._offsets[query + 1]]
+        position = _arrays.at_least("query", query, 0)
+        if position >= len(self):
+            raise ParameterError(f"query: expected a position below {len(self)}, found {position}")
+        return self._scores[self._offsets[position] : self._offsets[position + 1]]
 
     def add(
         self,
@@ -191,11 +201,15 @@ class MapCounter:
         Raises:
             ShapeError, NonFiniteError, ParameterError: See `add`.
         """
-        reach = np.repeat(margin, np.diff(self._offsets))
+        values = _arrays.float32_rows("scores", scores, "Q, n")
+        bounds = _arrays.vector("margin", margin, "f", np.float64, "Q")
+        if len(bounds) != len(self):
+            raise ShapeError(f"margin: expected [{len(self)}], one bound a query, found [{len(bounds)}]")
+        reach = np.repeat(bounds, np.diff(self._offsets))
         wide = self._scores.astype(np.float64)
         low = np.nextafter((wide - reach).astype(np.float32), np.float32(-np.inf))
         high = np.nextafter((wide + reach).astype(np.float32), np.float32(np.inf))
-        self._count(np.ascontiguousarray(scores), first, members, threads, low, high, exact)
+        self._count(values, first, members, threads, low, high, exact)
 
     def _count(
         self,
@@ -213,7 +227,11 @@ class MapCounter:
             raise ShapeError(
                 f"scores: expected [{len(self)}, n], one row a query, found {list(values.shape)}"
             )
-        inside = np.zeros((0, width), np.bool_) if members is None else np.asarray(members)
+        inside = (
+            np.zeros((0, width), np.bool_)
+            if members is None
+            else _arrays.any_array("members", members, "subsets, n")
+        )
         if inside.dtype != np.bool_ or inside.shape != (self._subsets, width):
             raise ShapeError(
                 f"members: expected bool [{self._subsets}, {width}], "
@@ -277,7 +295,7 @@ class MapCounter:
             NonFiniteError: A score is NaN or infinite.
         """
         values = _arrays.float32_rows("scores", scores, "Q, n")
-        mine = np.zeros(values.shape, np.bool_) if own is None else np.asarray(own)
+        mine = np.zeros(values.shape, np.bool_) if own is None else _arrays.any_array("own", own, "Q, n")
         if len(values) != len(self) or mine.shape != values.shape or mine.dtype != np.bool_:
             raise ShapeError(
                 f"scores, own: expected float32 and bool [{len(self)}, n], found {list(values.shape)} and "

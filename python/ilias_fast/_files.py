@@ -17,6 +17,8 @@ from ilias_fast.errors import FileFormatError, IliasFastError, StorageError
 
 __all__ = [
     "StrPath",
+    "is_file",
+    "is_folder",
     "is_leftover",
     "read_bytes",
     "read_lines",
@@ -32,17 +34,26 @@ StrPath = str | os.PathLike[str]
 _SUFFIX = ".partial"
 
 
-def storage_error(cause: OSError, path: StrPath, action: str) -> StorageError:
-    """Return the typed error for an operating system error.
+def storage_error(cause: OSError | ValueError, path: StrPath, action: str) -> StorageError:
+    """Return the typed error for an operating system error, or for a path it would not even look at.
 
     Args:
-        cause: What the operating system said.
+        cause: What the operating system said; Python's ValueError for a path that holds NUL.
         path: The file or folder.
         action: What was tried ("read", "write", "list"), to complete "cannot ...".
     """
-    return StorageError(
-        f"{os.fspath(path)}: cannot {action}: {cause.strerror or cause}", cause.errno, os.fspath(path)
-    )
+    said, number = (cause.strerror, cause.errno) if isinstance(cause, OSError) else (None, None)
+    return StorageError(f"{os.fspath(path)}: cannot {action}: {said or cause}", number, os.fspath(path))
+
+
+def is_file(path: StrPath) -> bool:
+    """Return whether there is a file; not where the operating system will not look (a name too long, ...)."""
+    return os.path.isfile(path)  # noqa: PTH113 (`Path.is_file` raises there)
+
+
+def is_folder(path: StrPath) -> bool:
+    """Return whether there is a folder; see `is_file`."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def read_bytes(path: Path) -> bytes:
@@ -53,7 +64,7 @@ def read_bytes(path: Path) -> bytes:
     """
     try:
         return path.read_bytes()
-    except OSError as cause:
+    except (OSError, ValueError) as cause:
         raise storage_error(cause, path, "read") from cause
 
 
@@ -101,10 +112,15 @@ def replacing(path: Path, *, overwrite: bool = True, durable: bool = True) -> It
 
     Raises:
         StorageError: The operating system refused (disk full, read-only, no such folder), or `path` exists
-            and `overwrite` is false.
+            and `overwrite` is false or it is no file.
     """
-    if not overwrite and path.exists():
+    if not overwrite and os.path.lexists(path):
         raise StorageError(f"{path}: already exists (choose another path, or ask to overwrite)", None, path)
+    if not path.name or "\0" in path.name:
+        raise StorageError(f"{path}: expected the name of a file to write", None, path)
+    if not (is_file(path) or is_folder(path)) and os.path.exists(path):  # noqa: PTH110
+        # To rename a file over /dev/null would leave the machine without one.
+        raise StorageError(f"{path}: expected a file to replace, found a device, pipe or socket", None, path)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_SUFFIX}")
     try:
         yield partial
@@ -117,7 +133,7 @@ def replacing(path: Path, *, overwrite: bool = True, durable: bool = True) -> It
     except OSError as cause:
         raise storage_error(cause, path, "write") from cause
     finally:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             partial.unlink()
 
 

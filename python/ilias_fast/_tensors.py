@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast._files import StrPath, read_bytes, storage_error, written
-from ilias_fast.errors import FileFormatError
+from ilias_fast.errors import FileFormatError, IliasFastError
 
 __all__ = ["TensorEntry", "read_header", "read_tensors", "write_tensors"]
 
@@ -98,7 +98,9 @@ def read_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
                     f"{path}: expected a safetensors file, found {size} bytes without its header"
                 )
             text = file.read(length)
-    except OSError as cause:
+    except IliasFastError:
+        raise
+    except (OSError, ValueError) as cause:
         raise storage_error(cause, path, "read") from cause
     try:
         header = json.loads(text)

@@ -69,7 +69,8 @@ def pinned(name: str) -> Iterator[None]:
         ...     level()
         'scalar'
     """
-    _core.pin_cpu_level(name)
+    # Whatever it is, the core says which levels there are.
+    _core.pin_cpu_level(str(name).encode("ascii", "backslashreplace").decode())
     try:
         yield
     finally:

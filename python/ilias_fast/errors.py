@@ -160,7 +160,7 @@ class StorageError(IliasFastError, OSError):
     ):
         super().__init__(message)
         self.errno = errno
-        self.filename = None if filename is None else os.fspath(filename)
+        self.filename: str | None = None if filename is None else os.fspath(filename)
 
     def __str__(self) -> str:
         return str(self.args[0])

@@ -191,8 +191,7 @@ def rerank_sweep(
         >>> {series.label: series.maps for series in sweep.series}
         {'10 descriptors, 200 B an image': (50.0, 100.0), '20 descriptors, 400 B an image': (50.0, 100.0)}
     """
-    if method not in ("chamfer", "spatial"):
-        raise ParameterError(f"method: expected 'chamfer' or 'spatial', found {method!r}")
+    _arrays.choice("method", method, ("chamfer", "spatial"))
     lengths = sorted({_arrays.at_least_one("shortlists", length) for length in shortlists})
     counts = sorted({_arrays.at_least_one("descriptors", count) for count in descriptors})
     if not lengths or not counts:

@@ -43,6 +43,8 @@ class Blocks:
         if isinstance(source, BinaryStore) or (isinstance(source, LocalStore) and not source.dim):
             raise IncompatibleStoreError(f"{name}: expected a store of float16 vectors, found {source!r}")
         self._source: GlobalStore | LocalStore | NDArray[np.float32]
+        self.count: int
+        self.dim: int
         if isinstance(source, (GlobalStore, LocalStore)):
             self._source = source
             self.dim = source.dim

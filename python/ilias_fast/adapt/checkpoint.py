@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ilias_fast._files import StrPath
+from ilias_fast._files import StrPath, is_file
 from ilias_fast._tensors import read_tensors, write_tensors
 from ilias_fast.errors import FileFormatError, ParameterError
 
@@ -48,7 +48,7 @@ class Checkpoint:
             StorageError, FileFormatError: The file cannot be read, or is something else.
             ParameterError: It is another training's.
         """
-        if self._path is None or not self._path.exists():
+        if self._path is None or not is_file(self._path):
             return None
         tensors, metadata = read_tensors(self._path)
         if metadata.get("ilias_fast.format") != _FORMAT:

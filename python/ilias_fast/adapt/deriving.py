@@ -166,7 +166,7 @@ def sample_rows(store: GlobalStore, count: int, *, seed: int = 0) -> NDArray[np.
         float32 [min(count, rows), dim].
 
     Raises:
-        ParameterError: `count` is below 1.
+        ParameterError: `count` is below 1, or `seed` below 0.
 
     Examples:
         >>> from ilias_fast.store import GlobalStore
@@ -175,7 +175,7 @@ def sample_rows(store: GlobalStore, count: int, *, seed: int = 0) -> NDArray[np.
         >>> sample_rows(GlobalStore.open("vectors"), 2).shape
         (2, 2)
     """
-    count = _arrays.at_least_one("count", count)
+    count, seed = _arrays.at_least_one("count", count), _arrays.at_least("seed", seed, 0)
     chosen = np.random.default_rng(seed).permutation(len(store))[:count]
     return store.rows(np.sort(chosen).astype(np.int64)).astype(np.float32)
 

@@ -94,7 +94,7 @@ class Itq(MatrixAdapter):
                 f"bits: expected a multiple of 8 from 8 to the dimension {width}, found {bits}"
             )
         iterations = _arrays.at_least_one("iterations", iterations)
-        sample = _arrays.at_least("sample", sample, 2)
+        sample, seed = _arrays.at_least("sample", sample, 2), _arrays.at_least("seed", seed, 0)
         seen = moments(blocks, prepare=_normalised, progress=progress)
         mean = seen.mean
         _, directions = np.linalg.eigh(seen.about(mean))

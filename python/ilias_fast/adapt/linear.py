@@ -46,8 +46,8 @@ class LinearAdapter(VectorAdapter):
     def __init__(
         self, weight: ArrayLike, bias: ArrayLike, training: Mapping[str, object] | None = None
     ) -> None:
-        self.training = dict(training or {})
-        self.weight = _arrays.float32_rows("weight", weight, "D_out, D_in")
+        self.training: dict[str, object] = dict(training or {})
+        self.weight: NDArray[np.float32] = _arrays.float32_rows("weight", weight, "D_out, D_in")
         self.bias: NDArray[np.float32] = _arrays.vector("bias", bias, "fiu", np.float32, "D_out")
         if self.bias.shape[0] != self.weight.shape[0] or 0 in self.weight.shape:
             raise ShapeError(

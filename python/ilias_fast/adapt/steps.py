@@ -95,7 +95,7 @@ class Unpack:
     kind = "unpack"
 
     def __init__(self, bits: int) -> None:
-        self.bits = _arrays.at_least_one("bits", bits)
+        self.bits: int = _arrays.at_least_one("bits", bits)
 
     def apply(self, codes: NDArray[np.uint8]) -> NDArray[np.float16]:
         """Cast codes.
@@ -136,7 +136,7 @@ class Strongest:
     kind = "strongest"
 
     def __init__(self, count: int) -> None:
-        self.count = _arrays.at_least_one("count", count)
+        self.count: int = _arrays.at_least_one("count", count)
 
     def apply(self, image: LocalImage) -> LocalImage:
         """Truncate one image; what is left stays in its order.

@@ -180,7 +180,7 @@ class PcaWhitening(Whitening):
         blocks = Blocks("vectors", vectors, at_least=2)
         dim = None if dim is None else _arrays.at_least_one("dim", dim)
         count, width = blocks.count, blocks.dim
-        added = width / (8 * count) if shrinkage is None else float(shrinkage)
+        added = width / (8 * count) if shrinkage is None else _arrays.real("shrinkage", shrinkage)
         if not 0 <= added < float("inf"):
             raise ParameterError(f"shrinkage: expected a finite number of at least 0, found {shrinkage}")
         mean, centred = np.zeros(width), np.empty((0, width))

@@ -124,9 +124,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _discard_output()
         code = 0
     except OSError as error:
-        # The library types its own: this is the output, redirected to a full disk.
+        # The library types its own: this is the output, on a full disk, or a path it did not foresee.
         _discard_output()
-        _fail(f"cannot print: {error.strerror or error}", 1)
+        what = "cannot print" if error.filename is None else os.fsdecode(error.filename)
+        _fail(f"{what}: {error.strerror or error}", 1)
     if code == _INTERRUPTED:
         _fail("interrupted", _INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)

@@ -275,7 +275,7 @@ def compare(
             raise ParameterError(
                 f"--adapter: {path}: expected a linear layer or a whitening, found {loaded.kind}"
             )
-        compared[path.stem] = loaded
+        compared[path.stem if path.stem not in compared else str(path)] = loaded
     rows = []
     with stages() as progress:
         if train_on is not None:

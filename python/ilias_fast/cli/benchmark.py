@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +9,7 @@ import typer
 
 from ilias_fast.cli import _options as options
 from ilias_fast.cli import _runs
-from ilias_fast.cli._console import err, out, plain
+from ilias_fast.cli._console import err, out, plain, print_json
 
 __all__ = ["benchmark"]
 
@@ -56,7 +55,7 @@ def benchmark(
             told = f"{named.path}: lacks {count}, which count as zero: {first}"
             err.print(f"[yellow]warning:[/] {plain(told)}", soft_wrap=True)
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        print_json(found)
         return
     table = Table(
         box=SIMPLE_HEAD, pad_edge=False, title=f"{plain(labels.name)}, percent", title_justify="left"

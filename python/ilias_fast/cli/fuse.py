@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +9,7 @@ import typer
 
 from ilias_fast.cli import _options as options
 from ilias_fast.cli import _runs
-from ilias_fast.cli._console import out, plain
+from ilias_fast.cli._console import out, plain, print_json
 
 __all__ = ["fuse"]
 
@@ -50,7 +49,6 @@ def fuse(
     fused = add_up(loaded, weight or None, method=method, normalise=normalise, missing=missing, k=k)
     fused.save(output)
     if as_json:
-        summary = {"queries": len(fused), "results": len(fused.indices), "output": str(output)}
-        out.print(plain(json.dumps(summary)), soft_wrap=True)
+        print_json({"queries": len(fused), "results": len(fused.indices), "output": str(output)})
     else:
         out.print(f"{len(fused)} queries, {len(fused.indices)} results: {plain(output)}", soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ilias_fast.cli import _options as options
-from ilias_fast.cli._console import out, plain
+from ilias_fast.cli._console import out, plain, print_json
 
 __all__ = ["match"]
 
@@ -53,7 +53,7 @@ def match(
         Literal["translation", "similarity", "affine", "homography"],
         typer.Option(help="The richest family of maps that is fitted."),
     ] = "affine",
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Match and verify two images, and draw what was found."""
     from ilias_fast._files import read_bytes, written
@@ -89,10 +89,8 @@ def match(
         "model": None if found.model is None else found.model.tolist(),
         "picture": str(output),
     }
-    if json:
-        import json as format_json
-
-        typer.echo(format_json.dumps(facts, indent=1))
+    if as_json:
+        print_json(facts)
         return
     out.print(
         f"{len(first.xy)} and {len(second.xy)} keypoints, {facts['tentative']} tentative correspondences, "

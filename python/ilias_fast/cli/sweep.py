@@ -128,6 +128,9 @@ def distractors(
             count_distractors(*parts, **common)
         else:
             curve = distractor_curve(*parts, k=k, counted=merge or (), **common)
+    if share and json == options.STDOUT:
+        print_json({"counted": here, "total": total, "state": str(state)})
+        return
     if share:
         told = f"{here:,} of {total:,} distractors counted; to bring all together: --merge {state}"
         out.print(plain(told), soft_wrap=True)

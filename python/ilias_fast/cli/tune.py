@@ -63,7 +63,7 @@ def tune(
     from ilias_fast.rerank import tune as try_all
     from ilias_fast.run import Run
 
-    if json is not None and json.suffix != ".json":
+    if json not in (None, options.STDOUT) and json.suffix != ".json":
         raise ParameterError(f"--json: expected a file name ending in .json, found {json.name!r}")
     before, truth = Run.load(run), load_dataset(dataset)
     local = LocalScores.load(scores, before)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast._core import Ids, IdSearch
-from ilias_fast._files import read_lines, read_text
+from ilias_fast._files import is_file, read_lines, read_text
 from ilias_fast.errors import DatasetError, ParameterError, UnknownIdError
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Dataset:
         image = self._core_path(id)
         path = image.with_name(f"{image.stem}_bbox.txt")
         boxes: list[list[int]] = []
-        for number, line in enumerate(read_lines(path, DatasetError) if path.exists() else (), 1):
+        for number, line in enumerate(read_lines(path, DatasetError) if is_file(path) else (), 1):
             if not line.strip():
                 continue
             try:

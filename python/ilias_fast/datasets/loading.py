@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ilias_fast._files import StrPath
+from ilias_fast._files import StrPath, is_file, is_folder
 from ilias_fast.datasets.base import Dataset
 from ilias_fast.datasets.ilias import load_ilias
 from ilias_fast.datasets.photos import load_photos
@@ -33,7 +33,7 @@ def load_dataset(root: StrPath) -> Dataset:
         Dataset('photos': 1 image queries, 0 text queries, 1 positives)
     """
     path = Path(root)
-    if not path.is_dir():
-        found = "a file" if path.exists() else "nothing"
+    if not is_folder(path):
+        found = "a file" if is_file(path) else "nothing"
         raise DatasetError(f"{path}: expected a folder that holds a dataset, found {found}")
-    return load_ilias(path) if (path / "image_ids").is_dir() else load_photos(path)
+    return load_ilias(path) if is_folder(path / "image_ids") else load_photos(path)

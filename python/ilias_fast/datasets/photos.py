@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ilias_fast._files import StrPath, storage_error
 from ilias_fast.datasets.base import Dataset
-from ilias_fast.errors import DatasetError
+from ilias_fast.errors import DatasetError, IliasFastError
 
 __all__ = ["load_photos"]
 
@@ -67,7 +67,9 @@ def load_photos(root: StrPath) -> Dataset:
             queries += found[0]
             texts += found[1]
             positives += found[2]
-    except OSError as cause:
+    except IliasFastError:
+        raise
+    except (OSError, ValueError) as cause:
         raise storage_error(cause, path, "list") from cause
     if not positives:
         raise DatasetError(f"{path}: no instance folder found; {_LAYOUT}")

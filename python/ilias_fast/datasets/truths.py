@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from ilias_fast._files import StrPath
+from ilias_fast._files import StrPath, is_file, is_folder
 from ilias_fast.datasets.benchmarks import (
     GroundTruth,
     load_gldv2,
@@ -78,9 +78,9 @@ def load_truth(path: StrPath, kind: TruthKind | None = None) -> GroundTruth:
 
 
 def _kind_of(path: Path) -> str:
-    if path.is_dir():
+    if is_folder(path):
         return "oxford"
-    if not path.exists():
+    if not is_file(path):
         raise StorageError(f"{path}: expected a ground truth, found nothing")
     if path.suffix == ".csv" or "gldv2" in path.name:
         return "gldv2"

@@ -92,17 +92,22 @@ def run_from_ranks(truth: GroundTruth, ranks: ArrayLike) -> Run:
         >>> run_from_ranks(truth, [[2], [0], [1]])["q"].ids
         ['c', 'a', 'b']
     """
-    table = np.asarray(ranks)
-    if table.ndim != 2 or table.shape[1] != len(truth.queries) or table.dtype.kind not in "iu":
+    table = _arrays.any_array("ranks", ranks, "n, queries")
+    if table.shape[1] != len(truth.queries) or table.dtype.kind not in "iu":
         raise ShapeError(
             f"ranks: expected integers [n, {len(truth.queries)}], a column a query, found {table.dtype} "
             f"{list(table.shape)}"
         )
-    names = truth.database or tuple(map(str, range(int(table.max(initial=-1)) + 1)))
+    positions, names = table.T.reshape(-1), truth.database
+    if not names:  # positions are their names
+        if table.min(initial=0) < 0:
+            raise ParameterError(f"ranks: expected positions from 0, found {table.min()}")
+        values, positions = np.unique(positions, return_inverse=True)
+        names = tuple(map(str, values.tolist()))
     scores = np.broadcast_to(-np.arange(len(table), dtype=np.float64), table.T.shape)
     offsets = np.arange(len(truth.queries) + 1) * len(table)
     query_ids = [labels.query for labels in truth.queries]
-    return Run.from_arrays(query_ids, offsets, names, table.T.reshape(-1), scores.reshape(-1))
+    return Run.from_arrays(query_ids, offsets, names, positions, scores.reshape(-1))
 
 
 def revisited(

@@ -15,6 +15,9 @@ __all__ = ["CELL", "DistractorCurve", "RandomSubsets"]
 CELL = 65_536
 """Distractors of a cell of `RandomSubsets`."""
 
+_MOST = 10**9
+"""What NumPy's hypergeometric law can draw from."""
+
 
 class RandomSubsets:
     """Random subsets of N distractors, each of the same size, that need no list of their members.
@@ -29,7 +32,7 @@ class RandomSubsets:
         seed: Of the draw.
 
     Raises:
-        ParameterError: A number is negative, or the size is above N.
+        ParameterError: A number is negative, the size is above N, or N is 10^9 or more.
 
     Examples:
         >>> subsets = RandomSubsets(total=1000, size=100, count=3, seed=7)
@@ -38,10 +41,12 @@ class RandomSubsets:
     """
 
     def __init__(self, total: int, size: int, count: int, seed: int = 0) -> None:
-        self.total = _arrays.at_least("total", total, 0)
-        self.size = _arrays.at_least("size", size, 0)
-        self.count = _arrays.at_least("count", count, 0)
+        self.total: int = _arrays.at_least("total", total, 0)
+        self.size: int = _arrays.at_least("size", size, 0)
+        self.count: int = _arrays.at_least("count", count, 0)
         self._seed = _arrays.at_least("seed", seed, 0)
+        if self.total >= _MOST:
+            raise ParameterError(f"total: expected fewer than {_MOST} distractors, found {total}")
         if self.size > self.total:
             raise ParameterError(f"size: expected at most {total}, the number of distractors, found {size}")
         cells = np.full(-(-self.total // CELL), CELL)
@@ -60,7 +65,13 @@ class RandomSubsets:
         Args:
             start: The first distractor.
             stop: One past the last.
+
+        Raises:
+            ParameterError: The range is not within the distractors.
         """
+        start, stop = _arrays.at_least("start", start, 0), _arrays.count("stop", stop)
+        if not start <= stop <= self.total:
+            raise ParameterError(f"stop: expected {start} to {self.total}, found {stop}")
         found = np.zeros((self.count, stop - start), np.bool_)
         for cell in range(start // CELL, -(-stop // CELL)):
             low, high = cell * CELL, min((cell + 1) * CELL, self.total)

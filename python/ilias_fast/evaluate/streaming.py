@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast import _arrays
 from ilias_fast._counting import MapCounter
-from ilias_fast._files import StrPath
+from ilias_fast._files import StrPath, is_file
 from ilias_fast.datasets import Dataset
 from ilias_fast.errors import ParameterError, UnknownIdError
 from ilias_fast.evaluate.curves import DistractorCurve, RandomSubsets
@@ -211,7 +210,7 @@ def count_distractors(
         about=about,
     )
     counter.add_always(scores, own=own, threads=threads)
-    if state is not None and Path(state).exists():
+    if state is not None and is_file(state):
         _take_over(counter, state)
     _stream(counter, vectors, stores, drawn, first, state, threads, progress)
     for path in counted:

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ilias_fast import cpu
+from ilias_fast import _arrays, cpu
 from ilias_fast._blas import single_threaded
 from ilias_fast._extras import require
 from ilias_fast._files import StrPath
@@ -106,7 +106,7 @@ class ClassicalExtractor:
         self.options = options
         self.centres = centres
         self.itq = itq
-        self.threads = cpu.threads(threads)
+        self.threads: int = cpu.threads(threads)
 
     @classmethod
     def fit(
@@ -138,6 +138,7 @@ class ClassicalExtractor:
         options = options or ClassicalOptions()
         threads = cpu.threads(threads)
         require("cv2", "extract classical descriptors")
+        seed = _arrays.at_least("seed", seed, 0)
         generator = np.random.default_rng(seed)
         every = list(source.ids() if ids is None else ids)
         chosen = np.sort(generator.permutation(len(every))[:_FIT_IMAGES])

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from ilias_fast import _arrays
 from ilias_fast._extras import require
 from ilias_fast._onednn import UNSUPPORTED, linear_layer, packed
 from ilias_fast.errors import ParameterError
@@ -33,8 +34,7 @@ def autocast(
         ParameterError: There is no such precision, or the device has it not.
     """
     torch = require("torch", "run networks")
-    if precision not in _PRECISIONS:
-        raise ParameterError(f"precision: expected one of {', '.join(_PRECISIONS)}, found {precision!r}")
+    _arrays.choice("precision", precision, _PRECISIONS)
     chosen = ("float16" if device.type == "cuda" else "float32") if precision == "auto" else precision
     if chosen == "float32":
         return chosen, partial(_without_tf32, torch) if device.type == "cuda" else nullcontext

@@ -142,6 +142,9 @@ class LocalExtractor:
         ((10, 8), (10, 2), (48, 32))
     """
 
+    device: torch.device
+    precision: str
+
     def __init__(
         self,
         network: LocalNetwork,
@@ -157,8 +160,10 @@ class LocalExtractor:
         batch_size: int | None = None,
     ) -> None:
         require("cv2", "resize images for local descriptors")
-        self.network, self.detector, self.itq = network, detector, itq
-        self.most = _arrays.at_least_one("most", most)
+        self.network: LocalNetwork = network
+        self.detector: torch.nn.Module | None = detector
+        self.itq: Itq | None = itq
+        self.most: int = _arrays.at_least_one("most", most)
         if side is not None and not 1 <= side <= _LARGEST:
             raise ParameterError(f"side: expected a whole number from 1 to {_LARGEST}, found {side}")
         if itq is not None and itq.input_dim != network.dim:
@@ -173,7 +178,7 @@ class LocalExtractor:
         self._preparation = LocalPreparation(side, network.multiple, network.scales, crop)
         self.device = device_of(device)
         self.precision, self._autocast = autocast(self.device, precision)
-        self.batch_size = (
+        self.batch_size: int = (
             _arrays.at_least_one("batch_size", batch_size)
             if batch_size is not None
             else 1

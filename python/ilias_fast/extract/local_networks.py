@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ilias_fast import _arrays
 from ilias_fast._checkpoints import read_checkpoint
 from ilias_fast._extras import require
 from ilias_fast._files import StrPath
-from ilias_fast.errors import ParameterError
 from ilias_fast.extract.network import Network, Weights, dimension, load_network
 from ilias_fast.extract.weights import load_state
 
@@ -81,8 +81,7 @@ def local_network(name: str, *, weights: Weights = "pretrained", seed: int = 0) 
         >>> local_network("dinov2_vitb14", weights="none").dim
         768
     """
-    if name not in LOCAL_MODELS:
-        raise ParameterError(f"model: expected one of {', '.join(LOCAL_MODELS)}, found {name!r}")
+    _arrays.choice("model", name, LOCAL_MODELS)
     network = load_network(name, weights=weights, seed=seed, pooling="head")
     return _cvnet(network) if name.startswith("cvnet") else _patches(network)
 
@@ -165,6 +164,7 @@ def attention_detector(dim: int, path: StrPath | None = None, *, seed: int = 0) 
     """
     torch = require("torch", "detect local descriptors")
     nn = torch.nn
+    dim, seed = _arrays.at_least_one("dim", dim), _arrays.at_least("seed", seed, 0)
 
     class SpatialAttention(nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from ilias_fast import _arrays
 from ilias_fast._extras import require
 from ilias_fast._files import StrPath
 from ilias_fast.errors import ParameterError
 from ilias_fast.extract.pooling import POOLINGS, REGIONAL, pool
-from ilias_fast.extract.pooling import pooling as named_pooling
 from ilias_fast.extract.registry import Model, find_model, near
 from ilias_fast.images import Transform
 
@@ -183,8 +183,7 @@ def load_network(
             f"{name}: {row.needs_checkpoint}; give the file (weights=PATH), or weights='random' to try it out"
         )
     chosen = pooling or (row.pooling if row is not None else "head")
-    if chosen not in ("head", "cls", *REGIONAL):
-        named_pooling(chosen)
+    _arrays.choice("pooling", chosen, ("head", "cls", *POOLINGS, *REGIONAL))
     module = importlib.import_module(f"ilias_fast.extract.{family}")
     network: Network = module.build(Wanted(name, row, weights, chosen, seed, official))
     return network
@@ -222,11 +221,15 @@ def default_resolution(train_size: int) -> int:
     Args:
         train_size: Side of the images the network was trained on, in pixels.
 
+    Raises:
+        ParameterError: It is below 1.
+
     Examples:
         >>> [default_resolution(size) for size in (224, 384, 518)]
         [384, 512, 724]
     """
     levels = {224: 384, 384: 512, 512: 724}
+    train_size = _arrays.at_least_one("train_size", train_size)
     return levels[min(levels, key=lambda level: abs(math.log(train_size / level)))]
 
 

@@ -81,6 +81,10 @@ class NeuralExtractor:
         ((1, 64), 1.0)
     """
 
+    device: torch.device
+    precision: str
+    batch_size: int
+
     def __init__(
         self,
         network: Network,
@@ -103,7 +107,7 @@ class NeuralExtractor:
         torch = require("torch", "extract neural descriptors")
         self.network = network
         own = network.resolution or default_resolution(network.train_size)
-        self.preparation = Preparation(
+        self.preparation: Preparation = Preparation(
             resolution=own if resolution is None else resolution,
             transform=network.transform if transform is None else transform,  # type: ignore[arg-type]
             mean=network.mean,
@@ -119,8 +123,8 @@ class NeuralExtractor:
         self.device = device_of(device)
         self.batch_size = batch_size or _BATCH.get(self.device.type, _GPU_BATCH)
         self.precision, self._autocast = autocast(self.device, precision)
-        self.scales = _SCALES if multiscale else (1.0,)
-        self.angles = _ANGLES if multirotate else (0,)
+        self.scales: tuple[float, ...] = _SCALES if multiscale else (1.0,)
+        self.angles: tuple[int, ...] = _ANGLES if multirotate else (0,)
         network.module.to(self.device)
         self._layout = (
             torch.channels_last

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ilias_fast.errors import ParameterError
+from ilias_fast import _arrays
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["POOLINGS", "REGIONAL", "gap", "gem", "grid_of", "mac", "pool", "pooling"]
+__all__ = ["POOLINGS", "REGIONAL", "gap", "gem", "grid_of", "mac", "pool"]
 
 
 def gap(features: torch.Tensor) -> torch.Tensor:
@@ -52,19 +52,6 @@ REGIONAL = ("spoc", "spoc-centre", "rmac", "rgem", "crow")
 """Poolings that need the grid of the positions (`extract.regions`)."""
 
 
-def pooling(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return a pooling over positions by name; for `REGIONAL` ones see `pool`.
-
-    Raises:
-        ParameterError: There is no such pooling.
-    """
-    try:
-        return POOLINGS[name]
-    except KeyError:
-        known = ", ".join(["head", "cls", *POOLINGS, *REGIONAL])
-        raise ParameterError(f"pooling: expected one of {known}, found {name!r}") from None
-
-
 def pool(name: str, features: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Pool the features of a batch of images.
 
@@ -76,8 +63,9 @@ def pool(name: str, features: torch.Tensor, size: tuple[int, int]) -> torch.Tens
     Raises:
         ParameterError: There is no such pooling.
     """
-    if name not in REGIONAL:
-        return pooling(name)(features)
+    _arrays.choice("pooling", name, (*POOLINGS, *REGIONAL))
+    if name in POOLINGS:
+        return POOLINGS[name](features)
     from ilias_fast.extract import regions
 
     count, positions, channels = features.shape

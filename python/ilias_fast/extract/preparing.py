@@ -13,6 +13,7 @@ from ilias_fast import _arrays
 from ilias_fast._extras import require
 from ilias_fast.errors import ParameterError
 from ilias_fast.images import Transform, box_mask, crop_to_boxes, padding, resize, resize_mask, white_balance
+from ilias_fast.images.resizing import mode_of
 
 if TYPE_CHECKING:
     import torch
@@ -83,11 +84,7 @@ class Preparation:
                 raise ParameterError(
                     f"{name}: expected a whole number from {low} to {_LARGEST}, found {value}"
                 )
-        try:
-            object.__setattr__(self, "transform", Transform(self.transform))
-        except ValueError:
-            known = ", ".join(mode.value for mode in Transform)
-            raise ParameterError(f"transform: expected one of {known}, found {self.transform!r}") from None
+        object.__setattr__(self, "transform", mode_of(self.transform))
 
     @property
     def uses_boxes(self) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from ilias_fast import _arrays
 from ilias_fast.errors import ParameterError
 
 __all__ = ["FRAMEWORKS", "Model", "find_model", "models", "near"]
@@ -123,8 +124,8 @@ def models(
         >>> len(models()), [model.name for model in models(word="dinov2")][:2]
         (72, ['dinov2_vitb14', 'dinov2_vitl14'])
     """
-    if framework is not None and framework not in FRAMEWORKS:
-        raise ParameterError(f"framework: expected one of {', '.join(FRAMEWORKS)}, found {framework!r}")
+    if framework is not None:
+        _arrays.choice("framework", framework, tuple(FRAMEWORKS))
     return tuple(
         row
         for row in _rows().values()

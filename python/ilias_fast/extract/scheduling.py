@@ -7,8 +7,8 @@ import pickle
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ilias_fast.errors import ImageError
+from ilias_fast.errors import ImageError, ParameterError
 from ilias_fast.extract.batching import Batch, Batcher
 from ilias_fast.extract.features import Extractor, LocalFeatures, StagedExtractor
 from ilias_fast.extract.sharing import SLOT_BYTES, Packed, SharedSlots, WorkerSlots
@@ -129,11 +129,13 @@ def described(
 
             def submit(names: Sequence[str]) -> Callable[[], list[Any]]:
                 slot = slots.take()
-                future = workers.submit(_work, names, slot)
+                with _alive():
+                    future = workers.submit(_work, names, slot)
 
                 def outcomes() -> list[Any]:
                     try:
-                        prepared: list[Any] = slots.unpack(future.result(), slot)
+                        with _alive():
+                            prepared: list[Any] = slots.unpack(future.result(), slot)
                         return prepared
                     finally:
                         slots.give(slot)
@@ -151,6 +153,19 @@ def described(
             together=_TOGETHER if schedule.processes else 1,
             in_flight=2 * schedule.threads if concurrent else overlapping + 1,
         )
+
+
+@contextmanager
+def _alive() -> Iterator[None]:
+    """Say why worker processes end."""
+    try:
+        yield
+    except BrokenExecutor as cause:
+        raise ParameterError(
+            "processes: a process that decodes images has ended; a script must start its work behind "
+            '`if __name__ == "__main__":`, as each process imports it, and there must be memory for all '
+            "(0 processes decode in threads)"
+        ) from cause
 
 
 def _closed(stack: ExitStack, pool: Executor) -> None:

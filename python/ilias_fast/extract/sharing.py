@@ -13,7 +13,7 @@ import pickle
 import tempfile
 from collections import deque
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 __all__ = ["SLOT_BYTES", "Packed", "SharedSlots", "WorkerSlots"]
 
@@ -45,6 +45,7 @@ class SharedSlots:
         self._map: mmap.mmap | None = None
         self.address: str | None = None
         """Where workers find the memory; None if there is none."""
+        self._file: IO[bytes] | None = None
         try:
             self._file = tempfile.TemporaryFile(dir=_MEMORY)  # noqa: SIM115 - closed by `close`
             # A file with holes would end the process that fills them when memory is full.
@@ -88,6 +89,7 @@ class SharedSlots:
         """Give the memory back."""
         if self._map is not None:
             self._map.close()
+        if self._file is not None:
             self._file.close()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast._extras import require
+from ilias_fast.images.resizing import checked_image
 
 __all__ = ["Sift", "detect"]
 
@@ -52,10 +53,11 @@ def detect(image: NDArray[np.uint8], *, longer_side: int, keypoints: int) -> Sif
         keypoints: How many to keep, at least 1.
 
     Raises:
+        ShapeError, DtypeError: The image is no uint8 [height, width, 3].
         MissingExtraError: OpenCV is not installed.
     """
     cv2 = require("cv2", "extract classical descriptors")
-    height, width = image.shape[:2]
+    height, width = checked_image(image).shape[:2]
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     shrink = longer_side / max(height, width)
     if shrink < 1:

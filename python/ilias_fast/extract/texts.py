@@ -21,6 +21,8 @@ from ilias_fast.extract.registry import find_model, models
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import torch
+
 __all__ = ["TextExtractor", "extract_texts"]
 
 # Image models of timm that the benchmark's code knows the text tower of, beyond its registry.
@@ -59,6 +61,10 @@ class TextExtractor:
         (2, 384)
     """
 
+    device: torch.device
+    precision: str
+    batch_size: int
+
     def __init__(
         self,
         name: str,
@@ -78,7 +84,7 @@ class TextExtractor:
         self.precision, self._autocast = autocast(self.device, precision)
         self._wanted = Wanted(name, None, weights, "head", seed, False)
         self._tokenize = tokenize or tokenizer(model)
-        self.module = create(model, tag, self._wanted, part="text")
+        self.module: Any = create(model, tag, self._wanted, part="text")
         if hasattr(self.module, "visual"):
             del self.module.visual  # not needed: its memory is given back
         self.module.to(self.device)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ilias_fast import _arrays
 from ilias_fast._checkpoints import read_checkpoint
 from ilias_fast._extras import require
 from ilias_fast._files import StrPath
@@ -30,7 +31,7 @@ def constructing(wanted: Wanted) -> Iterator[None]:
     """
     torch = require("torch", "build networks")
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(wanted.seed)
+        torch.default_generator.manual_seed(_arrays.at_least("seed", wanted.seed, 0))
         if wanted.weights == "none":
             with torch.device("meta"):
                 yield

@@ -29,6 +29,7 @@ __all__ = ["ExtractReport", "checked_ids", "extract_to_stores", "global_writer"]
 
 _log = logging.getLogger(__name__)
 
+_MOST_PROCESSES = 1024
 _COMMIT_IMAGES = 2048
 _APPEND_IMAGES = 64
 _WINDOW = 4096
@@ -125,11 +126,11 @@ def extract_to_stores(
     """
     _check(extractor, global_store, local_store, boxes)
     cores = cpu.threads(threads)
+    if processes is not None and _arrays.at_least("processes", processes, 0) > _MOST_PROCESSES:
+        raise ParameterError(f"processes: expected 0 to {_MOST_PROCESSES}, found {processes}")
     schedule = Schedule(
         threads=cores,
-        processes=decoders(extractor, cores)
-        if processes is None
-        else _arrays.at_least("processes", processes, 0),
+        processes=decoders(extractor, cores) if processes is None else processes,
         batch_size=None if batch_size is None else _arrays.at_least_one("batch_size", batch_size),
         window=_arrays.at_least_one("window", window),
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sized
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ilias_fast.errors import ParameterError, ShapeError
+from ilias_fast import _arrays
+from ilias_fast.errors import DtypeError, ParameterError, ShapeError
 from ilias_fast.images.resizing import Transform, centre_offset, resized_size
 
 __all__ = ["box_mask", "crop_to_boxes", "resize_mask"]
@@ -27,7 +28,8 @@ def crop_to_boxes(image: NDArray[np.uint8], boxes: ArrayLike) -> tuple[NDArray[n
 
     Raises:
         ShapeError: The boxes are not [n, 4].
-        ParameterError: The boxes lie outside the image, or are empty.
+        DtypeError: They are no numbers.
+        ParameterError: The boxes lie outside the image, or are empty, NaN or infinite.
 
     Examples:
         >>> import numpy as np
@@ -66,12 +68,15 @@ def box_mask(width: int, height: int, boxes: ArrayLike) -> NDArray[np.bool_]:
 
     Raises:
         ShapeError: The boxes are not [n, 4].
+        DtypeError: They are no numbers.
+        ParameterError: One is NaN or infinite, or a side of the image is negative.
 
     Examples:
         >>> box_mask(4, 2, [[1, 0, 2, 1]]).astype(int).tolist()
         [[0, 1, 1, 0], [0, 0, 0, 0]]
     """
     rows = _checked(boxes)
+    width, height = _arrays.at_least("width", width, 0), _arrays.at_least("height", height, 0)
     if not len(rows):
         return np.ones((height, width), np.bool_)
     mask = np.zeros((height, width), np.bool_)
@@ -94,6 +99,7 @@ def resize_mask(
         bool [height', width'].
 
     Raises:
+        ShapeError: The mask is not [height, width].
         ParameterError: The resolution is below 1, or there is no such mode.
 
     Examples:
@@ -101,6 +107,7 @@ def resize_mask(
         >>> resize_mask(mask, 40).shape, int(resize_mask(mask, 40).sum())
         ((30, 40), 600)
     """
+    mask = _arrays.any_array("mask", mask, "height, width")
     height, width = mask.shape
     to_width, to_height = resized_size(width, height, resolution, transform)
     resized = mask[np.ix_(_nearest(height, to_height), _nearest(width, to_width))]
@@ -118,9 +125,13 @@ def _nearest(of: int, to: int) -> NDArray[np.int64]:
 
 
 def _checked(boxes: ArrayLike) -> NDArray[np.int64]:
-    rows: NDArray[Any] = np.asarray(boxes)
-    if rows.size == 0:
+    if isinstance(boxes, Sized) and len(boxes) == 0:
         return np.zeros((0, 4), np.int64)
-    if rows.ndim != 2 or rows.shape[1] != 4:
+    rows = _arrays.any_array("boxes", boxes, "n, 4")
+    if rows.shape[1] != 4:
         raise ShapeError(f"boxes: expected shape [n, 4], found {list(rows.shape)}")
+    if rows.dtype.kind not in "fiu":
+        raise DtypeError(f"boxes: expected numbers, found {rows.dtype}")
+    if not (np.abs(rows.astype(np.float64)) < 2**31).all():
+        raise ParameterError("boxes: expected pixels below 2^31, found larger ones, NaN or an infinity")
     return rows.astype(np.int64)

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ilias_fast._files import StrPath
+from ilias_fast._files import StrPath, is_file, is_folder
 from ilias_fast.errors import DatasetError, DuplicateIdError, ImageError, StorageError
 
 __all__ = ["FilesSource"]
@@ -37,8 +37,8 @@ class FilesSource:
             path = Path(given)
             if path.as_posix() in self._paths:
                 raise DuplicateIdError(f"{path}: the image is given twice")
-            if not path.is_file():
-                kind = "is not a file" if path.exists() else "does not exist"
+            if not is_file(path):
+                kind = "is not a file" if is_folder(path) else "does not exist"
                 raise StorageError(f"{path}: expected an image, but it {kind}", errno.ENOENT, path)
             self._paths[path.as_posix()] = path
         if not self._paths:

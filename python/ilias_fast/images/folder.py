@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from ilias_fast._files import StrPath, storage_error
+from ilias_fast._files import StrPath, is_file, is_folder, storage_error
 from ilias_fast.errors import DatasetError, ImageError, StorageError
 from ilias_fast.images.source import IMAGE_SUFFIXES
 
@@ -41,9 +41,9 @@ class FolderSource:
     """
 
     def __init__(self, root: StrPath, ids: Sequence[str] | None = None) -> None:
-        self.root = Path(root)
-        if not self.root.is_dir():
-            kind = "is not a folder" if self.root.exists() else "does not exist"
+        self.root: Path = Path(root)
+        if not is_folder(self.root):
+            kind = "is not a folder" if is_file(self.root) else "does not exist"
             raise StorageError(
                 f"{self.root}: expected a folder of images, but it {kind}", errno.ENOENT, self.root
             )

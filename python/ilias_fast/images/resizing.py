@@ -20,7 +20,9 @@ __all__ = [
     "Transform",
     "centre_offset",
     "centre_pad",
+    "checked_image",
     "fit_longer_side",
+    "mode_of",
     "pad_to_multiple",
     "padding",
     "resize",
@@ -73,11 +75,9 @@ def resized_size(
         >>> resized_size(800, 600, 384), resized_size(600, 800, 384, "RESIZE_SMALL")
         ((384, 288), (384, 512))
     """
-    mode = _mode(transform)
-    if min(width, height, resolution) < 1:
-        raise ParameterError(
-            f"expected sizes of at least 1, found {width} x {height} at resolution {resolution}"
-        )
+    mode = mode_of(transform)
+    width, height = _arrays.at_least_one("width", width), _arrays.at_least_one("height", height)
+    resolution = _arrays.at_least_one("resolution", resolution)
     if mode is Transform.RESIZE_SQUARE:
         return resolution, resolution
     if mode in (Transform.RESIZE_LARGE, Transform.RESIZE_PAD):
@@ -115,8 +115,8 @@ def resize(
         >>> resize(np.zeros((600, 800, 3), np.uint8), 384, "RESIZE_CENTER").shape
         (384, 384, 3)
     """
-    mode = _mode(transform)
-    height, width = _checked(image).shape[:2]
+    mode = mode_of(transform)
+    height, width = checked_image(image).shape[:2]
     bicubic = mode in (Transform.RESIZE_LARGE, Transform.RESIZE_PAD)
     resized = _resample(
         image, resized_size(width, height, resolution, mode), "BICUBIC" if bicubic else "BILINEAR"
@@ -155,7 +155,7 @@ def fit_longer_side(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         >>> fit_longer_side(image, 400).shape, fit_longer_side(image, 1000) is image
         ((300, 400, 3), True)
     """
-    height, width = _checked(image).shape[:2]
+    height, width = checked_image(image).shape[:2]
     fitted = resized_size(width, height, size)
     return image if max(height, width) <= size else _resample(image, fitted, "BICUBIC")
 
@@ -176,6 +176,8 @@ def padding(width: int, height: int, to_width: int, to_height: int) -> tuple[int
         >>> padding(5, 4, 8, 8)
         (1, 2, 2, 2)
     """
+    width, height = _arrays.at_least("width", width, 0), _arrays.at_least("height", height, 0)
+    to_width, to_height = _arrays.count("to_width", to_width), _arrays.count("to_height", to_height)
     across, down = to_width - width, to_height - height
     if across < 0 or down < 0:
         raise ParameterError(f"cannot pad {width} x {height} to the smaller {to_width} x {to_height}")
@@ -201,8 +203,8 @@ def centre_pad(image: NDArray[_Scalar], width: int, height: int) -> NDArray[_Sca
         >>> centre_pad(np.ones((1, 2), np.uint8), 4, 3).tolist()
         [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
     """
-    if image.ndim < 2:
-        raise ShapeError(f"image: expected shape [height, width, ...], found {list(image.shape)}")
+    if np.ndim(image) < 2:
+        raise ShapeError(f"image: expected shape [height, width, ...], found {list(np.shape(image))}")
     left, top, right, bottom = padding(image.shape[1], image.shape[0], width, height)
     if not left + top + right + bottom:
         return image
@@ -226,21 +228,23 @@ def pad_to_multiple(image: NDArray[_Scalar], multiple: int) -> NDArray[_Scalar]:
         (392, 294, 3)
     """
     multiple = _arrays.at_least_one("multiple", multiple)
-    if image.ndim < 2:
-        raise ShapeError(f"image: expected shape [height, width, ...], found {list(image.shape)}")
+    if np.ndim(image) < 2:
+        raise ShapeError(f"image: expected shape [height, width, ...], found {list(np.shape(image))}")
     height, width = (-(-side // multiple) * multiple for side in image.shape[:2])
     return centre_pad(image, width, height)
 
 
-def _mode(transform: Transform | str) -> Transform:
-    try:
-        return Transform(transform)
-    except ValueError:
-        known = ", ".join(mode.value for mode in Transform)
-        raise ParameterError(f"transform: expected one of {known}, found {transform!r}") from None
+def mode_of(transform: Transform | str) -> Transform:
+    """Return the mode of a name; refuse what is none, with the one that was probably meant."""
+    if not isinstance(transform, Transform):
+        _arrays.choice("transform", transform, [mode.value for mode in Transform])
+    return Transform(transform)
 
 
-def _checked(image: NDArray[Any]) -> NDArray[Any]:
+def checked_image(image: NDArray[Any]) -> NDArray[Any]:
+    """Refuse what is no uint8 [height, width, 3]."""
+    if not isinstance(image, np.ndarray):
+        raise DtypeError(f"image: expected a uint8 array, found {type(image).__name__}")
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ShapeError(f"image: expected shape [height, width, 3], found {list(image.shape)}")
     if image.dtype != np.uint8:

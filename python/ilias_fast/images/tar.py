@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ilias_fast._files import StrPath, storage_error
+from ilias_fast._files import StrPath, is_folder, storage_error
 from ilias_fast.errors import (
     DatasetError,
     DuplicateIdError,
@@ -72,7 +72,7 @@ class TarSource:
         *,
         keys: Collection[str] | None = None,
     ) -> None:
-        self.paths = _tars(paths)
+        self.paths: tuple[Path, ...] = _tars(paths)
         names = [path.name for path in self.paths]
         for name in names:
             if names.count(name) > 1:
@@ -134,7 +134,7 @@ class TarSource:
 
 def _tars(paths: StrPath | Iterable[StrPath]) -> tuple[Path, ...]:
     given = [Path(paths)] if isinstance(paths, (str, os.PathLike)) else [Path(path) for path in paths]
-    found = [tar for path in given for tar in (sorted(path.glob("*.tar")) if path.is_dir() else [path])]
+    found = [tar for path in given for tar in (sorted(path.glob("*.tar")) if is_folder(path) else [path])]
     if not found:
         raise DatasetError(f"expected tars, found none in {', '.join(map(str, given)) or 'an empty list'}")
     return tuple(found)

@@ -97,7 +97,7 @@ def match(
         query = _arrays.codes("query_codes", query_codes, "m, bytes")
         database = _arrays.codes("database_codes", database_codes)
         limit, share = _arrays.count("max_distance", max_distance), _arrays.real("ratio", ratio)
-        found = _core.match_codes(query, database, limit, share, bool(mutual))
+        found = _core.match_codes(query, database, limit, share, _arrays.flag("mutual", mutual))
         assert found is not None, "nothing is left to be converted"
     return _named(Matches, found)
 
@@ -147,6 +147,6 @@ def match_images(
     max_distance, ratio = _arrays.count("max_distance", max_distance), _arrays.real("ratio", ratio)
     threads = _arrays.threads(threads)
     ends, columns = _core.match_images(
-        query, rows, starts, max_distance, ratio, bool(mutual), threads, progress
+        query, rows, starts, max_distance, ratio, _arrays.flag("mutual", mutual), threads, progress
     )
     return ImageMatches(ends, *columns)

@@ -125,6 +125,8 @@ def topk(
             raise ParameterError("planes: expected None, as a store brings its own, found planes of an array")
         return TopK(*_core.topk_store(rows, database._core_store, k, mask, threads, progress))
     array = _arrays.float16_rows("database", database)
+    if planes is not None and not isinstance(planes, Planes):
+        raise ParameterError(f"planes: expected what `build_planes` made, found {type(planes).__name__}")
     return TopK(*_core.topk(rows, array, k, mask, threads, progress, planes=planes))
 
 

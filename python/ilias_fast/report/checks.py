@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ilias_fast import _arrays
 from ilias_fast.errors import (
     DtypeError,
     DuplicateIdError,
@@ -36,6 +37,7 @@ def unique(where: str, values: Iterable[str]) -> set[str]:
 
 
 def check_percent(where: str, value: float) -> None:
+    value = _arrays.real(where, value)
     if not math.isfinite(value):
         raise NonFiniteError(
             f"{where}: expected percent in 0..100, found {value}; leave out what was not evaluated"
@@ -86,8 +88,9 @@ def check_pair(where: str, pair: MatchedPair, ids: set[str], names: set[str]) ->
         raise UnknownIdError(f"{where}: {pair.query_id!r} is not among the {len(ids)} queries of the report")
     if pair.method not in names:
         raise InputError(f"{where}: {pair.method!r} is not a method; expected one of {sorted(names)}")
-    query_xy, database_xy = np.asarray(pair.query_xy), np.asarray(pair.database_xy)
-    inliers = np.asarray(pair.inliers)
+    query_xy = _arrays.any_array(f"{where}.query_xy", pair.query_xy, "t, 2")
+    database_xy = _arrays.any_array(f"{where}.database_xy", pair.database_xy, "t, 2")
+    inliers = _arrays.any_array(f"{where}.inliers", pair.inliers, "t")
     count = len(query_xy) if query_xy.ndim else -1
     for name, array, shape in (
         ("query_xy", query_xy, (count, 2)),
@@ -109,7 +112,7 @@ def check_pair(where: str, pair: MatchedPair, ids: set[str], names: set[str]) ->
     if inliers.dtype != np.bool_:
         raise DtypeError(f"{where}.inliers: expected bool, found {inliers.dtype}")
     if pair.model is not None:
-        model = np.asarray(pair.model)
+        model = _arrays.any_array(f"{where}.model", pair.model, "2 or 3, 3")
         if model.shape not in ((2, 3), (3, 3)):
             raise ShapeError(f"{where}.model: expected shape [2, 3] or [3, 3], found {list(model.shape)}")
         if model.dtype.kind not in "fiu" or not np.isfinite(model).all():

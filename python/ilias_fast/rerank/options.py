@@ -19,12 +19,14 @@ def expect(valid: bool, name: str, expected: str, found: object) -> None:
 
 
 def whole(value: object, least: int) -> bool:
-    """Whether a value is a whole number that is at least `least`."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    """Whether a value is a whole number that is at least `least` and below 2^31."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**31
 
 
 def number(value: object) -> bool:
     """Whether a value is a finite number."""
+    if isinstance(value, int) and abs(value) > 2**53:
+        return False
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ilias_fast import _arrays
 from ilias_fast._files import StrPath, read_bytes, written
 from ilias_fast.errors import FileFormatError, InputError, ParameterError, ShapeError
 from ilias_fast.rerank.methods import Options, options_from_dict
@@ -77,7 +78,7 @@ class LocalScores:
         Raises:
             ParameterError: More than were scored, or less than 0.
         """
-        if not 0 <= shortlist <= self.shortlist:
+        if not 0 <= (shortlist := _arrays.count("shortlist", shortlist)) <= self.shortlist:
             raise ParameterError(
                 f"shortlist: expected 0 to {self.shortlist}, the images that were scored, found {shortlist}"
             )

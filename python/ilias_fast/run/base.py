@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -90,7 +90,7 @@ class Run:
     provenance: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        query_ids, database_ids = tuple(self.query_ids), checks.as_ids(self.database_ids)
+        query_ids, database_ids = checks.as_tuple(self.query_ids), checks.as_ids(self.database_ids)
         offsets, indices, scores = checks.checked(
             query_ids, self.offsets, database_ids, self.indices, self.scores
         )
@@ -142,8 +142,8 @@ class Run:
         _arrays.choice("duplicates", duplicates, ("error", "max"))
         names = checks.as_ids(database_ids)
         if duplicates == "error":
-            return cls(tuple(query_ids), offsets, names, indices, scores, provenance or {})  # type: ignore[arg-type]
-        queries = tuple(query_ids)
+            return cls(checks.as_tuple(query_ids), offsets, names, indices, scores, provenance or {})  # type: ignore[arg-type]
+        queries = checks.as_tuple(query_ids)
         starts, rows, values = checks.checked(queries, offsets, names, indices, scores)
         if names.first_repeated() is not None:
             first, position = np.unique(names.locate(names), return_inverse=True)
@@ -182,8 +182,9 @@ class Run:
                 another number of ids than it was given rows.
             DuplicateIdError, NonFiniteError, InputError: See the class.
         """
-        values, rows = np.asarray(scores), np.asarray(indices)
-        if rows.ndim != 2 or rows.shape != values.shape or len(rows) != len(query_ids):
+        values = _arrays.any_array("scores", scores, "Q, k")
+        rows = _arrays.any_array("indices", indices, "Q, k")
+        if rows.shape != values.shape or len(rows) != len(query_ids):
             raise ShapeError(
                 f"scores, indices: expected two matrices [{len(query_ids)}, k], one row a query, "
                 f"found {list(values.shape)} and {list(rows.shape)}"
@@ -282,7 +283,7 @@ class Run:
         # Positions in the other vocabulary; ids it lacks get -1, which no entry of the other run has.
         return np.array_equal(other.database_ids.locate(self.database_ids)[self.indices], other.indices)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     @cached_property
     def _position(self) -> dict[str, int]:
@@ -312,11 +313,12 @@ class Run:
             UnknownIdError: The run has no such query.
             DuplicateIdError: A query is given twice.
         """
-        parts = [self.entries(query) for query in query_ids]
+        names = checks.as_tuple(query_ids)
+        parts = [self.entries(query) for query in names]
         counts = [part.stop - part.start for part in parts]
         rows = np.concatenate([np.empty(0, np.int64), *(np.arange(p.start, p.stop) for p in parts)])
         return Run(
-            tuple(query_ids),
+            names,
             np.cumsum([0, *counts], dtype=np.int64),
             self.database_ids,
             self.indices[rows],

@@ -11,7 +11,7 @@ from ilias_fast import _arrays, _core
 from ilias_fast._core import Ids
 from ilias_fast.errors import DuplicateIdError, InputError, NonFiniteError, ParameterError, ShapeError
 
-__all__ = ["as_ids", "check_unique", "checked", "first_repeated", "rank_order"]
+__all__ = ["as_ids", "as_tuple", "check_unique", "checked", "first_repeated", "rank_order"]
 
 
 def checked(
@@ -54,10 +54,19 @@ def checked(
     return starts, rows, values
 
 
+def as_tuple(ids: Iterable[str]) -> tuple[str, ...]:
+    """Return query ids as a tuple; a single str is not taken for its characters."""
+    if isinstance(ids, str):
+        raise InputError(f"query_ids: expected a sequence of ids, found the single str {ids!r}")
+    return tuple(ids)
+
+
 def as_ids(ids: Iterable[str]) -> Ids:
     """Return database ids as one text; raises InputError naming the first that is none."""
     if isinstance(ids, Ids):
         return ids
+    if isinstance(ids, str):
+        raise InputError(f"database_ids: expected a sequence of ids, found the single str {ids!r}")
     names = tuple(ids)
     try:
         return Ids(names)

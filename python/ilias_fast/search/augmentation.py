@@ -8,7 +8,7 @@ import numpy as np
 
 from ilias_fast import _arrays
 from ilias_fast._files import StrPath
-from ilias_fast.errors import ParameterError
+from ilias_fast.errors import NonFiniteError, ParameterError
 from ilias_fast.kernels import topk
 from ilias_fast.store import GlobalStore
 
@@ -48,7 +48,7 @@ def augment(
     Raises:
         ParameterError: A parameter is out of range.
         StoreExistsError, StoreLockedError, StorageError: The store cannot be written.
-        NonFiniteError: A row holds NaN or an infinity.
+        NonFiniteError: A row holds NaN or an infinity, or exceeds float64 when it is augmented.
 
     Complexity: O(n^2 d), a search with every row; memory for a block of 4,096 rows and their neighbours'
         indices.
@@ -82,11 +82,18 @@ def augment(
             # A row need not be its own nearest neighbour; without it, the last of count + 1 is one too many.
             others = found.indices != rows[:, None]
             others &= np.cumsum(others, axis=1) <= count
-            weights = np.where(others, np.maximum(found.scores.astype(np.float64), 0.0) ** alpha, 0.0)
             mixed = vectors.astype(np.float64)
-            for rank in range(found.indices.shape[1]):
-                mixed += weights[:, rank, None] * source.rows(found.indices[:, rank])
-            mixed /= np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), _TINY)
+            with np.errstate(over="ignore", invalid="ignore"):  # the lengths below tell
+                weights = np.where(others, np.maximum(found.scores.astype(np.float64), 0.0) ** alpha, 0.0)
+                for rank in range(found.indices.shape[1]):
+                    mixed += weights[:, rank, None] * source.rows(found.indices[:, rank])
+                lengths = np.linalg.norm(mixed, axis=1, keepdims=True)
+            if not np.isfinite(lengths).all():
+                raise NonFiniteError(
+                    f"source: row {start + int(np.argmin(np.isfinite(lengths)))} exceeds float64 when it is "
+                    f"augmented with alpha {alpha} (use a smaller alpha, or descriptors of unit length)"
+                )
+            mixed /= np.maximum(lengths, _TINY)
             writer.append(source.id_of(rows), mixed.astype(np.float16))
             if progress is not None:
                 progress(int(rows[-1]) + 1, len(source))

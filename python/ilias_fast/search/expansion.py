@@ -26,7 +26,7 @@ def expanded(
     count = neighbours.indices.shape[1]
     sums = queries.astype(np.float64)
     block = max(1, 16384 // max(count, 1))
-    for start in range(0, len(queries), block):
+    for start in range(0, len(queries) if count else 0, block):  # without neighbours nothing is added
         rows = slice(start, start + block)
         there = neighbours.indices[rows] >= 0
         similarities = np.where(there, neighbours.scores[rows].astype(np.float64), 0.0)

@@ -198,7 +198,7 @@ def search_fused(
         >>> found.ids, found.scores.tolist()
         (['b.jpg', 'a.jpg'], [0.75, 0.5])
     """
-    if not parts:
+    if not (parts := list(parts)):
         raise ParameterError("parts: expected at least one part, found none")
     threads = _arrays.threads(threads)
     databases: list[list[GlobalStore]] = []

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ilias_fast._files import StrPath
+from ilias_fast._files import StrPath, storage_error
 from ilias_fast._tensors import read_tensors, write_tensors
 from ilias_fast.errors import FileFormatError
 from ilias_fast.kernels import TopK
@@ -35,7 +35,10 @@ class Checkpoint:
 
     def __init__(self, folder: StrPath, fingerprint: str):
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as cause:
+            raise storage_error(cause, folder, "make the folder") from cause
         self.path = folder / f"search-{fingerprint[:32]}.safetensors"
         self.fingerprint = fingerprint
         self._written = time.monotonic()

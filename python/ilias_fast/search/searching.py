@@ -44,6 +44,8 @@ def read_queries(queries: Queries) -> tuple[list[str], NDArray[np.float32]]:
         return list(queries.ids), queries.rows(rows).astype(np.float32)
     if not isinstance(queries, Sequence) or len(queries) != 2:
         raise ParameterError(f"queries: expected a global store or (ids, vectors), found {queries!r}")
+    if isinstance(queries[0], str):
+        raise ParameterError(f"queries: expected a sequence of ids, found the single str {queries[0]!r}")
     ids, vectors = list(queries[0]), _arrays.float32_rows("queries", queries[1])
     if len(ids) != len(vectors):
         raise ShapeError(f"queries: expected one id a row, found {len(ids)} ids and {len(vectors)} rows")

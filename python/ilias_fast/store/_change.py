@@ -193,7 +193,7 @@ def merge(
         >>> list(merge([GlobalStore.open("a"), GlobalStore.open("b")], "both").ids)
         ['a.jpg', 'b.jpg']
     """
-    if not stores:
+    if not (stores := list(stores)):
         raise ParameterError("stores: expected at least one, found none")
     first, *others = stores
     for other in others:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ilias_fast import _arrays
 from ilias_fast._files import StrPath
-from ilias_fast.errors import DtypeError, ShapeError
+from ilias_fast.errors import DtypeError
 from ilias_fast.store._base import BaseStore
 from ilias_fast.store._ids import id_list
 from ilias_fast.store._matrix import MatrixStore
@@ -53,9 +54,7 @@ class GlobalWriter(BaseWriter):
 
         A refused batch leaves the writer as it was.
         """
-        array = np.asarray(vectors)
-        if array.ndim != 2:
-            raise ShapeError(f"vectors: expected shape [m, {self.dim}], found {list(array.shape)}")
+        array = _arrays.any_array("vectors", vectors, f"m, {self.dim}")
         if array.dtype.kind != "f":
             raise DtypeError(f"vectors: expected float16 (or floats to round to it), found {array.dtype}")
         with np.errstate(over="ignore"):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ilias_fast import _core
-from ilias_fast.errors import DtypeError, ParameterError, ShapeError
+from ilias_fast import _arrays, _core
+from ilias_fast.errors import DtypeError, ParameterError
 
 __all__ = ["Ids", "id_list", "row_indices"]
 
@@ -38,9 +39,7 @@ def id_list(ids: Sequence[str] | NDArray[Any]) -> list[str]:
 
 def row_indices(rows: ArrayLike) -> NDArray[np.int64]:
     """Return row numbers as a contiguous int64 vector."""
-    array = np.asarray(rows)
-    if array.ndim != 1:
-        raise ShapeError(f"rows: expected shape [m], found {list(array.shape)}")
+    array = _arrays.any_array("rows", rows, "m")
     if array.size and array.dtype.kind not in "iu":
         raise DtypeError(f"rows: expected int64, found {array.dtype}")
     return np.ascontiguousarray(array, dtype=np.int64)
@@ -72,9 +71,10 @@ class Ids(Sequence[str]):
     def __getitem__(self, row: int | slice) -> str | list[str]:
         if isinstance(row, slice):
             return self._core.ids(np.arange(*row.indices(len(self)), dtype=np.int64))
-        position = int(row) + len(self) if row < 0 else int(row)
+        number = operator.index(row)
+        position = number + len(self) if number < 0 else number
         if not 0 <= position < len(self):
-            raise IndexError(f"row {row} of a store of {len(self)} rows")
+            raise IndexError(f"row {number} of a store of {len(self)} rows")
         return self._core.ids(np.array([position], dtype=np.int64))[0]
 
     def __iter__(self) -> Iterator[str]:

@@ -148,7 +148,7 @@ class LocalWriter(BaseWriter):
             None if self.dim else rows,
             np.concatenate([*positions, np.empty((0, 2), np.float32)]),
             descriptors=rows if self.dim else None,
-            size=np.array([tuple(image.size) for image in images], dtype=np.int64).reshape(-1, 2),
+            size=np.array([_pixels(image.size) for image in images], dtype=np.int64).reshape(-1, 2),
             **columns,
         )
 
@@ -185,8 +185,8 @@ class LocalWriter(BaseWriter):
         def numbers(name: str, values: ArrayLike | None) -> NDArray[np.float32] | None:
             return None if values is None else _arrays.vector(name, values, "fiu", np.float32, "m")
 
-        sizes = np.asarray(size)
-        if sizes.ndim != 2 or sizes.dtype.kind not in "iu":
+        sizes = _arrays.any_array("size", size, "n, 2")
+        if sizes.dtype.kind not in "iu":
             raise ShapeError(
                 f"size: expected integers of shape [n, 2], found {sizes.dtype} {list(sizes.shape)}"
             )
@@ -197,7 +197,7 @@ class LocalWriter(BaseWriter):
             raise ParameterError(f"codes, descriptors: expected {expected} ({self._unit()})")
         bounds = _arrays.offsets("offsets", offsets)
         # What the store does not keep has no columns.
-        count = int(bounds[-1]) if bounds.size and bounds[-1] > 0 else 0
+        count = len(_arrays.any_array("xy", xy, "m, 2"))
         self._core.append_local(
             id_list(ids),
             bounds,
@@ -214,10 +214,14 @@ class LocalWriter(BaseWriter):
         return f"a store of {self.dim} float16 numbers" if self.dim else f"a store of {self.bits} bits"
 
 
+def _pixels(size: object) -> tuple[int, int]:
+    if not isinstance(size, Sequence | np.ndarray) or isinstance(size, str) or len(size) != 2:
+        raise ShapeError(f"size: expected (width, height) in pixels, found {size!r}")
+    return _arrays.at_least_one("size", size[0]), _arrays.at_least_one("size", size[1])
+
+
 def _halves(values: ArrayLike) -> NDArray[np.float16]:
-    array = np.asarray(values)
-    if array.ndim != 2:
-        raise ShapeError(f"descriptors: expected shape [m, dim], found {list(array.shape)}")
+    array = _arrays.any_array("descriptors", values, "m, dim")
     if array.dtype.kind != "f":
         raise DtypeError(f"descriptors: expected float16 (or floats to round to it), found {array.dtype}")
     with np.errstate(over="ignore"):

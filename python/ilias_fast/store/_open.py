@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ilias_fast import _core
-from ilias_fast._files import StrPath
+from ilias_fast._files import StrPath, is_file
 from ilias_fast.store._binary import BinaryStore
 from ilias_fast.store._global import GlobalStore
 from ilias_fast.store._local import LocalStore
@@ -46,4 +46,4 @@ def exists(path: StrPath) -> bool:
         >>> exists("vectors"), exists("nowhere")
         (True, False)
     """
-    return (Path(path) / "manifest.json").is_file()
+    return is_file(Path(path) / "manifest.json")

@@ -53,8 +53,10 @@ class BaseWriter:
         text = to_json("provenance", {} if provenance is None else provenance)
         if shard_bytes is not None:
             shard_bytes = _arrays.at_least_one("shard_bytes", shard_bytes)
+        names = [str(name) for name in optional]
+        replace = _arrays.flag("overwrite", overwrite)
         core = _core.StoreWriter.create(
-            Path(path), kind, floats, length, list(optional), text, record, overwrite, shard_bytes
+            Path(path), kind, floats, length, names, text, record, replace, shard_bytes
         )
         return cls(core, path)
 

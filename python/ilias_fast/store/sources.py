@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ilias_fast._files import StrPath, storage_error
+from ilias_fast._files import StrPath, is_file, is_folder, storage_error
 from ilias_fast.errors import IncompatibleStoreError, ParameterError
 from ilias_fast.store._global import GlobalStore
 from ilias_fast.store._open import exists, open_store
@@ -111,7 +111,7 @@ def _as_global(path: Path, store: object) -> GlobalStore:
 
 def _check_known(path: Path) -> None:
     if not is_features(path):
-        what = "something else" if path.exists() else "nothing"
+        what = "something else" if is_file(path) or is_folder(path) else "nothing"
         raise ParameterError(
             f"{path}: expected a store, or a file or template of .hdf5, .npy or another format that can be "
             f"imported; found {what}"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ilias_fast import _arrays
 from ilias_fast._files import StrPath
 from ilias_fast.errors import IncompatibleStoreError, ParameterError
 from ilias_fast.store._base import BaseStore
@@ -69,7 +70,7 @@ def export_store(
         able = ", ".join(chosen.writes)
         raise IncompatibleStoreError(f"{path}: expected a {able} store for {chosen.title}, found {store!r}")
     options: dict[str, Any] = {"escape": escape, "compression": compression, "index": index, "ids": ids}
-    chosen.write(store, path, options, progress or _silent, overwrite)
+    chosen.write(store, path, options, progress or _silent, _arrays.flag("overwrite", overwrite))
 
 
 def _silent(done: int, total: int) -> None:

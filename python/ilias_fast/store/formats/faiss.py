@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ilias_fast import _arrays
 from ilias_fast._files import replacing
-from ilias_fast.errors import ParameterError
 from ilias_fast.store._base import BaseStore
 from ilias_fast.store._binary import BinaryStore
 from ilias_fast.store._global import GlobalStore
@@ -44,8 +44,7 @@ class Faiss(Format):
         """
         assert isinstance(store, (GlobalStore, BinaryStore))
         kind = options.get("index") or "fp16"
-        if kind not in _KINDS:
-            raise ParameterError(f"index: expected one of {', '.join(_KINDS)}, found {kind!r}")
+        _arrays.choice("index", kind, tuple(_KINDS))
         ids = Path(options["ids"]) if options.get("ids") else path.with_suffix(".txt")
         with (
             replacing(path, overwrite=overwrite) as partial,

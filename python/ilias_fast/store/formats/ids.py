@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from ilias_fast._files import storage_error
-from ilias_fast.errors import FileFormatError, ParameterError, ShapeError
+from ilias_fast.errors import FileFormatError, IliasFastError, ParameterError, ShapeError
 from ilias_fast.store._base import BaseStore
 from ilias_fast.store.formats.base import ReadOptions
 
@@ -140,5 +140,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             yield cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if path.suffix == ".gz" else file
     except (EOFError, zlib.error, gzip.BadGzipFile) as cause:
         raise FileFormatError(f"{path}: expected a whole gzip file, found damage: {cause}") from cause
-    except OSError as cause:
+    except IliasFastError:
+        raise
+    except (OSError, ValueError) as cause:
         raise storage_error(cause, path, "read") from cause

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ilias_fast import _arrays
 from ilias_fast._files import StrPath
 from ilias_fast.errors import (
     FileFormatError,
@@ -25,6 +26,7 @@ from ilias_fast.store._local import LocalStore
 from ilias_fast.store._selection import is_selected
 from ilias_fast.store.formats.base import Block, Format, LocalRows, ReadOptions
 from ilias_fast.store.formats.buffers import Buffers
+from ilias_fast.store.formats.npy import raw_dtype
 from ilias_fast.store.formats.prefetch import prefetched
 from ilias_fast.store.formats.record import is_complete, record_there, recorded, selection
 from ilias_fast.store.formats.registry import format_of
@@ -119,6 +121,8 @@ def import_store(
         >>> type(store).__name__, list(store.ids), store.dim
         ('GlobalStore', ['a.jpg', 'b.jpg'], 2)
     """
+    overwrite = _arrays.flag("overwrite", overwrite)
+    dtype = None if dtype is None else raw_dtype(dtype)
     files = expand(source, total)
     chosen = format_of(files[0], format)
     reading = ReadOptions(

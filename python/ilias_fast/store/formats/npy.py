@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ilias_fast._files import replacing, storage_error
 from ilias_fast.errors import DtypeError, FileFormatError, ParameterError
@@ -18,7 +18,7 @@ from ilias_fast.store._global import GlobalStore
 from ilias_fast.store.formats.base import BLOCK_BYTES, Block, Format, Reader, ReadOptions, matrix_kind
 from ilias_fast.store.formats.ids import ids_of_rows, write_ids
 
-__all__ = ["MappedReader", "Npy", "Raw", "npy_header"]
+__all__ = ["MappedReader", "Npy", "Raw", "npy_header", "raw_dtype"]
 
 _LONGEST_HEADER = 64 << 10
 
@@ -54,7 +54,7 @@ class Npy(Format):
         Errors as `Format.write`.
         """
         assert isinstance(store, (GlobalStore, BinaryStore))
-        ids = Path(options["ids"]) if options.get("ids") else path.with_suffix(".txt")
+        ids = Path(options["ids"]) if options.get("ids") else path.parent / f"{path.stem}.txt"
         shape = (len(store), store.dim if isinstance(store, GlobalStore) else store.code_bytes)
         dtype = np.dtype("<f2" if isinstance(store, GlobalStore) else np.uint8)
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
@@ -70,6 +70,21 @@ class Npy(Format):
             write_ids(partial_ids, store)
 
 
+def raw_dtype(given: DTypeLike) -> np.dtype[Any]:
+    """Return the dtype that raw numbers are said to be of.
+
+    Raises:
+        DtypeError: It is none, or none of float16, float32 and uint8.
+    """
+    try:
+        dtype = np.dtype(given)
+    except (TypeError, ValueError, SyntaxError) as cause:
+        raise DtypeError(f"dtype: expected float16, float32 or uint8, found {given!r}") from cause
+    if dtype.kind != "f" and dtype != np.uint8:
+        raise DtypeError(f"dtype: expected float16, float32 or uint8, found {dtype}")
+    return dtype
+
+
 class Raw(Format):
     """Numbers without a header, as `numpy.memmap` writes them; `dtype` and `dim` say what they are."""
 
@@ -81,12 +96,7 @@ class Raw(Format):
         """Map the numbers; errors as `Format.open`."""
         if options.dtype is None or options.dim is None:
             raise ParameterError(f"{path}: expected the dtype and dim of a raw file, found none given")
-        try:
-            dtype = np.dtype(options.dtype)
-        except (TypeError, ValueError, SyntaxError) as cause:
-            raise DtypeError(f"dtype: expected float16, float32 or uint8, found {options.dtype!r}") from cause
-        if dtype.kind != "f" and dtype != np.uint8:
-            raise DtypeError(f"dtype: expected float16, float32 or uint8, found {dtype}")
+        dtype = raw_dtype(options.dtype)
         if options.dim < 1:
             raise ParameterError(f"dim: expected at least 1, found {options.dim}")
         try:

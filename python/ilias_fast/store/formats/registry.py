@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ilias_fast import _arrays
 from ilias_fast.errors import ParameterError
 from ilias_fast.store.formats.ames import Ames
 from ilias_fast.store.formats.arrow import Arrow
@@ -35,8 +36,7 @@ def format_of(path: Path, name: str | None = None) -> Format:
         ParameterError: There is no such format, or the suffix says nothing.
     """
     if name is not None:
-        if name not in FORMATS:
-            raise ParameterError(f"format: expected one of {', '.join(FORMATS)}, found {name!r}")
+        _arrays.choice("format", name, tuple(FORMATS))
         return FORMATS[name]
     for each in FORMATS.values():
         if path.suffix.lower() in each.suffixes:

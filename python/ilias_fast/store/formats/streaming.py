@@ -69,7 +69,7 @@ class FeatureFiles:
             StorageError, MissingExtraError: A file cannot be read.
         """
         paths = expand(source)
-        self.path = Path(source)
+        self.path: Path = Path(source)
         self._format = format_of(paths[0], None)
         self._reading = ReadOptions(number_rows=number_rows and len(paths) == 1, threads=threads)
         self._files = []
@@ -84,7 +84,7 @@ class FeatureFiles:
                     f"{path}: expected features of dimension {self._files[0].width} as in {paths[0].name}, "
                     f"found {file.width}"
                 )
-        self.dim = self._files[0].width
+        self.dim: int = self._files[0].width
 
     def __len__(self) -> int:
         return sum(file.rows for file in self._files)
