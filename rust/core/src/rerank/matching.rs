@@ -58,12 +58,6 @@ impl Columns {
             let _ = column.try_reserve_exact(more);
         }
     }
-
-    fn extend_matches(&mut self, matches: &[Match]) {
-        self.query.extend(matches.iter().map(|found| found.query as i32));
-        self.database.extend(matches.iter().map(|found| found.database as i32));
-        self.distance.extend(matches.iter().map(|found| i32::from(found.distance)));
-    }
 }
 
 /// Buffers kept between pairs of images.
@@ -72,6 +66,46 @@ pub struct Workspace {
     scratch: Scratch,
     matches: Vec<Match>,
     mutual: Mutual,
+}
+
+impl Workspace {
+    /// Finds the correspondences of `query` (its codes as given, and laid out) in `database`, to be written by
+    /// [`Self::write`]; returns how many there are.
+    pub fn search(
+        &mut self,
+        query: &[u8],
+        block: &QueryBlock,
+        database: &[u8],
+        options: &MatchOptions,
+    ) -> Result<usize> {
+        if options.filters() {
+            let mut matches = std::mem::take(&mut self.matches);
+            let found = find(query, block, database, options, self, &mut matches);
+            self.matches = matches;
+            found?;
+            return Ok(self.matches.len());
+        }
+        block.nearest(database, &mut self.scratch)?;
+        Ok(self.scratch.count(options.max_distance))
+    }
+
+    /// Writes what the last [`Self::search`] found with the same block and options into columns of that length: query
+    /// descriptors, database descriptors, distances.
+    ///
+    /// # Panics
+    /// If there was no such search, or a column is too short.
+    pub fn write(&self, block: &QueryBlock, options: &MatchOptions, columns: [&mut [i32]; 3]) {
+        if options.filters() {
+            let [query, database, distance] = columns;
+            for (i, found) in self.matches.iter().enumerate() {
+                query[i] = found.query as i32;
+                database[i] = found.database as i32;
+                distance[i] = i32::from(found.distance);
+            }
+        } else {
+            block.within(&self.scratch, options.max_distance, columns);
+        }
+    }
 }
 
 /// [`find`], appended to columns.
@@ -83,18 +117,12 @@ pub fn find_columns(
     workspace: &mut Workspace,
     out: &mut Columns,
 ) -> Result<()> {
-    if options.mutual || options.ratio < 1.0 {
-        let mut matches = std::mem::take(&mut workspace.matches);
-        let found = find(query, block, database, options, workspace, &mut matches);
-        out.extend_matches(&matches);
-        workspace.matches = matches;
-        return found;
-    }
-    block.nearest(database, &mut workspace.scratch)?;
-    if !database.is_empty() {
-        let columns = [&mut out.query, &mut out.database, &mut out.distance];
-        block.within(&workspace.scratch, options.max_distance, columns);
-    }
+    let (start, found) = (out.len(), workspace.search(query, block, database, options)?);
+    let columns = [&mut out.query, &mut out.database, &mut out.distance].map(|column| {
+        column.resize(start + found, 0);
+        &mut column[start..]
+    });
+    workspace.write(block, options, columns);
     Ok(())
 }
 

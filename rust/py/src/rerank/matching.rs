@@ -10,11 +10,15 @@ use ilias_fast_core::rerank::matching::{self, Match};
 use ilias_fast_core::rerank::options::MatchOptions;
 use ilias_fast_core::rerank::shortlist;
 use ilias_fast_core::{Error, Level, Result, level};
-use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2};
+use numpy::{
+    IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
+    PyUntypedArrayMethods,
+};
 use pyo3::prelude::*;
+use pyo3::types::{PySequence, PyTuple};
 
-use super::{SHORT, same_length};
-use crate::arrays::{matrix, ready, ready_count, ready_flag, ready_real, vector};
+use super::{call_pair, same_length};
+use crate::arrays::{matrix, plain, ready_count, ready_flag, ready_real, vector};
 use crate::call::call;
 use crate::error::to_python;
 
@@ -65,38 +69,34 @@ struct Last {
     block: Option<QueryBlock>,
     level: Option<Level>,
     workspace: matching::Workspace,
-    columns: matching::Columns,
 }
 
 /// Nothing is kept of calls with more bytes of codes than this on a side.
 const KEPT: usize = 1 << 20;
+/// Pairs of descriptors that take a few microseconds: letting go of the GIL would cost as much.
+const TINY: usize = 1 << 18;
 
 thread_local! {
     static LAST: RefCell<Last> = RefCell::default();
 }
 
 impl Last {
-    /// Fills the columns by [`matching::find_columns`], with the layout of the last query if it is the same.
-    fn find(&mut self, query: &[u8], bytes: usize, database: &[u8], options: &MatchOptions) -> Result<()> {
+    /// The block of a query: the last one if it is the same.
+    fn block(&mut self, query: &[u8], bytes: usize) -> Result<QueryBlock> {
         let level = level::active()?;
         let same =
             |block: &QueryBlock| block.bytes() == bytes && self.level == Some(level) && self.codes == query;
-        let block = if let Some(block) = self.block.take().filter(same) {
-            block
-        } else {
-            self.codes.clear();
-            self.codes.extend_from_slice(query);
-            self.level = Some(level);
-            QueryBlock::new(query, bytes)?
-        };
-        self.columns.clear();
-        matching::find_columns(query, &block, database, options, &mut self.workspace, &mut self.columns)?;
-        self.block = Some(block);
-        Ok(())
+        if let Some(block) = self.block.take().filter(same) {
+            return Ok(block);
+        }
+        self.codes.clear();
+        self.codes.extend_from_slice(query);
+        self.level = Some(level);
+        QueryBlock::new(query, bytes)
     }
 }
 
-/// None if an argument needs conversion first.
+/// None if an argument needs conversion first; else the three columns.
 #[pyfunction]
 fn match_codes<'py>(
     py: Python<'py>,
@@ -105,31 +105,56 @@ fn match_codes<'py>(
     max_distance: &Bound<'py, PyAny>,
     ratio: &Bound<'py, PyAny>,
     mutual: &Bound<'py, PyAny>,
-) -> PyResult<Option<Columns<'py>>> {
-    let (Some(query_codes), Some(database_codes)) = (ready(query_codes)?, ready(database_codes)?) else {
+) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    let (Some(query_codes), Some(database_codes)) = (plain(query_codes), plain(database_codes)) else {
         return Ok(None);
     };
     let numbers = (ready_count(max_distance), ready_real(ratio), ready_flag(mutual));
     let (Some(max_distance), Some(ratio), Some(mutual)) = numbers else { return Ok(None) };
-    let (query, bytes) = matrix("query_codes", &query_codes)?;
-    let (database, found) = matrix("database_codes", &database_codes)?;
+    let (bytes, found) = (query_codes.shape()[1], database_codes.shape()[1]);
     let options = match_options(max_distance, ratio, mutual).map_err(to_python)?;
     same_length("database_codes", bytes, found).map_err(to_python)?;
-    let units = query.len().saturating_mul(database.len()) / bytes.max(1).pow(2);
-    if query.len().max(database.len()) > KEPT || units > SHORT {
-        let found = call(py, Some(1), None, |_| {
-            let mut last = Last::default();
-            last.find(query, bytes, database, &options)?;
-            Ok(last.columns)
-        })?;
-        return Ok(Some(arrays(py, found)));
+    let units = query_codes.shape()[0].saturating_mul(database_codes.shape()[0]);
+    if units <= TINY && query_codes.len().max(database_codes.len()) <= KEPT {
+        // SAFETY: C-contiguous bytes. Nobody writes into them: this thread has the GIL until the slices are gone, and
+        // without it only imports write bytes, into arrays that nobody else has yet.
+        let (query, database) = unsafe { (query_codes.as_slice()?, database_codes.as_slice()?) };
+        return LAST.with_borrow_mut(|last| {
+            let block = last.block(query, bytes).map_err(to_python)?;
+            let count = last.workspace.search(query, &block, database, &options).map_err(to_python)?;
+            let columns = columns_of(py, count, |columns| last.workspace.write(&block, &options, columns));
+            last.block = Some(block);
+            columns.map(Some)
+        });
     }
-    LAST.with_borrow_mut(|last| {
-        py.detach(|| last.find(query, bytes, database, &options)).map_err(to_python)?;
-        let column = |values: &[i32]| PyArray1::from_slice(py, values);
-        let matching::Columns { query, database, distance } = &last.columns;
-        Ok(Some((column(query), column(database), column(distance))))
-    })
+    let (query_codes, database_codes) = (query_codes.try_readonly()?, database_codes.try_readonly()?);
+    let (query, _) = matrix("query_codes", &query_codes)?;
+    let (database, _) = matrix("database_codes", &database_codes)?;
+    let work = || {
+        let (block, mut workspace) = (QueryBlock::new(query, bytes)?, matching::Workspace::default());
+        let count = workspace.search(query, &block, database, &options)?;
+        Ok((block, workspace, count))
+    };
+    let (block, workspace, count) = call_pair(py, units, work)?;
+    columns_of(py, count, |columns| workspace.write(&block, &options, columns)).map(Some)
+}
+
+/// Three columns of `count`, filled by `write`; rows of one array, which is allocated once.
+fn columns_of(
+    py: Python<'_>,
+    count: usize,
+    write: impl FnOnce([&mut [i32]; 3]),
+) -> PyResult<Bound<'_, PyTuple>> {
+    let array = PyArray2::<i32>::zeros(py, [3, count], false);
+    // SAFETY: nobody else has seen the array.
+    let values = unsafe { array.as_slice_mut()? };
+    let (query, rest) = values.split_at_mut(count);
+    let (database, distance) = rest.split_at_mut(count);
+    write([query, database, distance]);
+    // SAFETY: arrays have the sequence protocol, which is all that is asked of them; they are only not registered with
+    // `collections.abc`.
+    let rows = unsafe { array.cast_unchecked::<PySequence>() };
+    PyTuple::new(py, [rows.get_item(0)?, rows.get_item(1)?, rows.get_item(2)?])
 }
 
 #[pyfunction]

@@ -68,6 +68,14 @@ impl Scratch {
         &self.distances[..self.len]
     }
 
+    /// How many query codes have a database code within `most` bits.
+    pub fn count(&self, most: u16) -> usize {
+        let most = most.min(FAR - 1);
+        // In 16 bits, which vectorises, as many at a time as cannot overflow.
+        let near = |part: &[u16]| part.iter().map(|&distance| u16::from(distance <= most)).sum::<u16>();
+        self.distances().chunks(usize::from(u16::MAX)).map(|part| usize::from(near(part))).sum()
+    }
+
     /// The index of every query code's nearest database code, [`NONE`] if there is none.
     ///
     /// Only meaningful after [`QueryBlock::nearest`].
@@ -153,12 +161,12 @@ impl QueryBlock {
 }
 
 impl QueryBlock {
-    /// Appends to `[query, database, distance]`, three columns of one length, what the last search by
-    /// [`Self::nearest`] of this block found within `most` bits, in the order of the queries.
+    /// Writes into `[query, database, distance]` what the last search by [`Self::nearest`] of this block found within
+    /// `most` bits, in the order of the queries: as many as [`Scratch::count`] says.
     ///
     /// # Panics
-    /// If `scratch` is not that of a search of as many queries.
-    pub fn within(&self, scratch: &Scratch, most: u16, columns: [&mut Vec<i32>; 3]) {
+    /// If `scratch` is not that of a search of as many queries, or a column is too short.
+    pub fn within(&self, scratch: &Scratch, most: u16, columns: [&mut [i32]; 3]) {
         assert_eq!(scratch.len, self.len, "the search of these queries");
         // The farthest is "nothing found".
         let most = most.min(FAR - 1);
@@ -268,18 +276,18 @@ mod tests {
                     let found: Vec<_> = scratch.distances().iter().copied().zip(indices).collect();
                     assert_eq!(found, expected, "{bytes} bytes, {m} x {n}");
                     for most in [0, 3, bytes as u16 * 3, bytes as u16 * 4, FAR] {
-                        let mut columns = [vec![7], vec![8], vec![9]];
-                        block.within(&scratch, most, columns.each_mut());
                         let near =
                             |&(_, &(distance, _)): &(usize, &(u16, u32))| distance <= most && distance != FAR;
-                        let mut rows = vec![[7, 8, 9]];
-                        rows.extend(
-                            expected
-                                .iter()
-                                .enumerate()
-                                .filter(near)
-                                .map(|(i, &(distance, index))| [i as i32, index as i32, i32::from(distance)]),
-                        );
+                        let rows: Vec<_> = expected
+                            .iter()
+                            .enumerate()
+                            .filter(near)
+                            .map(|(i, &(distance, index))| [i as i32, index as i32, i32::from(distance)])
+                            .collect();
+                        assert_eq!(scratch.count(most), rows.len(), "{bytes} bytes, {m} x {n}");
+                        let mut columns = [const { Vec::new() }; 3];
+                        columns.iter_mut().for_each(|column| column.resize(rows.len(), -1));
+                        block.within(&scratch, most, columns.each_mut().map(Vec::as_mut_slice));
                         let [query, database, distance] = &columns;
                         let zipped = query.iter().zip(database).zip(distance);
                         assert!(zipped.map(|((&i, &j), &d)| [i, j, d]).eq(rows), "{bytes} bytes, {m} x {n}");
@@ -294,8 +302,8 @@ mod tests {
     #[test]
     fn images_longer_than_the_index_bits_of_a_key() {
         let mut scratch = Scratch::default();
-        for (bytes, n) in [(1, 40_000), (16, 33_000), (40, 200)] {
-            let query = random_bytes(5, 3 * bytes);
+        for (bytes, n, m) in [(1, 40_000, 3), (16, 33_000, 3), (40, 200, 3), (16, 600, 70), (24, 257, 49)] {
+            let query = random_bytes(5, m * bytes);
             let mut database = random_bytes(6, n * bytes);
             for (q, j) in [(0, n - 1), (1, n / 2), (1, n - 2)] {
                 database[j * bytes..(j + 1) * bytes].copy_from_slice(&query[q * bytes..(q + 1) * bytes]);
@@ -313,8 +321,8 @@ mod tests {
     #[test]
     fn extremes_do_not_overflow() {
         let mut scratch = Scratch::default();
-        for bytes in [1, 16, 31, 32, 33, 64] {
-            let (zeros, ones) = (vec![0; 40 * bytes], vec![255; 3 * bytes]);
+        for bytes in [1, 16, 24, 31, 32, 33, 64] {
+            let (zeros, ones) = (vec![0; 40 * bytes], vec![255; 300 * bytes]);
             for block in blocks(&zeros, bytes) {
                 block.nearest(&ones, &mut scratch).unwrap();
                 assert!(scratch.distances().iter().all(|&d| usize::from(d) == 8 * bytes));

@@ -45,23 +45,10 @@ pub fn nearest(
 }
 
 /// See [`super::QueryBlock::within`].
-pub fn within(
-    distances: &[u16],
-    indices: &[u32],
-    most: u16,
-    [query, database, distance]: [&mut Vec<i32>; 3],
-) {
-    let (start, len) = (query.len(), distances.len());
-    for column in [&mut *query, &mut *database, &mut *distance] {
-        column.resize(start + len, 0);
-    }
-    let mut end = start;
-    for (i, (&d, &j)) in distances.iter().zip(indices).enumerate() {
-        // Written whether it counts or not: cheaper than a branch that cannot be foreseen.
-        (query[end], database[end], distance[end]) = (i as i32, j as i32, i32::from(d));
-        end += usize::from(d <= most);
-    }
-    for column in [query, database, distance] {
-        column.truncate(end);
+pub fn within(distances: &[u16], indices: &[u32], most: u16, [query, database, distance]: [&mut [i32]; 3]) {
+    let near = distances.iter().zip(indices).enumerate().filter(|(_, (d, _))| **d <= most);
+    let places = query.iter_mut().zip(database).zip(distance);
+    for ((i, (&d, &j)), ((query, database), distance)) in near.zip(places) {
+        (*query, *database, *distance) = (i as i32, j as i32, i32::from(d));
     }
 }
