@@ -1,5 +1,7 @@
 //! Tentative correspondences: every query descriptor's nearest database descriptor, if it is near enough.
 
+use std::mem::MaybeUninit;
+
 use super::options::MatchOptions;
 use crate::error::Result;
 use crate::kernels::nearest::{QueryBlock, Scratch, hamming};
@@ -86,21 +88,25 @@ impl Workspace {
             return Ok(self.matches.len());
         }
         block.nearest(database, &mut self.scratch)?;
-        Ok(self.scratch.count(options.max_distance))
+        Ok(block.count(&self.scratch, options.max_distance))
     }
 
-    /// Writes what the last [`Self::search`] found with the same block and options into columns of that length: query
-    /// descriptors, database descriptors, distances.
+    /// Writes all places of columns as long as what the last [`Self::search`] with the same block and options found:
+    /// query descriptors, database descriptors, distances.
     ///
     /// # Panics
-    /// If there was no such search, or a column is too short.
-    pub fn write(&self, block: &QueryBlock, options: &MatchOptions, columns: [&mut [i32]; 3]) {
+    /// If there was no such search, or a column has another length.
+    pub fn write(&self, block: &QueryBlock, options: &MatchOptions, columns: [&mut [MaybeUninit<i32>]; 3]) {
         if options.filters() {
             let [query, database, distance] = columns;
+            assert!(
+                [query.len(), database.len(), distance.len()] == [self.matches.len(); 3],
+                "one place each"
+            );
             for (i, found) in self.matches.iter().enumerate() {
-                query[i] = found.query as i32;
-                database[i] = found.database as i32;
-                distance[i] = i32::from(found.distance);
+                query[i].write(found.query as i32);
+                database[i].write(found.database as i32);
+                distance[i].write(i32::from(found.distance));
             }
         } else {
             block.within(&self.scratch, options.max_distance, columns);
@@ -117,12 +123,16 @@ pub fn find_columns(
     workspace: &mut Workspace,
     out: &mut Columns,
 ) -> Result<()> {
-    let (start, found) = (out.len(), workspace.search(query, block, database, options)?);
-    let columns = [&mut out.query, &mut out.database, &mut out.distance].map(|column| {
-        column.resize(start + found, 0);
-        &mut column[start..]
-    });
-    workspace.write(block, options, columns);
+    let columns = [&mut out.query, &mut out.database, &mut out.distance];
+    workspace.search(query, block, database, options)?;
+    if options.filters() {
+        let [query, database, distance] = columns;
+        query.extend(workspace.matches.iter().map(|found| found.query as i32));
+        database.extend(workspace.matches.iter().map(|found| found.database as i32));
+        distance.extend(workspace.matches.iter().map(|found| i32::from(found.distance)));
+    } else {
+        block.append(&workspace.scratch, options.max_distance, columns);
+    }
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! Chamfer similarity and tentative correspondences of arrays.
 
 use std::cell::RefCell;
+use std::mem::MaybeUninit;
 
 use half::f16;
 use ilias_fast_core::kernels::maxsim::Precision;
-use ilias_fast_core::kernels::nearest::QueryBlock;
+use ilias_fast_core::kernels::nearest::{QueryBlock, prefetch};
 use ilias_fast_core::rerank::chamfer::{Direction, FloatQuery};
 use ilias_fast_core::rerank::matching::{self, Match};
 use ilias_fast_core::rerank::options::MatchOptions;
@@ -121,10 +122,15 @@ fn match_codes<'py>(
         let (query, database) = unsafe { (query_codes.as_slice()?, database_codes.as_slice()?) };
         return LAST.with_borrow_mut(|last| {
             let block = last.block(query, bytes).map_err(to_python)?;
+            // Where every query descriptor has a correspondence, the memory comes while they are searched.
+            let all =
+                !options.filters() && usize::from(options.max_distance) >= 8 * bytes && !database.is_empty();
+            let early = all.then(|| Found::new(py, block.len()));
             let count = last.workspace.search(query, &block, database, &options).map_err(to_python)?;
-            let columns = columns_of(py, count, |columns| last.workspace.write(&block, &options, columns));
+            let mut found = early.unwrap_or_else(|| Found::new(py, count));
+            last.workspace.write(&block, &options, found.columns());
             last.block = Some(block);
-            columns.map(Some)
+            found.rows().map(Some)
         });
     }
     let (query_codes, database_codes) = (query_codes.try_readonly()?, database_codes.try_readonly()?);
@@ -136,25 +142,38 @@ fn match_codes<'py>(
         Ok((block, workspace, count))
     };
     let (block, workspace, count) = call_pair(py, units, work)?;
-    columns_of(py, count, |columns| workspace.write(&block, &options, columns)).map(Some)
+    let mut found = Found::new(py, count);
+    workspace.write(&block, &options, found.columns());
+    found.rows().map(Some)
 }
 
-/// Three columns of `count`, filled by `write`; rows of one array, which is allocated once.
-fn columns_of(
-    py: Python<'_>,
-    count: usize,
-    write: impl FnOnce([&mut [i32]; 3]),
-) -> PyResult<Bound<'_, PyTuple>> {
-    let array = PyArray2::<i32>::zeros(py, [3, count], false);
-    // SAFETY: nobody else has seen the array.
-    let values = unsafe { array.as_slice_mut()? };
-    let (query, rest) = values.split_at_mut(count);
-    let (database, distance) = rest.split_at_mut(count);
-    write([query, database, distance]);
-    // SAFETY: arrays have the sequence protocol, which is all that is asked of them; they are only not registered with
-    // `collections.abc`.
-    let rows = unsafe { array.cast_unchecked::<PySequence>() };
-    PyTuple::new(py, [rows.get_item(0)?, rows.get_item(1)?, rows.get_item(2)?])
+/// Three columns, rows of one array that nobody has seen, uninitialised at first.
+struct Found<'py>(Bound<'py, PyArray2<i32>>);
+
+impl<'py> Found<'py> {
+    fn new(py: Python<'py>, count: usize) -> Self {
+        // SAFETY: the values are only taken for initialised by `rows`.
+        let mut found = Self(unsafe { PyArray2::new(py, [3, count], false) });
+        found.columns().into_iter().for_each(prefetch);
+        found
+    }
+
+    fn columns(&mut self) -> [&mut [MaybeUninit<i32>]; 3] {
+        let count = self.0.shape()[1];
+        // SAFETY: an array of this length that is only reached by `self`.
+        let values = unsafe { std::slice::from_raw_parts_mut(self.0.data().cast(), 3 * count) };
+        let (query, rest) = values.split_at_mut(count);
+        let (database, distance) = rest.split_at_mut(count);
+        [query, database, distance]
+    }
+
+    /// To be called when all columns have been written, which [`matching::Workspace::write`] does.
+    fn rows(self) -> PyResult<Bound<'py, PyTuple>> {
+        // SAFETY: arrays have the sequence protocol, which is all that is asked of them; they are only not registered
+        // with `collections.abc`.
+        let rows = unsafe { self.0.cast_unchecked::<PySequence>() };
+        PyTuple::new(self.0.py(), [rows.get_item(0)?, rows.get_item(1)?, rows.get_item(2)?])
+    }
 }
 
 #[pyfunction]

@@ -12,15 +12,17 @@
 #![cfg(target_arch = "x86_64")]
 #![allow(clippy::cast_ptr_alignment, reason = "only unaligned loads and stores use these pointers")]
 
+use std::mem::MaybeUninit;
+
 use core::arch::x86_64::{
-    __m512i, _mm256_loadu_si256, _mm256_storeu_si256, _mm512_add_epi16, _mm512_add_epi32, _mm512_add_epi64,
-    _mm512_and_si512, _mm512_castsi512_si256, _mm512_cmple_epi32_mask, _mm512_cmplt_epu16_mask,
-    _mm512_cmplt_epu32_mask, _mm512_cvtepi32_epi16, _mm512_cvtepu16_epi32, _mm512_dpwssd_epi32,
-    _mm512_extracti64x4_epi64, _mm512_loadu_si512, _mm512_mask_mov_epi16, _mm512_mask_mov_epi32,
-    _mm512_mask_storeu_epi32, _mm512_maskz_compress_epi32, _mm512_min_epu16, _mm512_min_epu32,
-    _mm512_packus_epi32, _mm512_permutexvar_epi64, _mm512_popcnt_epi64, _mm512_set1_epi16, _mm512_set1_epi32,
-    _mm512_set1_epi64, _mm512_setr_epi32, _mm512_setr_epi64, _mm512_setzero_si512, _mm512_shldi_epi16,
-    _mm512_srli_epi16, _mm512_srli_epi32, _mm512_storeu_si512, _mm512_xor_si512,
+    __m512i, _mm256_loadu_si256, _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_epi64, _mm512_and_si512,
+    _mm512_castsi512_si256, _mm512_cmple_epi32_mask, _mm512_cmplt_epu16_mask, _mm512_cmplt_epu32_mask,
+    _mm512_cvtepi32_epi16, _mm512_cvtepu16_epi32, _mm512_dpwssd_epi32, _mm512_extracti64x4_epi64,
+    _mm512_loadu_si512, _mm512_mask_mov_epi16, _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32,
+    _mm512_maskz_compress_epi32, _mm512_min_epu16, _mm512_min_epu32, _mm512_packus_epi32,
+    _mm512_permutexvar_epi64, _mm512_popcnt_epi64, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_epi64,
+    _mm512_setr_epi32, _mm512_setr_epi64, _mm512_setzero_si512, _mm512_shldi_epi16, _mm512_srli_epi16,
+    _mm512_srli_epi32, _mm512_storeu_si512, _mm512_xor_si512,
 };
 
 use super::FAR;
@@ -33,6 +35,18 @@ const WORD: usize = 8;
 const INDEX_BITS: u32 = 14;
 /// The same of a 16-bit key.
 const SHORT_BITS: u32 = 8;
+
+/// Numbers below `2^SHORT_BITS`, twice, in the upper bits of 16: a double shift moves them below a distance. Broadcast
+/// from memory, which costs no arithmetic.
+static NUMBERS: [i32; 1 << SHORT_BITS] = {
+    let mut numbers = [0; 1 << SHORT_BITS];
+    let mut j = 0;
+    while j < numbers.len() {
+        numbers[j] = ((j << (16 - SHORT_BITS)) * 0x0001_0001) as i32;
+        j += 1;
+    }
+    numbers
+};
 
 /// A word of sixteen queries, in the order of [`place`].
 #[derive(Debug, Clone, Copy)]
@@ -135,15 +149,16 @@ impl Lanes {
         }
     }
 
-    /// See [`super::QueryBlock::within`]; `distances` and `indices` of `len` queries, in whole groups of sixteen.
+    /// See [`super::QueryBlock::within`]; `distances` and `indices` of `len` queries, in whole groups of sixteen. Returns
+    /// how many were written.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq")]
     pub fn within(
         len: usize,
         distances: &[u16],
         indices: &[u32],
         most: u16,
-        [query, database, distance]: [&mut [i32]; 3],
-    ) {
+        [query, database, distance]: [&mut [MaybeUninit<i32>]; 3],
+    ) -> usize {
         let (limit, step) = (_mm512_set1_epi32(i32::from(most)), _mm512_set1_epi32(GROUP as i32));
         let mut numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
         let mut end = 0;
@@ -169,10 +184,11 @@ impl Lanes {
                 let values = _mm512_maskz_compress_epi32(near, values);
                 // SAFETY: as many places as are stored; they need no alignment. Compressed in a register: storing
                 // compressed is slow on some CPUs.
-                unsafe { _mm512_mask_storeu_epi32(place, ((1_u32 << found) - 1) as u16, values) };
+                unsafe { _mm512_mask_storeu_epi32(place.cast(), ((1_u32 << found) - 1) as u16, values) };
             }
             end += found;
         }
+        end
     }
 
     /// The distance and the index of every query code, whole groups of sixteen; `database` is not empty.
@@ -371,12 +387,9 @@ fn short_keys<const W: usize, const P: usize>(
     for (pair, planes) in pairs.iter_mut().zip(block) {
         *pair = load(planes);
     }
-    // A double shift moves the upper bits of its second operand in.
-    let one = _mm512_set1_epi16(1 << (16 - SHORT_BITS));
-    let mut index = _mm512_setzero_si512();
     let mut best = [_mm512_set1_epi16(-1); P];
-    for code in codes {
-        let words = broadcast(code);
+    for (code, number) in codes.iter().zip(&NUMBERS) {
+        let (words, index) = (broadcast(code), _mm512_set1_epi32(*number));
         for p in 0..P {
             let mut sums = [_mm512_setzero_si512(); 2];
             for (sums, group) in sums.iter_mut().zip(&pairs[p]) {
@@ -385,7 +398,6 @@ fn short_keys<const W: usize, const P: usize>(
             let sums = _mm512_packus_epi32(sums[0], sums[1]);
             best[p] = _mm512_min_epu16(best[p], _mm512_shldi_epi16::<{ SHORT_BITS as i32 }>(sums, index));
         }
-        index = _mm512_add_epi16(index, one);
     }
     // Packing works within 128-bit lanes: four queries of the first group, four of the second.
     let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);

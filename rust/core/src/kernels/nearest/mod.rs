@@ -23,6 +23,8 @@ mod avx2;
 mod avx512;
 mod scalar;
 
+use std::mem::MaybeUninit;
+
 use crate::error::{Error, Result};
 use crate::level::{self, Level};
 
@@ -66,14 +68,6 @@ impl Scratch {
     /// The distance of every query code to its nearest database code, [`FAR`] if there is none.
     pub fn distances(&self) -> &[u16] {
         &self.distances[..self.len]
-    }
-
-    /// How many query codes have a database code within `most` bits.
-    pub fn count(&self, most: u16) -> usize {
-        let most = most.min(FAR - 1);
-        // In 16 bits, which vectorises, as many at a time as cannot overflow.
-        let near = |part: &[u16]| part.iter().map(|&distance| u16::from(distance <= most)).sum::<u16>();
-        self.distances().chunks(usize::from(u16::MAX)).map(|part| usize::from(near(part))).sum()
     }
 
     /// The index of every query code's nearest database code, [`NONE`] if there is none.
@@ -161,25 +155,56 @@ impl QueryBlock {
 }
 
 impl QueryBlock {
+    /// How many of the query codes have a database code within `most` bits, after [`Self::nearest`].
+    pub fn count(&self, scratch: &Scratch, most: u16) -> usize {
+        let most = most.min(FAR - 1);
+        // In 16 bits, which vectorises, as many at a time as cannot overflow.
+        let near = |part: &[u16]| part.iter().map(|&distance| u16::from(distance <= most)).sum::<u16>();
+        scratch.distances().chunks(usize::from(u16::MAX)).map(|part| usize::from(near(part))).sum()
+    }
+
     /// Writes into `[query, database, distance]` what the last search by [`Self::nearest`] of this block found within
-    /// `most` bits, in the order of the queries: as many as [`Scratch::count`] says.
+    /// `most` bits, in the order of the queries; the columns have as many places as [`Self::count`] says, and all are
+    /// written.
     ///
     /// # Panics
-    /// If `scratch` is not that of a search of as many queries, or a column is too short.
-    pub fn within(&self, scratch: &Scratch, most: u16, columns: [&mut [i32]; 3]) {
+    /// If `scratch` is not that of a search of as many queries, or a column has another length.
+    pub fn within(&self, scratch: &Scratch, most: u16, columns: [&mut [MaybeUninit<i32>]; 3]) {
         assert_eq!(scratch.len, self.len, "the search of these queries");
+        let places = columns[0].len();
+        assert!(columns.iter().all(|column| column.len() == places), "columns of one length");
         // The farthest is "nothing found".
         let most = most.min(FAR - 1);
-        match &self.layout {
+        let written = match &self.layout {
             #[cfg(target_arch = "x86_64")]
             // Without a database code there are no whole groups.
             Layout::Avx512(_) if scratch.distances.len() >= self.len.next_multiple_of(16) => {
                 // SAFETY: the layout was made at this level, so this machine can run it.
                 unsafe {
-                    avx512::Lanes::within(self.len, &scratch.distances, &scratch.indices, most, columns);
+                    avx512::Lanes::within(self.len, &scratch.distances, &scratch.indices, most, columns)
                 }
             }
             _ => scalar::within(scratch.distances(), scratch.indices(), most, columns),
+        };
+        assert_eq!(written, places, "as many places as there are");
+    }
+
+    /// [`Self::within`], appended.
+    pub fn append(&self, scratch: &Scratch, most: u16, columns: [&mut Vec<i32>; 3]) {
+        let count = self.count(scratch, most);
+        let [query, database, distance] = columns;
+        for column in [&mut *query, &mut *database, &mut *distance] {
+            column.reserve(count);
+        }
+        let places = [
+            &mut query.spare_capacity_mut()[..count],
+            &mut database.spare_capacity_mut()[..count],
+            &mut distance.spare_capacity_mut()[..count],
+        ];
+        self.within(scratch, most, places);
+        for column in [query, database, distance] {
+            // SAFETY: that many places were reserved and have been written.
+            unsafe { column.set_len(column.len() + count) };
         }
     }
 }
@@ -201,6 +226,18 @@ fn check(what: &str, codes: &[u8], bytes: usize) -> Result<usize> {
         ));
     }
     Ok(codes.len() / bytes)
+}
+
+/// Asks the caches for places that will be written soon, after a search: fetching them takes as long as a third of one.
+pub fn prefetch(places: &mut [MaybeUninit<i32>]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in places.chunks_mut(64 / size_of::<i32>()) {
+        use core::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        // SAFETY: a hint, of an address that is one of ours; machines that do not know it do nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = places;
 }
 
 /// The Hamming distance of two codes of equal length.
@@ -284,10 +321,10 @@ mod tests {
                             .filter(near)
                             .map(|(i, &(distance, index))| [i as i32, index as i32, i32::from(distance)])
                             .collect();
-                        assert_eq!(scratch.count(most), rows.len(), "{bytes} bytes, {m} x {n}");
-                        let mut columns = [const { Vec::new() }; 3];
-                        columns.iter_mut().for_each(|column| column.resize(rows.len(), -1));
-                        block.within(&scratch, most, columns.each_mut().map(Vec::as_mut_slice));
+                        assert_eq!(block.count(&scratch, most), rows.len(), "{bytes} bytes, {m} x {n}");
+                        let mut columns = [vec![7], vec![8], vec![9]];
+                        block.append(&scratch, most, columns.each_mut());
+                        let columns = columns.map(|column| column[1..].to_vec());
                         let [query, database, distance] = &columns;
                         let zipped = query.iter().zip(database).zip(distance);
                         assert!(zipped.map(|((&i, &j), &d)| [i, j, d]).eq(rows), "{bytes} bytes, {m} x {n}");

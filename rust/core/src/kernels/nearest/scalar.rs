@@ -1,5 +1,7 @@
 //! The reference: one pair of codes after the other.
 
+use std::mem::MaybeUninit;
+
 use super::{FAR, NONE};
 
 /// The Hamming distance of two codes of equal length.
@@ -44,11 +46,20 @@ pub fn nearest(
     }
 }
 
-/// See [`super::QueryBlock::within`].
-pub fn within(distances: &[u16], indices: &[u32], most: u16, [query, database, distance]: [&mut [i32]; 3]) {
+/// See [`super::QueryBlock::within`]; returns how many there are, no more than places.
+pub fn within(
+    distances: &[u16],
+    indices: &[u32],
+    most: u16,
+    [query, database, distance]: [&mut [MaybeUninit<i32>]; 3],
+) -> usize {
     let near = distances.iter().zip(indices).enumerate().filter(|(_, (d, _))| **d <= most);
     let places = query.iter_mut().zip(database).zip(distance);
-    for ((i, (&d, &j)), ((query, database), distance)) in near.zip(places) {
-        (*query, *database, *distance) = (i as i32, j as i32, i32::from(d));
-    }
+    near.zip(places)
+        .map(|((i, (&d, &j)), ((query, database), distance))| {
+            query.write(i as i32);
+            database.write(j as i32);
+            distance.write(i32::from(d));
+        })
+        .count()
 }
