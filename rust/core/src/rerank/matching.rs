@@ -66,6 +66,7 @@ impl Columns {
 #[derive(Debug, Default)]
 pub struct Workspace {
     scratch: Scratch,
+    columns: Columns,
     matches: Vec<Match>,
     mutual: Mutual,
 }
@@ -145,18 +146,21 @@ pub fn find(
     workspace: &mut Workspace,
     out: &mut Vec<Match>,
 ) -> Result<()> {
-    let Workspace { scratch, mutual, .. } = workspace;
+    let Workspace { scratch, mutual, columns, .. } = workspace;
     out.clear();
     block.nearest(database, scratch)?;
     if database.is_empty() {
         return Ok(());
     }
-    let nearest = scratch.distances().iter().zip(scratch.indices()).enumerate();
-    out.extend(
-        nearest
-            .filter(|(_, (distance, _))| **distance <= options.max_distance)
-            .map(|(i, (&distance, &index))| Match { query: i as u32, database: index, distance }),
-    );
+    columns.clear();
+    let Columns { query: queries, database: indices, distance: distances } = columns;
+    block.append(scratch, options.max_distance, [queries, indices, distances]);
+    let found = queries.iter().zip(indices).zip(distances);
+    out.extend(found.map(|((&query, &mut index), &mut distance)| Match {
+        query: query as u32,
+        database: index as u32,
+        distance: distance as u16,
+    }));
     let bytes = block.bytes();
     if options.mutual {
         // Before the ratio: what it takes away would still be nearer.

@@ -13,10 +13,6 @@ pub const FINAL_RADIUS: f64 = 1.2;
 /// Batches after which the best hypotheses are optimised to see whether enough are tried.
 const MILESTONES: [usize; 3] = [4, 16, 64];
 
-/// The score of a hypothesis, as a share of the support its optimised model would have to exceed, below which it is not
-/// optimised before the end: what is hopeless is looked at once.
-const PROMISING: f32 = 0.75;
-
 /// Hypotheses kept at most.
 pub const MOST: usize = LANES;
 
@@ -155,9 +151,10 @@ pub fn estimate<E: Estimator>(
             (tried, hypotheses) = (high, problem.hypotheses(high));
         }
         let last = hypotheses as f64 >= enough || tried == batches;
-        // A milestone near the end would save less than it costs, and so would one that finds nothing.
+        // A milestone near the end would save less than it costs, and so would one that finds nothing: hypotheses that
+        // score less than the support their optimised model has to exceed are looked at once, at the end.
         let to_exceed = best.map_or(known, |best| best.score).max(least);
-        let promising = || kept.best().is_some_and(|best| best.score >= PROMISING * to_exceed);
+        let promising = || kept.best().is_some_and(|best| best.score >= to_exceed);
         if kept.changed && (last || 2.0 * hypotheses as f64 <= enough && promising()) {
             optimise(problem, plan, known, &kept.models, &mut best);
             kept.changed = false;
