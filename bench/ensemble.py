@@ -41,13 +41,16 @@ def judge(dataset: Dataset) -> Callable[[Run], float]:
     return lambda run: evaluate(run, dataset, missing="zero", task="image").map
 
 
+def local_stores(output: Path) -> tuple[LocalStore, LocalStore]:
+    queries, database = (output / "stores" / f"{part}-local" for part in ("queries", "database"))
+    return LocalStore.open(queries), LocalStore.open(database)
+
+
 def sweep(name: str, dataset: Dataset, output: Path) -> None:
     run_pipeline(dataset, output)
     value = judge(dataset)
     run = Run.load(output / "runs" / "global.json")
-    queries, database = (
-        LocalStore.open(output / "stores" / f"{part}-local") for part in ("queries", "database")
-    )
+    queries, database = local_stores(output)
     print(f"\n{name}: {len(queries)} queries, {len(database)} database images, global mAP {value(run):.1f}")
     print(f"{'method':32} {'lambda':>6} " + " ".join(f"{f'g={gamma}':>7}" for gamma in GAMMAS))
     for label, options in METHODS.items():
@@ -64,9 +67,9 @@ def sweep(name: str, dataset: Dataset, output: Path) -> None:
 
 
 def hard_cases(seeds: list[int], size: int, root: Path) -> None:
-    """Print what the default ensembles make of every hard case."""
-    print(f"{'case':20} {'seed':>4} {'queries':>7} {'global':>7} {'spatial':>8} {'chamfer':>8}")
-    worst = {"sp": 0.0, "cs": 0.0}
+    """Print what the default ensembles make of every hard case: each, and verification after Chamfer similarity."""
+    print(f"{'case':20} {'seed':>4} {'queries':>7} {'global':>7} {'spatial':>8} {'chamfer':>8} {'both':>7}")
+    worst = {"sp": 0.0, "cs": 0.0, "both": 0.0}
     for seed in seeds:
         for case in CASES:
             folder = root / f"{case}-{seed}"
@@ -74,14 +77,18 @@ def hard_cases(seeds: list[int], size: int, root: Path) -> None:
             options = PipelineOptions(query_expansions=())
             done = run_pipeline(load_dataset(folder / "images"), folder / "run", options=options)
             before = done.evaluations["global"].map
-            after = {name: done.evaluations[name].map for name in worst}
+            after = {name: done.evaluations[name].map for name in ("sp", "cs")}
+            first = next(method.run for method in done.methods if method.name == "cs")
+            local = rerank(first, *local_stores(folder / "run"))
+            after["both"] = judge(done.dataset)(ensemble(first, local))
             worst = {name: min(least, after[name] - before) for name, least in worst.items()}
             print(
                 f"{case:20} {seed:4} {len(done.dataset.image_queries):7} {before:7.1f} "
-                f"{after['sp']:8.1f} {after['cs']:8.1f}",
+                f"{after['sp']:8.1f} {after['cs']:8.1f} {after['both']:7.1f}",
                 flush=True,
             )
-    print(f"worst change: spatial {worst['sp']:+.2f}, chamfer {worst['cs']:+.2f}")
+    changes = zip(("spatial", "chamfer", "both"), worst.values(), strict=True)
+    print("worst change: " + ", ".join(f"{name} {change:+.2f}" for name, change in changes))
 
 
 def main() -> None:

@@ -21,6 +21,8 @@ __all__ = ["GAMMAS", "LAMBDAS", "Surface", "SurfacePoint", "tune"]
 LAMBDAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 GAMMAS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _CELL, _LEFT, _TOP = 46, 56, 40
+_WIDEST = 1300
+"""Pictures of more shortlists than fit in so many pixels have several rows."""
 _BEST = ' stroke="#000" stroke-width="2"'
 
 
@@ -99,22 +101,24 @@ class Surface:
         value = {point[:3]: point.value for point in self.points}
         reach = max((abs(v - self.baseline) for v in value.values()), default=0.0) or 1.0
         wide = _LEFT + _CELL * len(gammas) + 24
-        width, height = wide * len(shortlists) + 8, _TOP + 26 * len(lams) + 40
+        high = _TOP + 26 * len(lams) + 16
+        across = min(len(shortlists), max(1, _WIDEST // wide))
+        width, height = wide * across + 8, high * -(-len(shortlists) // across) + 8
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
             f'height="{height}" font-family="sans-serif" font-size="12" text-anchor="middle">',
             f'<rect width="{width}" height="{height}" fill="#fff"/>',
         ]
         for place, shortlist in enumerate(shortlists):
-            x0 = place * wide + _LEFT
+            x0, y0 = place % across * wide + _LEFT, place // across * high
             title = f"{self.method}, M = {shortlist}: {self.name} (without: {self.baseline:.1f})"
-            parts.append(f'<text x="{x0 - 48}" y="18" text-anchor="start">{escape(title)}</text>')
+            parts.append(f'<text x="{x0 - 48}" y="{y0 + 18}" text-anchor="start">{escape(title)}</text>')
             parts += [
-                f'<text x="{x0 + _CELL * (i + 0.5)}" y="{_TOP - 6}" fill="#555">γ {gamma:g}</text>'
+                f'<text x="{x0 + _CELL * (i + 0.5)}" y="{y0 + _TOP - 6}" fill="#555">γ {gamma:g}</text>'
                 for i, gamma in enumerate(gammas)
             ]
             for row, lam in enumerate(lams):
-                y = _TOP + 26 * row
+                y = y0 + _TOP + 26 * row
                 parts.append(f'<text x="{x0 - 26}" y="{y + 17}" fill="#555">λ {lam:g}</text>')
                 for i, gamma in enumerate(gammas):
                     found = value[shortlist, lam, gamma]

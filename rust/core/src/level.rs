@@ -19,7 +19,7 @@ pub enum Level {
     Scalar = 0,
     /// AVX2, FMA and F16C.
     Avx2 = 1,
-    /// AVX-512 F, BW, VL, DQ, VNNI and VPOPCNTDQ (with everything AVX2 implies).
+    /// AVX-512 F, BW, VL, DQ, VNNI, VBMI2 and VPOPCNTDQ (with everything AVX2 implies).
     Avx512 = 2,
 }
 
@@ -54,6 +54,7 @@ impl Level {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vnni")
+                    && is_x86_feature_detected!("avx512vbmi2")
                     && is_x86_feature_detected!("avx512vpopcntdq")
             }
             #[cfg(not(target_arch = "x86_64"))]

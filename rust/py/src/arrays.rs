@@ -27,11 +27,13 @@ pub fn vector<'a, T: Element>(what: &str, array: &'a PyReadonlyArray1<'_, T>) ->
 }
 
 /// A matrix that needs no conversion: an array of that type, C-contiguous. None for anything else.
+pub fn plain<'a, 'py, T: Element>(value: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyArray2<T>>> {
+    value.cast::<PyArray2<T>>().ok().filter(|array| array.is_c_contiguous())
+}
+
+/// [`plain`], held against being written to.
 pub fn ready<'py, T: Element>(value: &Bound<'py, PyAny>) -> PyResult<Option<PyReadonlyArray2<'py, T>>> {
-    match value.cast::<PyArray2<T>>() {
-        Ok(array) if array.is_c_contiguous() => Ok(Some(array.try_readonly()?)),
-        _ => Ok(None),
-    }
+    plain(value).map(|array| Ok(array.try_readonly()?)).transpose()
 }
 
 /// A number that needs no conversion: a float. None for anything else.

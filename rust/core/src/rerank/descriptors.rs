@@ -89,4 +89,9 @@ pub trait Source: Sync {
 
     /// The descriptors of the image in row `row`, below [`Self::len`].
     fn descriptors(&self, row: usize) -> Result<Descriptors<'_>>;
+
+    /// What messages call the image in row `row`.
+    fn name(&self, row: usize) -> String {
+        format!("row {row}")
+    }
 }

@@ -1,5 +1,7 @@
 //! Tentative correspondences: every query descriptor's nearest database descriptor, if it is near enough.
 
+use std::mem::MaybeUninit;
+
 use super::options::MatchOptions;
 use crate::error::Result;
 use crate::kernels::nearest::{QueryBlock, Scratch, hamming};
@@ -58,20 +60,59 @@ impl Columns {
             let _ = column.try_reserve_exact(more);
         }
     }
-
-    fn extend_matches(&mut self, matches: &[Match]) {
-        self.query.extend(matches.iter().map(|found| found.query as i32));
-        self.database.extend(matches.iter().map(|found| found.database as i32));
-        self.distance.extend(matches.iter().map(|found| i32::from(found.distance)));
-    }
 }
 
 /// Buffers kept between pairs of images.
 #[derive(Debug, Default)]
 pub struct Workspace {
     scratch: Scratch,
+    columns: Columns,
     matches: Vec<Match>,
     mutual: Mutual,
+}
+
+impl Workspace {
+    /// Finds the correspondences of `query` (its codes as given, and laid out) in `database`, to be written by
+    /// [`Self::write`]; returns how many there are.
+    pub fn search(
+        &mut self,
+        query: &[u8],
+        block: &QueryBlock,
+        database: &[u8],
+        options: &MatchOptions,
+    ) -> Result<usize> {
+        if options.filters() {
+            let mut matches = std::mem::take(&mut self.matches);
+            let found = find(query, block, database, options, self, &mut matches);
+            self.matches = matches;
+            found?;
+            return Ok(self.matches.len());
+        }
+        block.nearest(database, &mut self.scratch)?;
+        Ok(block.count(&self.scratch, options.max_distance))
+    }
+
+    /// Writes all places of columns as long as what the last [`Self::search`] with the same block and options found:
+    /// query descriptors, database descriptors, distances.
+    ///
+    /// # Panics
+    /// If there was no such search, or a column has another length.
+    pub fn write(&self, block: &QueryBlock, options: &MatchOptions, columns: [&mut [MaybeUninit<i32>]; 3]) {
+        if options.filters() {
+            let [query, database, distance] = columns;
+            assert!(
+                [query.len(), database.len(), distance.len()] == [self.matches.len(); 3],
+                "one place each"
+            );
+            for (i, found) in self.matches.iter().enumerate() {
+                query[i].write(found.query as i32);
+                database[i].write(found.database as i32);
+                distance[i].write(i32::from(found.distance));
+            }
+        } else {
+            block.within(&self.scratch, options.max_distance, columns);
+        }
+    }
 }
 
 /// [`find`], appended to columns.
@@ -83,17 +124,15 @@ pub fn find_columns(
     workspace: &mut Workspace,
     out: &mut Columns,
 ) -> Result<()> {
-    if options.mutual || options.ratio < 1.0 {
-        let mut matches = std::mem::take(&mut workspace.matches);
-        let found = find(query, block, database, options, workspace, &mut matches);
-        out.extend_matches(&matches);
-        workspace.matches = matches;
-        return found;
-    }
-    block.nearest(database, &mut workspace.scratch)?;
-    if !database.is_empty() {
-        let columns = [&mut out.query, &mut out.database, &mut out.distance];
-        block.within(&workspace.scratch, options.max_distance, columns);
+    let columns = [&mut out.query, &mut out.database, &mut out.distance];
+    workspace.search(query, block, database, options)?;
+    if options.filters() {
+        let [query, database, distance] = columns;
+        query.extend(workspace.matches.iter().map(|found| found.query as i32));
+        database.extend(workspace.matches.iter().map(|found| found.database as i32));
+        distance.extend(workspace.matches.iter().map(|found| i32::from(found.distance)));
+    } else {
+        block.append(&workspace.scratch, options.max_distance, columns);
     }
     Ok(())
 }
@@ -107,18 +146,21 @@ pub fn find(
     workspace: &mut Workspace,
     out: &mut Vec<Match>,
 ) -> Result<()> {
-    let Workspace { scratch, mutual, .. } = workspace;
+    let Workspace { scratch, mutual, columns, .. } = workspace;
     out.clear();
     block.nearest(database, scratch)?;
     if database.is_empty() {
         return Ok(());
     }
-    let nearest = scratch.distances().iter().zip(scratch.indices()).enumerate();
-    out.extend(
-        nearest
-            .filter(|(_, (distance, _))| **distance <= options.max_distance)
-            .map(|(i, (&distance, &index))| Match { query: i as u32, database: index, distance }),
-    );
+    columns.clear();
+    let Columns { query: queries, database: indices, distance: distances } = columns;
+    block.append(scratch, options.max_distance, [queries, indices, distances]);
+    let found = queries.iter().zip(indices).zip(distances);
+    out.extend(found.map(|((&query, &mut index), &mut distance)| Match {
+        query: query as u32,
+        database: index as u32,
+        distance: distance as u16,
+    }));
     let bytes = block.bytes();
     if options.mutual {
         // Before the ratio: what it takes away would still be nearer.

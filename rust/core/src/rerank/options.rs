@@ -36,6 +36,11 @@ impl MatchOptions {
         Self { max_distance, ratio: 1.0, mutual: false }
     }
 
+    /// Whether a match depends on more than its distance.
+    pub fn filters(&self) -> bool {
+        self.mutual || self.ratio < 1.0
+    }
+
     /// An error if a value is out of range.
     pub fn check(&self) -> Result<()> {
         if self.ratio > 0.0 { Ok(()) } else { Err(Error::parameter("ratio", "a number above 0", self.ratio)) }

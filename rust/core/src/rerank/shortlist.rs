@@ -118,7 +118,17 @@ fn over_pairs<W, T: Send>(
                             format!("{} bytes", image.bytes),
                         ));
                     }
-                    results.push(pair(&query, &block, &image.truncate(truncation.database), workspace)?);
+                    let image = image.truncate(truncation.database);
+                    let found = pair(&query, &block, &image, workspace).map_err(|error| match error {
+                        // Of the correspondences: the images are what somebody can repair.
+                        Error::NonFinite { what, row: of, column, value } => {
+                            let (query, image) = (queries.name(task.query), database.name(row as usize));
+                            let what = format!("{what} of the correspondences of {query} and {image}");
+                            Error::NonFinite { what, row: of, column, value }
+                        }
+                        other => other,
+                    });
+                    results.push(found?);
                 }
                 control.advance(rows.len() as u64)?;
             }

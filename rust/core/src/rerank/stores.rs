@@ -20,6 +20,10 @@ impl Source for Store {
             size: view.size,
         })
     }
+
+    fn name(&self, row: usize) -> String {
+        self.id(row).map_or_else(|_| format!("row {row}"), |id| format!("{id:?}"))
+    }
 }
 
 /// An error unless both are local stores with codes of the same length.

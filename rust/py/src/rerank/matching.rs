@@ -1,20 +1,25 @@
 //! Chamfer similarity and tentative correspondences of arrays.
 
 use std::cell::RefCell;
+use std::mem::MaybeUninit;
 
 use half::f16;
 use ilias_fast_core::kernels::maxsim::Precision;
-use ilias_fast_core::kernels::nearest::QueryBlock;
+use ilias_fast_core::kernels::nearest::{QueryBlock, prefetch};
 use ilias_fast_core::rerank::chamfer::{Direction, FloatQuery};
 use ilias_fast_core::rerank::matching::{self, Match};
 use ilias_fast_core::rerank::options::MatchOptions;
 use ilias_fast_core::rerank::shortlist;
 use ilias_fast_core::{Error, Level, Result, level};
-use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2};
+use numpy::{
+    IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
+    PyUntypedArrayMethods,
+};
 use pyo3::prelude::*;
+use pyo3::types::{PySequence, PyTuple};
 
-use super::{SHORT, same_length};
-use crate::arrays::{matrix, ready, ready_count, ready_flag, ready_real, vector};
+use super::{call_pair, same_length};
+use crate::arrays::{matrix, plain, ready_count, ready_flag, ready_real, vector};
 use crate::call::call;
 use crate::error::to_python;
 
@@ -65,38 +70,34 @@ struct Last {
     block: Option<QueryBlock>,
     level: Option<Level>,
     workspace: matching::Workspace,
-    columns: matching::Columns,
 }
 
 /// Nothing is kept of calls with more bytes of codes than this on a side.
 const KEPT: usize = 1 << 20;
+/// Pairs of descriptors that take a few microseconds: letting go of the GIL would cost as much.
+const TINY: usize = 1 << 18;
 
 thread_local! {
     static LAST: RefCell<Last> = RefCell::default();
 }
 
 impl Last {
-    /// Fills the columns by [`matching::find_columns`], with the layout of the last query if it is the same.
-    fn find(&mut self, query: &[u8], bytes: usize, database: &[u8], options: &MatchOptions) -> Result<()> {
+    /// The block of a query: the last one if it is the same.
+    fn block(&mut self, query: &[u8], bytes: usize) -> Result<QueryBlock> {
         let level = level::active()?;
         let same =
             |block: &QueryBlock| block.bytes() == bytes && self.level == Some(level) && self.codes == query;
-        let block = if let Some(block) = self.block.take().filter(same) {
-            block
-        } else {
-            self.codes.clear();
-            self.codes.extend_from_slice(query);
-            self.level = Some(level);
-            QueryBlock::new(query, bytes)?
-        };
-        self.columns.clear();
-        matching::find_columns(query, &block, database, options, &mut self.workspace, &mut self.columns)?;
-        self.block = Some(block);
-        Ok(())
+        if let Some(block) = self.block.take().filter(same) {
+            return Ok(block);
+        }
+        self.codes.clear();
+        self.codes.extend_from_slice(query);
+        self.level = Some(level);
+        QueryBlock::new(query, bytes)
     }
 }
 
-/// None if an argument needs conversion first.
+/// None if an argument needs conversion first; else the three columns.
 #[pyfunction]
 fn match_codes<'py>(
     py: Python<'py>,
@@ -105,31 +106,74 @@ fn match_codes<'py>(
     max_distance: &Bound<'py, PyAny>,
     ratio: &Bound<'py, PyAny>,
     mutual: &Bound<'py, PyAny>,
-) -> PyResult<Option<Columns<'py>>> {
-    let (Some(query_codes), Some(database_codes)) = (ready(query_codes)?, ready(database_codes)?) else {
+) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    let (Some(query_codes), Some(database_codes)) = (plain(query_codes), plain(database_codes)) else {
         return Ok(None);
     };
     let numbers = (ready_count(max_distance), ready_real(ratio), ready_flag(mutual));
     let (Some(max_distance), Some(ratio), Some(mutual)) = numbers else { return Ok(None) };
-    let (query, bytes) = matrix("query_codes", &query_codes)?;
-    let (database, found) = matrix("database_codes", &database_codes)?;
+    let (bytes, found) = (query_codes.shape()[1], database_codes.shape()[1]);
     let options = match_options(max_distance, ratio, mutual).map_err(to_python)?;
     same_length("database_codes", bytes, found).map_err(to_python)?;
-    let units = query.len().saturating_mul(database.len()) / bytes.max(1).pow(2);
-    if query.len().max(database.len()) > KEPT || units > SHORT {
-        let found = call(py, Some(1), None, |_| {
-            let mut last = Last::default();
-            last.find(query, bytes, database, &options)?;
-            Ok(last.columns)
-        })?;
-        return Ok(Some(arrays(py, found)));
+    let units = query_codes.shape()[0].saturating_mul(database_codes.shape()[0]);
+    if units <= TINY && query_codes.len().max(database_codes.len()) <= KEPT {
+        // SAFETY: C-contiguous bytes. Nobody writes into them: this thread has the GIL until the slices are gone, and
+        // without it only imports write bytes, into arrays that nobody else has yet.
+        let (query, database) = unsafe { (query_codes.as_slice()?, database_codes.as_slice()?) };
+        return LAST.with_borrow_mut(|last| {
+            let block = last.block(query, bytes).map_err(to_python)?;
+            // Where every query descriptor has a correspondence, the memory comes while they are searched.
+            let all =
+                !options.filters() && usize::from(options.max_distance) >= 8 * bytes && !database.is_empty();
+            let early = all.then(|| Found::new(py, block.len()));
+            let count = last.workspace.search(query, &block, database, &options).map_err(to_python)?;
+            let mut found = early.unwrap_or_else(|| Found::new(py, count));
+            last.workspace.write(&block, &options, found.columns());
+            last.block = Some(block);
+            found.rows().map(Some)
+        });
     }
-    LAST.with_borrow_mut(|last| {
-        py.detach(|| last.find(query, bytes, database, &options)).map_err(to_python)?;
-        let column = |values: &[i32]| PyArray1::from_slice(py, values);
-        let matching::Columns { query, database, distance } = &last.columns;
-        Ok(Some((column(query), column(database), column(distance))))
-    })
+    let (query_codes, database_codes) = (query_codes.try_readonly()?, database_codes.try_readonly()?);
+    let (query, _) = matrix("query_codes", &query_codes)?;
+    let (database, _) = matrix("database_codes", &database_codes)?;
+    let work = || {
+        let (block, mut workspace) = (QueryBlock::new(query, bytes)?, matching::Workspace::default());
+        let count = workspace.search(query, &block, database, &options)?;
+        Ok((block, workspace, count))
+    };
+    let (block, workspace, count) = call_pair(py, units, work)?;
+    let mut found = Found::new(py, count);
+    workspace.write(&block, &options, found.columns());
+    found.rows().map(Some)
+}
+
+/// Three columns, rows of one array that nobody has seen, uninitialised at first.
+struct Found<'py>(Bound<'py, PyArray2<i32>>);
+
+impl<'py> Found<'py> {
+    fn new(py: Python<'py>, count: usize) -> Self {
+        // SAFETY: the values are only taken for initialised by `rows`.
+        let mut found = Self(unsafe { PyArray2::new(py, [3, count], false) });
+        found.columns().into_iter().for_each(prefetch);
+        found
+    }
+
+    fn columns(&mut self) -> [&mut [MaybeUninit<i32>]; 3] {
+        let count = self.0.shape()[1];
+        // SAFETY: an array of this length that is only reached by `self`.
+        let values = unsafe { std::slice::from_raw_parts_mut(self.0.data().cast(), 3 * count) };
+        let (query, rest) = values.split_at_mut(count);
+        let (database, distance) = rest.split_at_mut(count);
+        [query, database, distance]
+    }
+
+    /// To be called when all columns have been written, which [`matching::Workspace::write`] does.
+    fn rows(self) -> PyResult<Bound<'py, PyTuple>> {
+        // SAFETY: arrays have the sequence protocol, which is all that is asked of them; they are only not registered
+        // with `collections.abc`.
+        let rows = unsafe { self.0.cast_unchecked::<PySequence>() };
+        PyTuple::new(self.0.py(), [rows.get_item(0)?, rows.get_item(1)?, rows.get_item(2)?])
+    }
 }
 
 #[pyfunction]

@@ -4,19 +4,24 @@
 //! groups of queries share each broadcast. The minimum is taken on 16-bit lanes (one instruction, where the
 //! 64-bit minimum is two on some CPUs): counts are below 2^16, so the other three are zero.
 //!
-//! The index comes almost free: the sums of a group's two registers are packed into the sixteen 32-bit lanes of
-//! one (which saves a minimum), and one multiply-accumulate makes `distance * 2^14 + j` of each, whose minimum is
-//! the smallest distance and, among equals, the lowest index.
+//! The index comes almost free. Distances below 256 of two groups are packed into the 32 16-bit lanes of one register
+//! (three packs that save three minima), and a double shift by eight bits puts the index below each: the minimum of
+//! `distance * 2^8 + j` is the smallest distance and, among equals, the lowest index. Longer codes have 32-bit lanes,
+//! a group each, and a multiply-accumulate that makes `distance * 2^14 + j`.
 
 #![cfg(target_arch = "x86_64")]
 #![allow(clippy::cast_ptr_alignment, reason = "only unaligned loads and stores use these pointers")]
 
+use std::mem::MaybeUninit;
+
 use core::arch::x86_64::{
     __m512i, _mm256_loadu_si256, _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_epi64, _mm512_and_si512,
-    _mm512_cmple_epi32_mask, _mm512_cmplt_epu32_mask, _mm512_cvtepi32_epi16, _mm512_cvtepu16_epi32,
-    _mm512_dpwssd_epi32, _mm512_loadu_si512, _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32,
+    _mm512_castsi512_si256, _mm512_cmple_epi32_mask, _mm512_cmplt_epu16_mask, _mm512_cmplt_epu32_mask,
+    _mm512_cvtepi32_epi16, _mm512_cvtepu16_epi32, _mm512_dpwssd_epi32, _mm512_extracti64x4_epi64,
+    _mm512_loadu_si512, _mm512_mask_mov_epi16, _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32,
     _mm512_maskz_compress_epi32, _mm512_min_epu16, _mm512_min_epu32, _mm512_packus_epi32,
-    _mm512_popcnt_epi64, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setr_epi32, _mm512_setzero_si512,
+    _mm512_permutexvar_epi64, _mm512_popcnt_epi64, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_epi64,
+    _mm512_setr_epi32, _mm512_setr_epi64, _mm512_setzero_si512, _mm512_shldi_epi16, _mm512_srli_epi16,
     _mm512_srli_epi32, _mm512_storeu_si512, _mm512_xor_si512,
 };
 
@@ -28,6 +33,20 @@ const GROUP: usize = 16;
 const WORD: usize = 8;
 /// Bits of a key below the distance: database codes searched at a time are 2 to this power.
 const INDEX_BITS: u32 = 14;
+/// The same of a 16-bit key.
+const SHORT_BITS: u32 = 8;
+
+/// Numbers below `2^SHORT_BITS`, twice, in the upper bits of 16: a double shift moves them below a distance. Broadcast
+/// from memory, which costs no arithmetic.
+static NUMBERS: [i32; 1 << SHORT_BITS] = {
+    let mut numbers = [0; 1 << SHORT_BITS];
+    let mut j = 0;
+    while j < numbers.len() {
+        numbers[j] = ((j << (16 - SHORT_BITS)) * 0x0001_0001) as i32;
+        j += 1;
+    }
+    numbers
+};
 
 /// A word of sixteen queries, in the order of [`place`].
 #[derive(Debug, Clone, Copy)]
@@ -130,22 +149,19 @@ impl Lanes {
         }
     }
 
-    /// See [`super::QueryBlock::within`]; `distances` and `indices` of `len` queries, in whole groups of sixteen.
+    /// See [`super::QueryBlock::within`]; `distances` and `indices` of `len` queries, in whole groups of sixteen. Returns
+    /// how many were written.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq")]
     pub fn within(
         len: usize,
         distances: &[u16],
         indices: &[u32],
         most: u16,
-        [query, database, distance]: [&mut Vec<i32>; 3],
-    ) {
-        let start = query.len();
-        for column in [&mut *query, &mut *database, &mut *distance] {
-            column.resize(start + len.next_multiple_of(GROUP), 0);
-        }
+        [query, database, distance]: [&mut [MaybeUninit<i32>]; 3],
+    ) -> usize {
         let (limit, step) = (_mm512_set1_epi32(i32::from(most)), _mm512_set1_epi32(GROUP as i32));
         let mut numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-        let mut end = start;
+        let mut end = 0;
         let groups = distances.as_chunks::<GROUP>().0.iter().zip(indices.as_chunks::<GROUP>().0);
         for (group, (distances, indices)) in groups.enumerate() {
             // SAFETY: sixteen values each, the size of the registers; loads need no alignment.
@@ -153,31 +169,73 @@ impl Lanes {
                 let distances = _mm256_loadu_si256(distances.as_ptr().cast());
                 (_mm512_cvtepu16_epi32(distances), _mm512_loadu_si512(indices.as_ptr().cast()))
             };
-            let queries = (1_u32 << (len - group * GROUP).min(GROUP)) - 1;
-            let near = _mm512_cmple_epi32_mask(distances, limit) & queries as u16;
-            let places = [&mut *query, &mut *database, &mut *distance];
-            for (column, values) in places.into_iter().zip([numbers, indices, distances]) {
-                let place = &mut column[end..][..GROUP];
-                // SAFETY: there are sixteen places, and stores need no alignment. Compressed in a register: storing
-                // compressed is slow on some CPUs.
-                unsafe {
-                    _mm512_storeu_si512(place.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(near, values));
-                }
-            }
-            end += near.count_ones() as usize;
+            let filled = (1_u32 << (len - group * GROUP).min(GROUP)) - 1;
+            let near = _mm512_cmple_epi32_mask(distances, limit) & filled as u16;
+            let found = near.count_ones() as usize;
+            let queries = numbers;
             numbers = _mm512_add_epi32(numbers, step);
+            // A store of nothing is slow where there may be no memory.
+            if found == 0 {
+                continue;
+            }
+            let places = [&mut *query, &mut *database, &mut *distance];
+            for (column, values) in places.into_iter().zip([queries, indices, distances]) {
+                let place = column[end..][..found].as_mut_ptr();
+                let values = _mm512_maskz_compress_epi32(near, values);
+                // SAFETY: as many places as are stored; they need no alignment. Compressed in a register: storing
+                // compressed is slow on some CPUs.
+                unsafe { _mm512_mask_storeu_epi32(place.cast(), ((1_u32 << found) - 1) as u16, values) };
+            }
+            end += found;
         }
-        for column in [query, database, distance] {
-            column.truncate(end);
-        }
+        end
     }
 
     /// The distance and the index of every query code, whole groups of sixteen; `database` is not empty.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi2,avx512vpopcntdq")]
     pub fn nearest(&self, database: &[u8], distances: &mut Vec<u16>, indices: &mut Vec<u32>) {
         distances.resize(self.groups * GROUP, FAR);
         indices.resize(self.groups * GROUP, 0);
-        for_words!(self.nearest_of(database, distances, indices));
+        match self.words {
+            1 => self.nearest_short::<1, 3>(database, distances, indices),
+            2 => self.nearest_short::<2, 2>(database, distances, indices),
+            3 => self.nearest_short::<3, 1>(database, distances, indices),
+            _ => for_words!(self.nearest_of(database, distances, indices)),
+        }
+    }
+
+    /// [`Self::nearest_of`] where distances have eight bits; blocks of `P` pairs of groups.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi2,avx512vpopcntdq")]
+    fn nearest_short<const W: usize, const P: usize>(
+        &self,
+        database: &[u8],
+        distances: &mut [u16],
+        indices: &mut [u32],
+    ) {
+        let (codes, _) = database.as_chunks::<WORD>().0.as_chunks::<W>();
+        let (groups, _) = self.planes.as_chunks::<W>();
+        let (pairs, last) = groups.as_chunks::<2>();
+        let (blocks, rest) = pairs.as_chunks::<P>();
+        for (part, codes) in codes.chunks(1 << SHORT_BITS).enumerate() {
+            let base = (part << SHORT_BITS) as u32;
+            let (distances, last_distances) = distances.as_chunks_mut::<{ 2 * GROUP }>();
+            let (indices, last_indices) = indices.as_chunks_mut::<{ 2 * GROUP }>();
+            for (b, block) in blocks.iter().enumerate() {
+                for (p, keys) in short_keys(block, codes).into_iter().enumerate() {
+                    keep_short(keys, base, &mut distances[b * P + p], &mut indices[b * P + p]);
+                }
+            }
+            for (p, pair) in (blocks.len() * P..).zip(rest) {
+                let [keys] = short_keys(&[*pair], codes);
+                keep_short(keys, base, &mut distances[p], &mut indices[p]);
+            }
+            for group in last {
+                let [key] = keys(&[*group], codes);
+                let (distances, _) = last_distances.as_chunks_mut();
+                let (indices, _) = last_indices.as_chunks_mut();
+                keep(key, part == 0, base, &mut distances[0], &mut indices[0]);
+            }
+        }
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq")]
@@ -315,5 +373,53 @@ fn keep(keys: __m512i, first: bool, base: u32, distances: &mut [u16; GROUP], ind
         _mm512_mask_storeu_epi32(indices.as_mut_ptr().cast(), nearer, index);
         let distance = _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(before, nearer, found));
         _mm256_storeu_si256(distances.as_mut_ptr().cast(), distance);
+    }
+}
+
+/// The smallest `distance * 2^SHORT_BITS + j` of each of `P * 32` queries over at most `2^SHORT_BITS` codes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi2,avx512vpopcntdq")]
+fn short_keys<const W: usize, const P: usize>(
+    block: &[[[Plane; W]; 2]; P],
+    codes: &[[[u8; WORD]; W]],
+) -> [__m512i; P] {
+    let mut pairs = [[[[_mm512_setzero_si512(); W]; 2]; 2]; P];
+    for (pair, planes) in pairs.iter_mut().zip(block) {
+        *pair = load(planes);
+    }
+    let mut best = [_mm512_set1_epi16(-1); P];
+    for (code, number) in codes.iter().zip(&NUMBERS) {
+        let (words, index) = (broadcast(code), _mm512_set1_epi32(*number));
+        for p in 0..P {
+            let mut sums = [_mm512_setzero_si512(); 2];
+            for (sums, group) in sums.iter_mut().zip(&pairs[p]) {
+                *sums = _mm512_packus_epi32(count(&group[0], &words), count(&group[1], &words));
+            }
+            let sums = _mm512_packus_epi32(sums[0], sums[1]);
+            best[p] = _mm512_min_epu16(best[p], _mm512_shldi_epi16::<{ SHORT_BITS as i32 }>(sums, index));
+        }
+    }
+    // Packing works within 128-bit lanes: four queries of the first group, four of the second.
+    let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    best.map(|best| _mm512_permutexvar_epi64(order, best))
+}
+
+/// [`keep`] of two groups.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi2,avx512vpopcntdq")]
+fn keep_short(keys: __m512i, base: u32, distances: &mut [u16; 2 * GROUP], indices: &mut [u32; 2 * GROUP]) {
+    let found = _mm512_srli_epi16::<SHORT_BITS>(keys);
+    let low = _mm512_and_si512(keys, _mm512_set1_epi16((1 << SHORT_BITS) - 1));
+    // SAFETY: 32 values each, one register and two; nothing needs alignment.
+    unsafe {
+        let before = _mm512_loadu_si512(distances.as_ptr().cast());
+        let nearer = if base == 0 { !0 } else { _mm512_cmplt_epu16_mask(found, before) };
+        _mm512_storeu_si512(distances.as_mut_ptr().cast(), _mm512_mask_mov_epi16(before, nearer, found));
+        let halves = [_mm512_castsi512_si256(low), _mm512_extracti64x4_epi64::<1>(low)];
+        for (half, low) in halves.into_iter().enumerate() {
+            let index = _mm512_add_epi32(_mm512_cvtepu16_epi32(low), _mm512_set1_epi32(base as i32));
+            let place = indices.as_mut_ptr().add(GROUP * half).cast();
+            _mm512_mask_storeu_epi32(place, (nearer >> (GROUP * half)) as u16, index);
+        }
     }
 }

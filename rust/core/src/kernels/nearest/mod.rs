@@ -23,6 +23,8 @@ mod avx2;
 mod avx512;
 mod scalar;
 
+use std::mem::MaybeUninit;
+
 use crate::error::{Error, Result};
 use crate::level::{self, Level};
 
@@ -153,25 +155,56 @@ impl QueryBlock {
 }
 
 impl QueryBlock {
-    /// Appends to `[query, database, distance]`, three columns of one length, what the last search by
-    /// [`Self::nearest`] of this block found within `most` bits, in the order of the queries.
+    /// How many of the query codes have a database code within `most` bits, after [`Self::nearest`].
+    pub fn count(&self, scratch: &Scratch, most: u16) -> usize {
+        let most = most.min(FAR - 1);
+        // In 16 bits, which vectorises, as many at a time as cannot overflow.
+        let near = |part: &[u16]| part.iter().map(|&distance| u16::from(distance <= most)).sum::<u16>();
+        scratch.distances().chunks(usize::from(u16::MAX)).map(|part| usize::from(near(part))).sum()
+    }
+
+    /// Writes into `[query, database, distance]` what the last search by [`Self::nearest`] of this block found within
+    /// `most` bits, in the order of the queries; the columns have as many places as [`Self::count`] says, and all are
+    /// written.
     ///
     /// # Panics
-    /// If `scratch` is not that of a search of as many queries.
-    pub fn within(&self, scratch: &Scratch, most: u16, columns: [&mut Vec<i32>; 3]) {
+    /// If `scratch` is not that of a search of as many queries, or a column has another length.
+    pub fn within(&self, scratch: &Scratch, most: u16, columns: [&mut [MaybeUninit<i32>]; 3]) {
         assert_eq!(scratch.len, self.len, "the search of these queries");
+        let places = columns[0].len();
+        assert!(columns.iter().all(|column| column.len() == places), "columns of one length");
         // The farthest is "nothing found".
         let most = most.min(FAR - 1);
-        match &self.layout {
+        let written = match &self.layout {
             #[cfg(target_arch = "x86_64")]
             // Without a database code there are no whole groups.
             Layout::Avx512(_) if scratch.distances.len() >= self.len.next_multiple_of(16) => {
                 // SAFETY: the layout was made at this level, so this machine can run it.
                 unsafe {
-                    avx512::Lanes::within(self.len, &scratch.distances, &scratch.indices, most, columns);
+                    avx512::Lanes::within(self.len, &scratch.distances, &scratch.indices, most, columns)
                 }
             }
             _ => scalar::within(scratch.distances(), scratch.indices(), most, columns),
+        };
+        assert_eq!(written, places, "as many places as there are");
+    }
+
+    /// [`Self::within`], appended.
+    pub fn append(&self, scratch: &Scratch, most: u16, columns: [&mut Vec<i32>; 3]) {
+        let count = self.count(scratch, most);
+        let [query, database, distance] = columns;
+        for column in [&mut *query, &mut *database, &mut *distance] {
+            column.reserve(count);
+        }
+        let places = [
+            &mut query.spare_capacity_mut()[..count],
+            &mut database.spare_capacity_mut()[..count],
+            &mut distance.spare_capacity_mut()[..count],
+        ];
+        self.within(scratch, most, places);
+        for column in [query, database, distance] {
+            // SAFETY: that many places were reserved and have been written.
+            unsafe { column.set_len(column.len() + count) };
         }
     }
 }
@@ -193,6 +226,18 @@ fn check(what: &str, codes: &[u8], bytes: usize) -> Result<usize> {
         ));
     }
     Ok(codes.len() / bytes)
+}
+
+/// Asks the caches for places that will be written soon, after a search: fetching them takes as long as a third of one.
+pub fn prefetch(places: &mut [MaybeUninit<i32>]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in places.chunks_mut(64 / size_of::<i32>()) {
+        use core::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        // SAFETY: a hint, of an address that is one of ours; machines that do not know it do nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = places;
 }
 
 /// The Hamming distance of two codes of equal length.
@@ -268,18 +313,18 @@ mod tests {
                     let found: Vec<_> = scratch.distances().iter().copied().zip(indices).collect();
                     assert_eq!(found, expected, "{bytes} bytes, {m} x {n}");
                     for most in [0, 3, bytes as u16 * 3, bytes as u16 * 4, FAR] {
-                        let mut columns = [vec![7], vec![8], vec![9]];
-                        block.within(&scratch, most, columns.each_mut());
                         let near =
                             |&(_, &(distance, _)): &(usize, &(u16, u32))| distance <= most && distance != FAR;
-                        let mut rows = vec![[7, 8, 9]];
-                        rows.extend(
-                            expected
-                                .iter()
-                                .enumerate()
-                                .filter(near)
-                                .map(|(i, &(distance, index))| [i as i32, index as i32, i32::from(distance)]),
-                        );
+                        let rows: Vec<_> = expected
+                            .iter()
+                            .enumerate()
+                            .filter(near)
+                            .map(|(i, &(distance, index))| [i as i32, index as i32, i32::from(distance)])
+                            .collect();
+                        assert_eq!(block.count(&scratch, most), rows.len(), "{bytes} bytes, {m} x {n}");
+                        let mut columns = [vec![7], vec![8], vec![9]];
+                        block.append(&scratch, most, columns.each_mut());
+                        let columns = columns.map(|column| column[1..].to_vec());
                         let [query, database, distance] = &columns;
                         let zipped = query.iter().zip(database).zip(distance);
                         assert!(zipped.map(|((&i, &j), &d)| [i, j, d]).eq(rows), "{bytes} bytes, {m} x {n}");
@@ -294,8 +339,8 @@ mod tests {
     #[test]
     fn images_longer_than_the_index_bits_of_a_key() {
         let mut scratch = Scratch::default();
-        for (bytes, n) in [(1, 40_000), (16, 33_000), (40, 200)] {
-            let query = random_bytes(5, 3 * bytes);
+        for (bytes, n, m) in [(1, 40_000, 3), (16, 33_000, 3), (40, 200, 3), (16, 600, 70), (24, 257, 49)] {
+            let query = random_bytes(5, m * bytes);
             let mut database = random_bytes(6, n * bytes);
             for (q, j) in [(0, n - 1), (1, n / 2), (1, n - 2)] {
                 database[j * bytes..(j + 1) * bytes].copy_from_slice(&query[q * bytes..(q + 1) * bytes]);
@@ -313,8 +358,8 @@ mod tests {
     #[test]
     fn extremes_do_not_overflow() {
         let mut scratch = Scratch::default();
-        for bytes in [1, 16, 31, 32, 33, 64] {
-            let (zeros, ones) = (vec![0; 40 * bytes], vec![255; 3 * bytes]);
+        for bytes in [1, 16, 24, 31, 32, 33, 64] {
+            let (zeros, ones) = (vec![0; 40 * bytes], vec![255; 300 * bytes]);
             for block in blocks(&zeros, bytes) {
                 block.nearest(&ones, &mut scratch).unwrap();
                 assert!(scratch.distances().iter().all(|&d| usize::from(d) == 8 * bytes));

@@ -1,5 +1,7 @@
 //! The reference: one pair of codes after the other.
 
+use std::mem::MaybeUninit;
+
 use super::{FAR, NONE};
 
 /// The Hamming distance of two codes of equal length.
@@ -44,24 +46,20 @@ pub fn nearest(
     }
 }
 
-/// See [`super::QueryBlock::within`].
+/// See [`super::QueryBlock::within`]; returns how many there are, no more than places.
 pub fn within(
     distances: &[u16],
     indices: &[u32],
     most: u16,
-    [query, database, distance]: [&mut Vec<i32>; 3],
-) {
-    let (start, len) = (query.len(), distances.len());
-    for column in [&mut *query, &mut *database, &mut *distance] {
-        column.resize(start + len, 0);
-    }
-    let mut end = start;
-    for (i, (&d, &j)) in distances.iter().zip(indices).enumerate() {
-        // Written whether it counts or not: cheaper than a branch that cannot be foreseen.
-        (query[end], database[end], distance[end]) = (i as i32, j as i32, i32::from(d));
-        end += usize::from(d <= most);
-    }
-    for column in [query, database, distance] {
-        column.truncate(end);
-    }
+    [query, database, distance]: [&mut [MaybeUninit<i32>]; 3],
+) -> usize {
+    let near = distances.iter().zip(indices).enumerate().filter(|(_, (d, _))| **d <= most);
+    let places = query.iter_mut().zip(database).zip(distance);
+    near.zip(places)
+        .map(|((i, (&d, &j)), ((query, database), distance))| {
+            query.write(i as i32);
+            database.write(j as i32);
+            distance.write(i32::from(d));
+        })
+        .count()
 }

@@ -151,8 +151,11 @@ pub fn estimate<E: Estimator>(
             (tried, hypotheses) = (high, problem.hypotheses(high));
         }
         let last = hypotheses as f64 >= enough || tried == batches;
-        if kept.changed && (last || 2.0 * hypotheses as f64 <= enough) {
-            // A milestone near the end would save less than it costs.
+        // A milestone near the end would save less than it costs, and so would one that finds nothing: hypotheses that
+        // score less than the support their optimised model has to exceed are looked at once, at the end.
+        let to_exceed = best.map_or(known, |best| best.score).max(least);
+        let promising = || kept.best().is_some_and(|best| best.score >= to_exceed);
+        if kept.changed && (last || 2.0 * hypotheses as f64 <= enough && promising()) {
             optimise(problem, plan, known, &kept.models, &mut best);
             kept.changed = false;
             enough = needed(plan.enough, best.map_or(known, |best| best.score).max(least));
