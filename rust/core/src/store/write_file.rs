@@ -50,13 +50,15 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<Result<()>> {
 #[derive(Debug)]
 pub(super) struct Syncing {
     path: PathBuf,
-    thread: JoinHandle<io::Result<()>>,
+    /// The thread, or the outcome where the system had none to give.
+    thread: Result<JoinHandle<io::Result<()>>, io::Result<()>>,
 }
 
 impl Syncing {
     /// Waits until the file is on the disk.
     pub fn wait(self) -> Result<()> {
-        let synced = self.thread.join().expect("syncing does not panic");
+        let synced =
+            self.thread.map_or_else(|done| done, |thread| thread.join().expect("syncing does not panic"));
         synced.map_err(Error::io(self.path, "sync"))
     }
 }
@@ -166,8 +168,9 @@ impl ShardFile {
         let path = self.partial.with_file_name(&name);
         let file = self.file.try_clone().map_err(Error::io(&self.partial, "write"))?;
         disk::rename(&self.partial, &path).map_err(Error::io(&self.partial, "write"))?;
+        // Nothing may fail from here on: under its temporary name the file is not found again.
         let start = std::thread::Builder::new().spawn(move || disk::sync(&file));
-        let thread = start.map_err(Error::io(&path, "sync"))?;
+        let thread = start.map_err(|_| disk::sync(&self.file));
         Ok((Listed { name, bytes: bytes as u64, blocks }, Syncing { path, thread }))
     }
 

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use half::f16;
+use ilias_fast_core::kernels::float_mode::in_standard;
 use ilias_fast_core::kernels::maxsim::Precision;
 use ilias_fast_core::kernels::nearest::QueryBlock;
 use ilias_fast_core::rerank::chamfer::{Direction, FloatQuery};
@@ -125,7 +126,7 @@ fn match_codes<'py>(
         return Ok(Some(arrays(py, found)));
     }
     LAST.with_borrow_mut(|last| {
-        py.detach(|| last.find(query, bytes, database, &options)).map_err(to_python)?;
+        py.detach(|| in_standard(|| last.find(query, bytes, database, &options))).map_err(to_python)?;
         let column = |values: &[i32]| PyArray1::from_slice(py, values);
         let matching::Columns { query, database, distance } = &last.columns;
         Ok(Some((column(query), column(database), column(distance))))
