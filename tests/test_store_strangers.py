@@ -1,4 +1,4 @@
-"""Stores among strangers: children that inherit a lock, pipes under the names of files, names that are no text."""
+"""Stores among strangers: forked children and their locks, pipes under the names of files, odd names."""
 
 from __future__ import annotations
 
