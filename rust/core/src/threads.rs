@@ -29,8 +29,9 @@ static POOLS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 
 /// The number of threads used when the caller does not say: `ILIAS_FAST_THREADS`, else the available cores.
 pub fn default_threads() -> Result<usize> {
-    match std::env::var(ENV) {
-        Ok(text) if !text.is_empty() => {
+    match std::env::var_os(ENV) {
+        Some(text) if !text.is_empty() => {
+            let text = text.to_string_lossy();
             text.parse().ok().filter(|threads| (1..=MOST).contains(threads)).ok_or_else(|| {
                 Error::parameter(ENV, format!("a whole number from 1 to {MOST}"), format!("{text:?}"))
             })

@@ -53,7 +53,7 @@ pub fn read_json(text: &[u8], control: &Control) -> Result<Lists> {
                 .number(|| format!("query '{query}', database id '{}'", ids.ids().get(row as usize)))?;
             lists.indices.push(i64::from(row));
             lists.scores.push(score);
-            if lists.indices.len() % BLOCK == 0 { control.advance(0) } else { Ok(()) }
+            if lists.indices.len().is_multiple_of(BLOCK) { control.advance(0) } else { Ok(()) }
         })?;
         lists.offsets.push(lists.indices.len() as i64);
         Ok(())

@@ -23,6 +23,17 @@ pub(super) fn sync_folder(folder: &Path) -> Result<()> {
     disk::sync_folder(folder).map_err(Error::io(folder, "sync"))
 }
 
+/// Creates a folder and those above it that are missing, all of them for good: what a folder holds is lost with its
+/// name.
+pub(super) fn create_folders(path: &Path) -> Result<()> {
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
+    std::fs::create_dir_all(path).map_err(Error::io(path, "create"))?;
+    missing.into_iter().filter_map(Path::parent).try_for_each(|parent| {
+        sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+    })
+}
+
 /// Replaces `path` by `bytes`: at every instant it holds either the old bytes or the new ones.
 ///
 /// The first error is from before the rename and leaves the old bytes, `Ok(Err)` is from after it.

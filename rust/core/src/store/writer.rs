@@ -16,7 +16,7 @@ use super::mmap::bytes_of;
 use super::shard::Shard;
 use super::spec::Spec;
 use super::tombstones::Tombstones;
-use super::write_file::{ShardFile, Syncing, replace, sync_folder};
+use super::write_file::{ShardFile, Syncing, create_folders, replace, sync_folder};
 use super::{LOCK, MANIFEST, SHARD_BYTES, SHARDS, Store};
 
 /// Rows wait in memory until their main tensor has this many bytes: little enough to stay in a cache.
@@ -78,11 +78,7 @@ impl Writer {
             return Err(Error::StoreExists { path: path.to_owned() });
         }
         let began = !path.exists();
-        let shards = path.join(SHARDS);
-        std::fs::create_dir_all(&shards).map_err(Error::io(&shards, "create"))?;
-        if let Some(parent) = path.parent() {
-            sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
-        }
+        create_folders(&path.join(SHARDS))?;
         let lock = lock(path)?;
         // Again, now that nobody else can write: another `create` may have come first.
         let mut replaced = Vec::new();
