@@ -193,7 +193,9 @@ def ours(contest: Contest) -> tuple[float, Any]:
         network = load_network(f"timm:{contest.name}", weights="random", seed=0)
         extractor = NeuralExtractor(network, resolution=contest.resolution, device=contest.device)
         start = time.perf_counter()
-        extract_to_stores(extractor, FolderSource(contest.folder), global_store=Path(out) / "store")
+        extract_to_stores(
+            extractor, FolderSource(contest.folder), global_store=Path(out) / "store", processes=None
+        )
         seconds = time.perf_counter() - start
         store = GlobalStore.open(Path(out) / "store")
         return seconds, store.rows(np.arange(len(store)))

@@ -58,7 +58,7 @@ def test_slots_are_found_used_and_freed(results: list[Any]) -> None:
 
 
 def test_what_does_not_fit_goes_through_the_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "_SLOT_BYTES", 1000)
+    monkeypatch.setattr(sharing, "SLOT_BYTES", 1000)
     slots = SharedSlots(1)
     worker = WorkerSlots(slots.address)
     for length in (1000, 1001):

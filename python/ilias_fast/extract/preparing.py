@@ -167,9 +167,11 @@ class Preparation:
         # Pinned memory travels to a GPU without waiting for what is computed there.
         pin = device.type == "cuda"
         shape = len(images), to_height, to_width
-        bytes_ = torch.zeros((*shape, 3), dtype=torch.uint8, pin_memory=pin)
-        shown = torch.zeros(shape, dtype=torch.bool, pin_memory=pin)
-        canvas, inside = bytes_.numpy(), shown.numpy()
+        whole = all(mask is None and pixels.shape[:2] == shape[1:] for pixels, mask in images)
+        bytes_ = (torch.empty if whole else torch.zeros)((*shape, 3), dtype=torch.uint8, pin_memory=pin)
+        canvas = bytes_.numpy()
+        shown = None if whole else torch.zeros(shape, dtype=torch.bool, pin_memory=pin)
+        inside = None if shown is None else shown.numpy()
         for row, (pixels, mask) in enumerate(images):
             height, width = pixels.shape[:2]
             between = self.padded(height, width)
@@ -184,7 +186,8 @@ class Preparation:
             )
             place = (row, slice(top, top + height), slice(left, left + width))
             canvas[place] = pixels
-            inside[place] = True if mask is None else mask
+            if inside is not None:
+                inside[place] = True if mask is None else mask
         out: Tensor = bytes_.to(device, non_blocking=pin)
         out = out.permute(0, 3, 1, 2).to(torch.float32)
         mean, std = (
@@ -192,4 +195,4 @@ class Preparation:
             for values in (self.mean, self.std)
         )
         out.div_(255).sub_(mean).div_(std)
-        return out if inside.all() else out.mul_(shown.to(device, non_blocking=pin)[:, None])
+        return out if shown is None else out.mul_(shown.to(device, non_blocking=pin)[:, None])

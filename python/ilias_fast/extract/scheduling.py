@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 from ilias_fast.errors import ImageError
 from ilias_fast.extract.batching import Batch, Batcher
 from ilias_fast.extract.features import Extractor, LocalFeatures, StagedExtractor
-from ilias_fast.extract.sharing import Packed, SharedSlots, WorkerSlots
+from ilias_fast.extract.sharing import SLOT_BYTES, Packed, SharedSlots, WorkerSlots
 from ilias_fast.images import ImageSource, decode
 
 __all__ = ["BoxesOf", "Described", "Schedule", "decoders", "described"]
@@ -25,7 +28,8 @@ BoxesOf = Callable[[str], NDArray[np.int64]]
 _Pixels = NDArray[np.uint8]
 
 _CORES_FOR_PROCESSES = 4
-_SLOTS = 64  # results of processes in shared memory, of 4 MiB each
+_SLOTS = 64  # of shared memory, for what processes have prepared
+_TOGETHER = 8  # images prepared by a process at once: handing over costs the threads that feed a device
 _AHEAD_BYTES = 300_000_000  # prepared and not yet in a bucket, about
 _WINDOW_BYTES = 512_000_000  # waiting in buckets, about
 _BATCH_BYTES = 150_000_000  # images as large as this make a batch of few
@@ -72,7 +76,8 @@ def described(
     source: ImageSource,
     names: Sequence[str],
     schedule: Schedule,
-    boxes: BoxesOf | None = None,
+    boxes: BoxesOf | None,
+    settled: Callable[[int], object],
 ) -> Iterator[tuple[str, Described | ImageError | BaseException]]:
     """Yield what becomes of each image, in the order of `names`.
 
@@ -84,6 +89,8 @@ def described(
         names: Their ids.
         schedule: How the work is spread.
         boxes: The boxes of an image; None if there are none or they are not used.
+        settled: Called with a number of images whenever it is known what becomes of so many more; they may
+            wait for one before them to be yielded.
 
     Yields:
         (id, what was made of it; or the `ImageError` of an image that cannot be read; or what the extractor
@@ -103,32 +110,35 @@ def described(
             _closed(stack, describers)
         load = partial(_load, source, boxes if stages.uses_boxes else None, stages.preparation)
 
-        def submit(name: str) -> Callable[[], Any]:
-            return pool.submit(load, name).result
+        def submit(names: Sequence[str]) -> Callable[[], list[Any]]:
+            return pool.submit(load, names).result
 
-        ahead = 4 * (schedule.processes or schedule.threads)
         if schedule.processes:
             slots = SharedSlots(min(4 * schedule.processes, _SLOTS))
             stack.callback(slots.close)
+            # In a file: a pipe that is full makes each process wait until the one before has started.
+            work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ilias-fast-"))) / "work"
+            work.write_bytes(pickle.dumps(load))
             workers = ProcessPoolExecutor(
                 schedule.processes,
                 mp_context=multiprocessing.get_context("spawn"),  # forks of threads that hold locks may hang
                 initializer=_start_worker,
-                initargs=(load, slots.address),
+                initargs=(work, slots.address),
             )
             _closed(stack, workers)
 
-            def submit(name: str) -> Callable[[], Any]:
+            def submit(names: Sequence[str]) -> Callable[[], list[Any]]:
                 slot = slots.take()
-                future = workers.submit(_work, name, slot)
+                future = workers.submit(_work, names, slot)
 
-                def outcome() -> Any:
+                def outcomes() -> list[Any]:
                     try:
-                        return slots.unpack(future.result(), slot)
+                        prepared: list[Any] = slots.unpack(future.result(), slot)
+                        return prepared
                     finally:
                         slots.give(slot)
 
-                return outcome
+                return outcomes
 
         yield from _ordered(
             stages,
@@ -136,7 +146,9 @@ def described(
             submit,
             describers,
             schedule,
-            ahead=ahead,
+            settled,
+            ahead=4 * (schedule.processes or schedule.threads),
+            together=_TOGETHER if schedule.processes else 1,
             in_flight=2 * schedule.threads if concurrent else overlapping + 1,
         )
 
@@ -148,11 +160,13 @@ def _closed(stack: ExitStack, pool: Executor) -> None:
 def _ordered(
     stages: StagedExtractor,
     names: Sequence[str],
-    submit: Callable[[str], Callable[[], Any]],
+    submit: Callable[[Sequence[str]], Callable[[], list[Any]]],
     describers: Executor,
     schedule: Schedule,
+    settled: Callable[[int], object],
     *,
     ahead: int,
+    together: int,
     in_flight: int,
 ) -> Iterator[tuple[str, Described | ImageError | BaseException]]:
     batcher: Batcher[Any] = Batcher(
@@ -161,7 +175,7 @@ def _ordered(
         window_bytes=_WINDOW_BYTES,
         batch_bytes=_BATCH_BYTES,
     )
-    waiting: deque[Callable[[], Any]] = deque()
+    waiting: deque[Callable[[], list[Any]]] = deque()
     running: deque[tuple[Batch[Any], Future[Any]]] = deque()
     results: dict[int, Described | BaseException] = {}
     submitted = taken = given = 0
@@ -170,22 +184,26 @@ def _ordered(
     def collect() -> None:
         batch, future = running.popleft()
         results.update(zip(batch.places, _outcomes(len(batch.places), future), strict=True))
+        settled(len(batch.places))
 
     while given < len(names):
-        most = ahead if not nbytes else max(2, min(ahead, _AHEAD_BYTES * seen // nbytes))
-        while submitted < len(names) and len(waiting) < most:
-            waiting.append(submit(names[submitted]))
-            submitted += 1
+        # As many at once as fit a slot, and one as long as it is not known how large they are.
+        several = max(1, min(together, SLOT_BYTES * seen // nbytes)) if nbytes else 1
+        most = max(2, min(ahead * several, _AHEAD_BYTES * seen // nbytes)) if nbytes else ahead
+        while submitted < len(names) and submitted - taken < most:
+            part = names[submitted : submitted + several]
+            waiting.append(submit(part))
+            submitted += len(part)
         ready: list[Batch[Any]] = []
-        if waiting:
-            outcome = waiting.popleft()()
+        for outcome in waiting.popleft()() if waiting else ():
             if isinstance(outcome, ImageError):
                 results[taken] = outcome
+                settled(1)
             else:
                 cost = _size(outcome)
                 seen, nbytes = seen + 1, nbytes + cost
                 batcher.size = schedule.batch_size or stages.best_batch  # it shrinks when memory runs out
-                ready = batcher.add(taken, outcome, stages.bucket(outcome), cost)
+                ready += batcher.add(taken, outcome, stages.bucket(outcome), cost)
             taken += 1
         if taken == len(names):
             ready += batcher.finish()
@@ -219,25 +237,29 @@ def _size(prepared: Any) -> int:
     return 64
 
 
-def _load(source: ImageSource, boxes: BoxesOf | None, prepare: Any, name: str) -> Any:
-    try:
-        return prepare(decode(source.read(name), name), None if boxes is None else boxes(name))
-    except ImageError as error:
-        return error
+def _load(source: ImageSource, boxes: BoxesOf | None, prepare: Any, names: Sequence[str]) -> list[Any]:
+    outcomes: list[Any] = []
+    for name in names:
+        try:
+            image = decode(source.read(name), name)
+            outcomes.append(prepare(image, None if boxes is None else boxes(name)))
+        except ImageError as error:
+            outcomes.append(error)
+    return outcomes
 
 
-def _start_worker(load: Callable[[str], Any], address: str | None) -> None:
+def _start_worker(work: Path, address: str | None) -> None:
     global _working
-    _working = load, WorkerSlots(address)
+    _working = pickle.loads(work.read_bytes()), WorkerSlots(address)
 
 
-_working: tuple[Callable[[str], Any], WorkerSlots] | None = None
+_working: tuple[Callable[[Sequence[str]], list[Any]], WorkerSlots] | None = None
 
 
-def _work(name: str, slot: int | None) -> Packed:
+def _work(names: Sequence[str], slot: int | None) -> Packed:
     assert _working is not None
     load, slots = _working
-    return slots.pack(load(name), slot)
+    return slots.pack(load(names), slot)
 
 
 def _as_it_is(image: _Pixels, boxes: NDArray[np.int64] | None = None) -> _Pixels:

@@ -15,9 +15,9 @@ from collections import deque
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["Packed", "SharedSlots", "WorkerSlots"]
+__all__ = ["SLOT_BYTES", "Packed", "SharedSlots", "WorkerSlots"]
 
-_SLOT_BYTES = 4 << 20
+SLOT_BYTES = 4 << 20
 _MEMORY = Path("/dev/shm")
 
 
@@ -48,8 +48,8 @@ class SharedSlots:
         try:
             self._file = tempfile.TemporaryFile(dir=_MEMORY)  # noqa: SIM115 - closed by `close`
             # A file with holes would end the process that fills them when memory is full.
-            os.posix_fallocate(self._file.fileno(), 0, count * _SLOT_BYTES)
-            self._map = mmap.mmap(self._file.fileno(), count * _SLOT_BYTES)
+            os.posix_fallocate(self._file.fileno(), 0, count * SLOT_BYTES)
+            self._map = mmap.mmap(self._file.fileno(), count * SLOT_BYTES)
         except (OSError, AttributeError, ValueError):
             return
         self.address = f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
@@ -69,7 +69,7 @@ class SharedSlots:
         if packed.sizes is None or slot is None:
             return pickle.loads(packed.data)
         assert self._map is not None
-        at, buffers = slot * _SLOT_BYTES, []
+        at, buffers = slot * SLOT_BYTES, []
         for size in packed.sizes:
             buffers.append(bytearray(memoryview(self._map)[at : at + size]))
             at += size
@@ -117,9 +117,9 @@ class WorkerSlots:
         buffers: list[pickle.PickleBuffer] = []
         data = pickle.dumps(result, protocol=5, buffer_callback=buffers.append)
         views = [buffer.raw() for buffer in buffers]
-        if self._map is None or slot is None or sum(view.nbytes for view in views) > _SLOT_BYTES:
+        if self._map is None or slot is None or sum(view.nbytes for view in views) > SLOT_BYTES:
             return Packed(pickle.dumps(result, protocol=5), None)
-        at = slot * _SLOT_BYTES
+        at = slot * SLOT_BYTES
         for view in views:
             self._map[at : at + view.nbytes] = view
             at += view.nbytes

@@ -99,7 +99,8 @@ def extract_to_stores(
             work must stand behind `if __name__ == "__main__"`. None for one a core for a GPU, else none.
         on_skip: Called with (id, reason) as soon as an image is skipped.
         threads: Threads that read and decode ahead, and compute where the CPU does; None for all cores.
-        progress: Called with (images done, images in all) after each; resumed and skipped ones count.
+        progress: Called with (images done, images in all) after each batch and each image that was skipped;
+            those that were in the stores count, and those that wait for one before them to be stored.
 
     Raises:
         ImageError: An image cannot be read or decoded, and `strict` is set.
@@ -145,7 +146,7 @@ def extract_to_stores(
         resumed = len(names) - len(todo)
         _log.debug("extract: %d images, %d are in the stores already", len(names), resumed)
         skipped: list[tuple[str, str]] = []
-        extracted = 0
+        extracted = settled = 0
         pending: list[tuple[str, Described]] = []
 
         def append() -> None:
@@ -167,13 +168,15 @@ def extract_to_stores(
                 if writer is not None:
                     writer.commit()
 
-        def tell() -> None:
+        def tell(count: int) -> None:
+            nonlocal settled
+            settled += count
             if progress is not None:
-                progress(resumed + extracted + len(skipped), len(names))
+                progress(resumed + settled, len(names))
 
-        tell()
+        tell(0)
         uncommitted = 0
-        outcomes = described(extractor, source, todo, schedule, boxes)
+        outcomes = described(extractor, source, todo, schedule, boxes, tell)
         stack.callback(outcomes.close)  # type: ignore[attr-defined]
         try:
             for name, outcome in outcomes:
@@ -194,7 +197,6 @@ def extract_to_stores(
                 if uncommitted >= commit_every:
                     commit()
                     uncommitted = 0
-                tell()
         except (ImageError, InputError, KeyboardInterrupt):
             commit()  # stopped on purpose, or by an image: keep what is finished
             raise

@@ -202,6 +202,12 @@ impl<'a, T> Database<'a, T> {
         self.shards[shard].row(row - self.starts[shard])
     }
 
+    /// A way to look up rows that are mostly of the same shard as `row`.
+    pub fn near(&self, row: usize) -> Near<'_, 'a, T> {
+        let shard = self.shard(row);
+        Near { database: self, first: self.starts[shard], shard: &self.shards[shard] }
+    }
+
     /// Calls `visit(first row, number of rows, values)` for each maximal run of selected rows within one shard.
     pub fn runs(&self, rows: Range<usize>, mut visit: impl FnMut(usize, usize, &'a [T])) {
         let first = self.starts.partition_point(|&start| start <= rows.start).saturating_sub(1);
@@ -239,6 +245,22 @@ impl<'a, T> Database<'a, T> {
         }
         cuts.push(selected.len());
         Chunks::Cut(cuts)
+    }
+}
+
+/// Rows, those of one shard without a look for their shard.
+#[derive(Debug)]
+pub struct Near<'d, 'a, T> {
+    database: &'d Database<'a, T>,
+    first: usize,
+    shard: &'d Matrix<'a, T>,
+}
+
+impl<'a, T> Near<'_, 'a, T> {
+    /// One row of the sequence.
+    pub fn row(&self, row: usize) -> &'a [T] {
+        let at = row.wrapping_sub(self.first);
+        if at < self.shard.rows { self.shard.row(at) } else { self.database.row(row) }
     }
 }
 
@@ -390,6 +412,8 @@ mod tests {
                     for row in first..first + count {
                         assert_eq!(values[(row - first) * 2] as usize, row * 2);
                         assert_eq!(database.row(row)[0] as usize, row * 2);
+                        assert_eq!(database.near(first).row(row), database.row(row));
+                        assert_eq!(database.near(9 - first).row(row), database.row(row));
                         seen.push(row);
                     }
                 });

@@ -10,6 +10,7 @@
 //! | [`screen`] | the float32 screens, for many queries and for few |
 //! | [`planes`] | rows rotated and quantised to int8, once or on the way |
 //! | [`stored`] | global stores as databases, with planes made once |
+//! | `sample`, `settle` | what a sweep starts with, and what it makes of the rows that it let through |
 //! | [`sweep`] | a pass with coarse codes, what comes through scored at once |
 //! | [`codec`] | what a sweep needs to know of coarse codes: [`int8`], [`bfloat16`] |
 //! | [`topk`](mod@topk), [`hamming`] | the two searches |
@@ -34,6 +35,7 @@ pub mod schedule;
 pub mod score;
 pub mod screen;
 pub mod select;
+mod settle;
 pub mod stored;
 pub mod sweep;
 pub mod topk;

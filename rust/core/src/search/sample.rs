@@ -1,4 +1,4 @@
-//! Where a sweep starts: thresholds estimated from a sample of the rows.
+//! What a sweep trusts until it is proven: thresholds estimated from a sample of the rows, and from those seen so far.
 
 use std::ops::Range;
 
@@ -21,6 +21,22 @@ const FEW: usize = 8;
 /// Rows of the sample that are multiplied at once.
 const SAMPLE_BLOCK: usize = 1024;
 
+/// What the sample says of the k-th best of a query.
+#[derive(Debug, Clone, Copy)]
+pub struct Guess {
+    /// More rows than k reach it, almost certainly: the threshold to start with.
+    pub start: Rank,
+    /// More rows than k reach it, probably: no guess that is made later, from rows that may lie in an order, goes beyond.
+    pub ceiling: Rank,
+}
+
+/// The rank among a part of the rows that the k-th of all is not behind: the number of the best k in a random part has
+/// about the spread of its root.
+pub fn rank(k: usize, part: usize, whole: usize, spreads: f64, more: f64) -> usize {
+    let expected = k as f64 * part as f64 / whole as f64;
+    (expected + spreads * expected.sqrt() + more) as usize
+}
+
 impl<T: Element, C: Codec<T>> Sweep<'_, T, C> {
     /// Sampled rows, coded.
     fn sampled(&self, rows: &[usize]) -> Result<C::Block> {
@@ -37,8 +53,8 @@ impl<T: Element, C: Codec<T>> Sweep<'_, T, C> {
         Ok(block)
     }
 
-    /// For each query a threshold that a few more rows than k are likely to reach.
-    pub(super) fn sample(&self, control: &Control) -> Result<Vec<Rank>> {
+    /// For each query thresholds that a few more rows than k are likely to reach.
+    pub(super) fn sample(&self, control: &Control) -> Result<Vec<Guess>> {
         let (database, k) = (self.problem.database, self.problem.k);
         let searched = database.searched();
         // What lies on disk is read for the sample alone.
@@ -51,11 +67,11 @@ impl<T: Element, C: Codec<T>> Sweep<'_, T, C> {
                 .extend((first..first + count).skip((stride - position % stride) % stride).step_by(stride));
             position += count;
         });
-        // The number of sampled rows among the best k has about the spread of its root.
-        let expected = k as f64 * sampled.len() as f64 / searched as f64;
-        let rank = (expected + 4.0 * expected.sqrt() + 8.0) as usize;
-        if rank > sampled.len() {
-            return Ok(vec![Rank::LAST; self.problem.screened.len()]);
+        let rank = |spreads, more| rank(k, sampled.len(), searched, spreads, more);
+        let (start, ceiling) = (rank(4.0, 8.0), rank(1.5, 2.0));
+        if start > sampled.len() {
+            let nothing = Guess { start: Rank::LAST, ceiling: Rank::LAST };
+            return Ok(vec![nothing; self.problem.screened.len()]);
         }
         let blocks = self.problem.here_and_there(|| {
             let sampled = sampled.par_chunks(SAMPLE_BLOCK);
@@ -86,17 +102,22 @@ impl<T: Element, C: Codec<T>> Sweep<'_, T, C> {
                 }
                 if part == blocks.len() / 8 || part + 1 == blocks.len() {
                     for (scores, least) in scores.iter_mut().zip(&mut least) {
-                        if scores.len() >= rank {
-                            *least = *scores.select_nth_unstable_by(rank - 1, |a, b| b.total_cmp(a)).1;
-                            scores.truncate(rank);
+                        if scores.len() >= start {
+                            *least = *scores.select_nth_unstable_by(start - 1, |a, b| b.total_cmp(a)).1;
+                            scores.truncate(start);
                         }
                     }
                 }
             }
-            let estimates = queries.zip(least);
-            Ok(estimates
-                .map(|(query, least)| Rank::of(self.codec.estimate(query, least)))
-                .collect::<Vec<_>>())
+            let guesses = queries.zip(&mut scores).zip(least).map(|((query, scores), least)| {
+                let estimate = |score| Rank::of(self.codec.estimate(query, score));
+                // Scores that are not a number are not among them.
+                let enough = scores.len() >= start;
+                let nearer =
+                    enough.then(|| *scores.select_nth_unstable_by(ceiling - 1, |a, b| b.total_cmp(a)).1);
+                Guess { start: estimate(least), ceiling: nearer.map_or(Rank::LAST, estimate) }
+            });
+            Ok(guesses.collect::<Vec<_>>())
         });
         Ok(starts.collect::<Result<Vec<_>>>()?.concat())
     }

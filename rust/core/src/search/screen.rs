@@ -103,9 +103,14 @@ impl<'a, T: Element> Problem<'a, T> {
 
     /// The canonical score of a query and a row.
     pub fn score(&self, query: usize, row: usize) -> f32 {
+        self.score_of(query, self.database.row(row))
+    }
+
+    /// The canonical score of a query and the values of a row.
+    pub(super) fn score_of(&self, query: usize, row: &[T]) -> f32 {
         let columns = self.database.columns();
         let values = &self.exact[query * columns..][..columns];
-        exact::score(self.kernels, self.database.row(row), exact::Query { values, norm: self.norms[query] })
+        exact::score(self.kernels, row, exact::Query { values, norm: self.norms[query] })
     }
 
     /// Starts to read rows, or with `coarse` their planes, that lie far apart, if they are on disk: all are asked for before

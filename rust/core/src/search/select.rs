@@ -136,12 +136,14 @@ pub struct Best {
     /// Ranks and rows; none is behind the threshold.
     entries: Vec<(Rank, usize)>,
     threshold: Rank,
+    /// Whether rows were dropped on trust while the search went on.
+    guessed: bool,
 }
 
 impl Best {
-    /// Rows behind `start` are dropped on trust; see [`Self::is_complete`].
+    /// Rows behind `start` are dropped on trust.
     pub const fn new(k: usize, start: Rank) -> Self {
-        Self { k, entries: Vec::new(), threshold: start }
+        Self { k, entries: Vec::new(), threshold: start, guessed: false }
     }
 
     /// Rows behind this are not among the best k.
@@ -173,9 +175,26 @@ impl Best {
         }
     }
 
-    /// Whether k rows are not behind the start, so that dropping all others was right.
+    /// Drops rows behind the `count`-th of those that were added, on trust, but none that is not behind `ceiling`.
+    pub fn guess(&mut self, count: usize, ceiling: Rank) {
+        if (1..self.entries.len()).contains(&count) {
+            let rank = self.entries.select_nth_unstable(count - 1).1.0.max(ceiling);
+            if rank < self.threshold {
+                self.threshold = rank;
+                self.entries.retain(|entry| entry.0 <= rank);
+                self.guessed = true;
+            }
+        }
+    }
+
+    /// Whether k rows are not behind what was trusted, so that dropping all others was right.
     pub const fn is_complete(&self) -> bool {
         self.entries.len() >= self.k
+    }
+
+    /// Whether [`Self::guess`] dropped rows.
+    pub const fn has_guessed(&self) -> bool {
+        self.guessed
     }
 
     /// The best k rows, best first.
@@ -212,14 +231,27 @@ mod tests {
         #[test]
         fn best_are_the_best(
             scores in prop::collection::vec(0_u8..40, 0..3000), k in 1_usize..400, start in 0_u8..60, part in 1_usize..500,
+            guesses in prop::collection::vec((0_usize..600, 0_u8..60), 0..4),
         ) {
             let scores: Vec<f32> = scores.into_iter().map(f32::from).collect();
             let start = if start < 40 { Rank::of(f32::from(start)) } else { Rank::LAST };
-            let mut found = Best::new(k, start);
-            for rows in (0..scores.len()).collect::<Vec<_>>().chunks(part).rev() {
+            let (mut found, mut trusted) = (Best::new(k, start), start);
+            for (part, rows) in (0..scores.len()).collect::<Vec<_>>().chunks(part).rev().enumerate() {
                 found.extend(rows.iter().map(|&row| (Rank::of(scores[row]), row)));
+                if let Some(&(count, ceiling)) = guesses.get(part) {
+                    let (before, ceiling) = (found.threshold(), Rank::of(f32::from(ceiling)));
+                    let had = found.has_guessed();
+                    found.guess(count, ceiling);
+                    prop_assert!(found.threshold() <= before);
+                    if found.threshold() < before {
+                        prop_assert!(found.has_guessed() && ceiling <= found.threshold());
+                        trusted = found.threshold();
+                    } else {
+                        prop_assert_eq!(found.has_guessed(), had);
+                    }
+                }
             }
-            let enough = scores.iter().filter(|&&score| Rank::of(score) <= start).count() >= k;
+            let enough = scores.iter().filter(|&&score| Rank::of(score) <= trusted).count() >= k;
             prop_assert_eq!(found.is_complete(), enough);
             if enough {
                 let rows: Vec<usize> = found.finish().into_iter().map(|entry| entry.1).collect();

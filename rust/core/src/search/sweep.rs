@@ -4,21 +4,23 @@
 //! they are near, and go into the selection that all workers share. A [`Codec`] says how rows and queries are coded, multiplies
 //! them, and knows the bound.
 //!
-//! The coarse scores of a sample give a threshold that about the best k of a query should exceed; it is trusted during
-//! the scan and proven at the end by k rows that reach it. A query whose threshold is refuted is searched again
-//! without one. A query for which so many rows come through that the float32 screen will be faster is given up.
+//! The coarse scores of a sample give a threshold that about the best k of a query should exceed, and what was seen of
+//! the rows better ones; they are trusted during the scan and proven at the end by k rows that reach them. A query whose
+//! threshold is refuted is searched again, at last without one. A query for which so many rows come through that the
+//! float32 screen will be faster is given up.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use rayon::prelude::*;
 
 use super::ahead::{Ahead, reading_ahead};
 use super::codec::Codec;
 use super::database::Element;
+use super::sample::Guess;
 use super::screen::Problem;
-use super::select::{Best, Rank, Ranked};
+use super::select::{Rank, Ranked};
+use super::settle::Shared;
 use crate::control::Control;
 use crate::error::Result;
 use crate::kernels::prefetch::prefetch;
@@ -42,14 +44,8 @@ const LEAST_ROWS_PER_K: usize = 32;
 /// The same where thresholds are known.
 const LEAST_ROWS_WITH_FLOORS: usize = 1 << 11;
 
-/// A canonical score costs about as much as this many rows in the float32 screen.
-const ROWS_PER_SCORE: usize = 12;
-
 /// How many rows ahead vectors are fetched that are coded on the way.
 const FETCHED: usize = 16;
-
-/// How many survivors ahead the rows are fetched.
-const AHEAD: usize = 6;
 
 /// Whether a sweep is worth its preparations.
 pub fn pays<T: Element>(problem: &Problem<'_, T>) -> bool {
@@ -65,23 +61,31 @@ pub fn pays<T: Element>(problem: &Problem<'_, T>) -> bool {
 pub struct Sweep<'a, T, C> {
     pub(super) problem: &'a Problem<'a, T>,
     pub(super) codec: &'a C,
-    may_give_up: bool,
+    pub(super) may_give_up: bool,
 }
 
-/// What the workers share about a query.
+/// Where a scan starts.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    /// Rows behind this are dropped.
+    threshold: Rank,
+    /// How far guesses may go; None for none.
+    ceiling: Option<Rank>,
+    /// Not searched at all.
+    skipped: bool,
+}
+
+/// What a scan found for a query.
 #[derive(Debug)]
-struct Shared {
-    best: Mutex<Best>,
-    /// The threshold of `best`.
-    threshold: AtomicU32,
-    /// How many rows came through.
-    admitted: AtomicUsize,
-    given_up: AtomicBool,
+struct Found {
+    best: Ranked,
+    /// Whether guesses rose above the start.
+    guessed: bool,
 }
 
 /// What a worker keeps from chunk to chunk.
 #[derive(Debug)]
-struct Worker<B> {
+pub(super) struct Worker<B> {
     /// A block of rows coded or copied together, and which they are.
     block: B,
     numbers: Vec<usize>,
@@ -92,10 +96,10 @@ struct Worker<B> {
     /// The thresholds that the limits stand for.
     thresholds: Vec<Rank>,
     /// For each panel, the rows of the chunk that came through, and for which of its queries.
-    survivors: Vec<Vec<(usize, u32)>>,
+    pub(super) survivors: Vec<Vec<(usize, u32)>>,
     /// The same for each query of a panel, one after the other.
-    queue: Vec<(u32, usize)>,
-    scored: Vec<(Rank, usize)>,
+    pub(super) queue: Vec<(u32, usize)>,
+    pub(super) scored: Vec<(Rank, usize)>,
 }
 
 impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
@@ -109,26 +113,44 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
         let floors: Vec<Rank> =
             (0..self.problem.screened.len()).map(|query| self.problem.floor(query)).collect();
         // What is known of other rows says more than a sample of these.
-        let mut starts = if self.problem.has_floors() { floors.clone() } else { self.sample(control)? };
-        starts.iter_mut().zip(&floors).for_each(|(start, floor)| *start = *floor.min(start));
-        let mut found = self.scan(&starts, &vec![false; starts.len()], true, control)?;
-        let refuted: Vec<bool> = found
-            .iter()
-            .zip(starts.iter().zip(&floors))
-            .map(|(found, (start, floor))| {
-                start < floor && found.as_ref().is_some_and(|found| found.len() < self.problem.k)
-            })
-            .collect();
-        if refuted.contains(&true) {
-            let skipped: Vec<bool> = refuted.iter().map(|refuted| !refuted).collect();
-            let again = self.scan(&floors, &skipped, false, control)?;
-            for ((place, again), refuted) in found.iter_mut().zip(again).zip(refuted) {
-                if refuted {
+        let mut starts: Vec<Start> = if self.problem.has_floors() {
+            floors.iter().map(|&threshold| Start { threshold, ceiling: None, skipped: false }).collect()
+        } else {
+            let sample = self.sample(control)?.into_iter();
+            // What comes from disk comes in order, and the front says little of the rest.
+            let ceiling = |guess: Guess| (!self.problem.cold).then_some(guess.ceiling);
+            sample
+                .map(|guess| Start { threshold: guess.start, ceiling: ceiling(guess), skipped: false })
+                .collect()
+        };
+        starts
+            .iter_mut()
+            .zip(&floors)
+            .for_each(|(start, floor)| start.threshold = *floor.min(&start.threshold));
+        let mut found = self.scan(&starts, true, control)?;
+        loop {
+            let mut refuted = false;
+            for ((start, floor), found) in starts.iter_mut().zip(&floors).zip(&found) {
+                let guessed = found.as_ref().is_some_and(|found| found.guessed);
+                let few = found.as_ref().is_some_and(|found| found.best.len() < self.problem.k);
+                start.skipped = !few || !guessed && start.threshold >= *floor;
+                // First without the guesses, then without the sample.
+                start.ceiling = None;
+                if !guessed {
+                    start.threshold = *floor;
+                }
+                refuted |= !start.skipped;
+            }
+            if !refuted {
+                return Ok(found.into_iter().map(|found| found.map(|found| found.best)).collect());
+            }
+            let again = self.scan(&starts, false, control)?;
+            for ((place, again), start) in found.iter_mut().zip(again).zip(&starts) {
+                if !start.skipped {
                     *place = again;
                 }
             }
         }
-        Ok(found)
     }
 
     /// Panels of queries.
@@ -148,24 +170,12 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
         (CHUNK_BYTES / (self.problem.database.columns() * size_of::<T>()).max(1)).max(BLOCK_ROWS.start)
     }
 
-    /// A pass over the database; None for queries that were given up, fewer than k rows where the start was refuted or
-    /// is the floor.
-    fn scan(
-        &self,
-        starts: &[Rank],
-        skipped: &[bool],
-        counted: bool,
-        control: &Control,
-    ) -> Result<Vec<Option<Ranked>>> {
+    /// A pass over the database; None for queries that were given up, fewer than k rows where what was trusted is refuted
+    /// or the start is the floor.
+    fn scan(&self, starts: &[Start], counted: bool, control: &Control) -> Result<Vec<Option<Found>>> {
         let shared: Vec<Shared> = starts
             .iter()
-            .zip(skipped)
-            .map(|(&start, &skipped)| Shared {
-                best: Mutex::new(Best::new(self.problem.k, start)),
-                threshold: AtomicU32::new(start.0),
-                admitted: AtomicUsize::new(0),
-                given_up: AtomicBool::new(skipped),
-            })
+            .map(|start| Shared::new(self.problem.k, start.threshold, start.ceiling, start.skipped))
             .collect();
         let chunks = self.problem.database.chunks(self.chunk_rows());
         let Problem { database, cold, .. } = *self.problem;
@@ -173,6 +183,8 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
         if sparse {
             database.read_at_random(true);
         }
+        // In memory any order will do, and one that goes here and there shows soon what the whole is like.
+        let stride = if cold { 1 } else { spread(chunks.len()) };
         let (next, seen) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let workers = 0..rayon::current_num_threads().min(chunks.len());
         let work = |ahead: &Ahead| {
@@ -183,11 +195,11 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
                     return Ok(());
                 }
                 ahead.wait(chunk, control)?;
-                let rows = chunks.get(chunk);
+                let rows = chunks.get((chunk as u128 * stride as u128 % chunks.len() as u128) as usize);
                 self.update(&mut worker, &shared);
                 self.chunk(rows.clone(), &mut worker, control)?;
                 let seen = seen.fetch_add(rows.len(), Relaxed) + rows.len();
-                self.score(&mut worker, &shared, seen, control)?;
+                self.score(rows.clone(), &mut worker, &shared, seen, control)?;
                 if cold {
                     database.release(rows.clone());
                 }
@@ -205,8 +217,7 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
             .into_par_iter()
             .map(|shared| {
                 control.advance(0)?;
-                let best = shared.best.into_inner().unwrap_or_else(PoisonError::into_inner);
-                Ok((!shared.given_up.into_inner()).then(|| best.finish()))
+                Ok(shared.finish().map(|best| Found { guessed: best.has_guessed(), best: best.finish() }))
             })
             .collect()
     }
@@ -241,8 +252,8 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
     fn update(&self, worker: &mut Worker<C::Block>, shared: &[Shared]) {
         for (query, (shared, known)) in shared.iter().zip(&mut worker.thresholds).enumerate() {
             let limit = &mut worker.limits[query / PANEL].threshold[query % PANEL];
-            let threshold = Rank(shared.threshold.load(Relaxed));
-            if shared.given_up.load(Relaxed) {
+            let threshold = shared.threshold();
+            if shared.is_given_up() {
                 *limit = f32::INFINITY;
             } else if threshold != *known {
                 *known = threshold;
@@ -331,117 +342,37 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
             worker.survivors[panel].extend(hits.map(|hit| (number(hit.row as usize), hit.queries & lanes)));
         }
     }
-
-    /// Computes the canonical scores of what came through and hands them in.
-    fn score(
-        &self,
-        worker: &mut Worker<C::Block>,
-        shared: &[Shared],
-        seen: usize,
-        control: &Control,
-    ) -> Result<()> {
-        let Worker { survivors, queue, scored, .. } = worker;
-        if self.codec.reads_planes() {
-            // Their vectors may still be on disk.
-            self.problem.ask_for(survivors.iter().flatten().map(|&(row, _)| row), false);
-        }
-        for (panel, survivors) in self.panels().zip(survivors) {
-            control.advance(0)?;
-            let mut admitted = [0; PANEL];
-            for &(_, queries) in survivors.iter() {
-                each(queries, |lane| admitted[lane] += 1);
-            }
-            let mut wanted = 0;
-            for (lane, query) in panel.clone().enumerate() {
-                if admitted[lane] > 0
-                    && !shared[query].admit(admitted[lane], self.may_give_up.then(|| self.patience(seen)))
-                {
-                    wanted |= 1 << lane;
-                }
-            }
-            // Sorted by query, so that a query stays in the first-level cache.
-            let mut places = [0; PANEL];
-            for lane in 1..PANEL {
-                places[lane] = places[lane - 1] + admitted[lane - 1];
-            }
-            queue.clear();
-            queue.resize(places[PANEL - 1] + admitted[PANEL - 1], (0, 0));
-            for (row, queries) in survivors.drain(..) {
-                each(queries, |lane| {
-                    queue[places[lane]] = (lane as u32, row);
-                    places[lane] += 1;
-                });
-            }
-            self.settle(panel.start, queue, wanted, shared, scored, control)?;
-        }
-        Ok(())
-    }
-
-    /// Scores rows for the wanted queries of a panel, which starts with query `first`, one query after the other.
-    fn settle(
-        &self,
-        first: usize,
-        queue: &[(u32, usize)],
-        wanted: u32,
-        shared: &[Shared],
-        scored: &mut Vec<(Rank, usize)>,
-        control: &Control,
-    ) -> Result<()> {
-        for &(_, row) in queue.iter().take(AHEAD) {
-            prefetch(self.problem.database.row(row));
-        }
-        let mut at = 0;
-        while let Some(&(lane, _)) = queue.get(at) {
-            control.advance(0)?;
-            let query = first + lane as usize;
-            let threshold = Rank(shared[query].threshold.load(Relaxed));
-            scored.clear();
-            while let Some(&(_, row)) = queue.get(at).filter(|entry| entry.0 == lane) {
-                if let Some(soon) = queue.get(at + AHEAD) {
-                    prefetch(self.problem.database.row(soon.1));
-                }
-                at += 1;
-                if at % 4096 == 0 {
-                    control.advance(0)?;
-                }
-                if wanted >> lane & 1 == 0 {
-                    continue;
-                }
-                let rank = Rank::of(self.problem.score(query, row));
-                if rank <= threshold {
-                    scored.push((rank, row));
-                }
-            }
-            if !scored.is_empty() {
-                let mut best = shared[query].best.lock().unwrap_or_else(PoisonError::into_inner);
-                best.extend(scored.drain(..));
-                shared[query].threshold.store(best.threshold().0, Relaxed);
-            }
-        }
-        Ok(())
-    }
-
-    /// How many rows may come through for a query until the float32 screen is faster.
-    fn patience(&self, seen: usize) -> usize {
-        4 * self.problem.k + 2048 + seen / ROWS_PER_SCORE
-    }
 }
 
-impl Shared {
-    /// Counts rows that came through; whether the query is given up, because they are more than `patience`.
-    fn admit(&self, rows: usize, patience: Option<usize>) -> bool {
-        let admitted = self.admitted.fetch_add(rows, Relaxed) + rows;
-        if patience.is_some_and(|patience| admitted > patience) {
-            self.given_up.store(true, Relaxed);
+/// A step that visits `count` places one after the other so that those visited are always spread evenly; it shares no
+/// divisor with `count`.
+fn spread(count: usize) -> usize {
+    let common = |mut a: usize, mut b: usize| {
+        while b > 0 {
+            (a, b) = (b, a % b);
         }
-        self.given_up.load(Relaxed)
-    }
+        a
+    };
+    // The golden section.
+    let golden = (count as f64 * 0.618_033_988_75) as usize;
+    (golden.max(1)..count).find(|&step| common(step, count) == 1).unwrap_or(1)
 }
 
-/// Calls `visit` for each bit that is set.
-fn each(mut bits: u32, mut visit: impl FnMut(usize)) {
-    while bits != 0 {
-        visit(bits.trailing_zeros() as usize);
-        bits &= bits - 1;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_place_is_visited_once() {
+        for count in 0..500 {
+            let stride = spread(count);
+            let mut places: Vec<usize> = (0..count).map(|at| at * stride % count).collect();
+            for part in [count / 8, count / 4, count / 2].into_iter().filter(|&part| part > 8) {
+                let front = places[..part].iter().filter(|&&place| place < count / 2).count();
+                assert!(front.abs_diff(part / 2) <= part / 6 + 2, "{count}: {front} of {part}");
+            }
+            places.sort_unstable();
+            assert_eq!(places, (0..count).collect::<Vec<_>>());
+        }
     }
 }

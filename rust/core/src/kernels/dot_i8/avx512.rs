@@ -1,7 +1,6 @@
 //! AVX-512 with VNNI: 64 products an instruction, 24 accumulators a tile.
 
 #![allow(clippy::wildcard_imports, reason = "a level is its intrinsics")]
-#![expect(clippy::needless_range_loop, reason = "the index is a register, the loop is unrolled")]
 
 use core::arch::x86_64::*;
 
@@ -121,6 +120,9 @@ pub fn quantise(values: &[f32], limit: f32, codes: &mut [i8]) -> Quantised {
         sum: _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1])),
     }
 }
+
+/// How many bytes ahead of a row for few queries memory is asked for.
+const FETCHED: usize = 1 << 13;
 
 /// Asks for a cache line. The rows of a tile are read side by side, which the hardware does not foresee.
 #[inline]
@@ -276,7 +278,23 @@ fn sums(x: &[__m512i; 16]) -> __m512i {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub fn few(rows: Rows<'_>, queries: &[u8], count: usize, limits: &Limits, hits: &mut [Hit]) -> usize {
-    let depth = queries.len() / count;
+    match count {
+        1 => few_of::<1>(rows, queries, limits, hits),
+        2 => few_of::<2>(rows, queries, limits, hits),
+        3 => few_of::<3>(rows, queries, limits, hits),
+        4 => few_of::<4>(rows, queries, limits, hits),
+        5 => few_of::<5>(rows, queries, limits, hits),
+        6 => few_of::<6>(rows, queries, limits, hits),
+        7 => few_of::<7>(rows, queries, limits, hits),
+        _ => few_of::<FEW>(rows, queries, limits, hits),
+    }
+}
+
+/// Two rows at once and one pair after the other, since memory is fastest in order; registers of rows are multiplied with
+/// all queries while they are there.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn few_of<const COUNT: usize>(rows: Rows<'_>, queries: &[u8], limits: &Limits, hits: &mut [Hit]) -> usize {
+    let depth = queries.len() / COUNT;
     let mut found = 0;
     for first in (0..rows.count()).step_by(16) {
         let left = (rows.count() - first).min(16);
@@ -291,25 +309,35 @@ pub fn few(rows: Rows<'_>, queries: &[u8], count: usize, limits: &Limits, hits: 
                 _mm512_maskz_loadu_ps(mask, rows.norms.as_ptr().add(first)),
             )
         };
-        let offsets = _mm512_mullo_epi32(offsets, _mm512_set1_epi32(OFFSET));
-        let (mut passed, mut any) = ([0; FEW], 0);
-        for (j, passed) in passed[..count].iter_mut().enumerate() {
-            let query = queries[j * depth..].as_ptr();
-            let mut products = [_mm512_setzero_si512(); 16];
+        let mut products = [[_mm512_setzero_si512(); 16]; COUNT];
+        for i in (0..left).step_by(2) {
+            let row = codes.wrapping_add(i * rows.stride);
+            // Past the end the last row again, whose lane is masked.
+            let next = codes.wrapping_add((i + 1).min(left - 1) * rows.stride);
+            let mut sums = [[_mm512_setzero_si512(); 2]; COUNT];
             for at in (0..depth).step_by(64) {
-                // SAFETY: the depth is a multiple of 64; rows beyond the last are replaced by the last.
+                fetch(row.wrapping_add(FETCHED + at));
+                fetch(next.wrapping_add(FETCHED + at));
+                // SAFETY: the depth, of rows and of queries, is a multiple of 64.
                 unsafe {
-                    let query = _mm512_loadu_si512(query.add(at).cast());
-                    for i in 0..16 {
-                        if j == 0 {
-                            fetch(codes.wrapping_add(16 * (4 * rows.stride + at) + 64 * i));
-                        }
-                        let row = _mm512_loadu_si512(codes.add(i.min(left - 1) * rows.stride + at).cast());
-                        products[i] = _mm512_dpbusd_epi32(products[i], query, row);
+                    let row = _mm512_loadu_si512(row.add(at).cast());
+                    let next = _mm512_loadu_si512(next.add(at).cast());
+                    for (j, sum) in sums.iter_mut().enumerate() {
+                        let query = _mm512_loadu_si512(queries.as_ptr().add(j * depth + at).cast());
+                        sum[0] = _mm512_dpbusd_epi32(sum[0], query, row);
+                        sum[1] = _mm512_dpbusd_epi32(sum[1], query, next);
                     }
                 }
             }
-            let products = _mm512_sub_epi32(sums(&products), offsets);
+            for (products, sum) in products.iter_mut().zip(sums) {
+                products[i] = sum[0];
+                products[i + 1] = sum[1];
+            }
+        }
+        let offsets = _mm512_mullo_epi32(offsets, _mm512_set1_epi32(OFFSET));
+        let (mut passed, mut any) = ([0; COUNT], 0);
+        for (j, (products, passed)) in products.iter().zip(&mut passed).enumerate() {
+            let products = _mm512_sub_epi32(sums(products), offsets);
             let limit = _mm512_fnmadd_ps(
                 _mm512_set1_ps(limits.residual[j]),
                 residual,
