@@ -371,3 +371,11 @@ def test_workers_of_a_data_loader() -> None:
     )
     for found, expected in zip(loader, here, strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("search", "dtypes"), [("topk", ("f4", "f2")), ("hamming_topk", ("u1", "u1"))])
+def test_more_results_than_memory_are_refused_at_once(search: str, dtypes: tuple[str, str]) -> None:
+    # Rows without columns take no memory themselves.
+    queries, database = (np.zeros((10**7, 0), dtype) for dtype in dtypes)
+    with pytest.raises(ParameterError, match=r"k: expected results that fit in memory .*10000000 x 10000000"):
+        getattr(kernels, search)(queries, database, 10**7)

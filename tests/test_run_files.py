@@ -314,3 +314,10 @@ def test_no_mutation_crashes(extension: str, rng: np.random.Generator, tmp_path:
             messages.append(str(error))
     assert len(messages) > 50
     assert all(path.name in message for message in messages)
+
+
+@pytest.mark.parametrize("indent", [1025, 10**18, 10**30])
+def test_an_indentation_beyond_reason_is_refused(tmp_path: Path, indent: int) -> None:
+    with pytest.raises(ParameterError, match="indent: expected"):
+        Run.from_dict({"q": {"a": 1.0}}).save(tmp_path / "run.json", indent=indent)
+    assert list(tmp_path.iterdir()) == []

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ilias_fast import _core
 from ilias_fast.errors import (
     CorruptStoreError,
     DtypeError,
@@ -150,3 +151,20 @@ def test_a_newer_version_is_told_from_a_damaged_one(tmp_path: Path, rng: np.rand
     manifest.write_text(text.replace('"rows":10', '"rows":11'))
     with pytest.raises(CorruptStoreError, match="checksum"):
         GlobalStore.open(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    "value", ["1" * 5000, '{"a":' * 100_000 + "{}" + "}" * 100_000], ids=["digits", "depth"]
+)
+def test_a_provenance_python_cannot_hold_hides_no_rows(tmp_path: Path, value: str) -> None:
+    # As another program may write it: it is JSON.
+    writer = _core.StoreWriter.create(
+        tmp_path / "s", "global", True, 2, [], f'{{"a":{value}}}', None, False, None
+    )
+    writer.append_vectors(["x"], np.ones((1, 2), np.float16))
+    writer.commit()
+    writer.close()
+    store = GlobalStore.open(tmp_path / "s")
+    assert store.id_of([0]) == ["x"]
+    with pytest.raises(CorruptStoreError, match="expected a provenance that Python can hold"):
+        store.provenance  # noqa: B018 (the look is what is tested)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast import _core
+from ilias_fast._arrays import count
 from ilias_fast._files import read_bytes, replacing, written
 from ilias_fast.errors import (
     DuplicateIdError,
@@ -35,7 +36,7 @@ def write_json(run: Run, path: Path, indent: int | None) -> None:
 
     A float32 score is printed as the official writer prints it: all digits of its float64 value.
     """
-    blanks = None if indent is None else max(indent, 0)
+    blanks = None if indent is None else max(count("indent", indent), 0)
     queries = _core.Ids(run.query_ids)
     with replacing(path) as partial:
         _core.write_run_json(

@@ -94,13 +94,13 @@ class BaseStore(ABC):
     @property
     def provenance(self) -> dict[str, Any]:
         """What the rows were made of and how."""
-        return from_json(self._core_store.provenance)
+        return from_json(self._core_store.provenance, self.path)
 
     @property
     def parent(self) -> dict[str, Any] | None:
         """Path, checksum and parameters of the store this one was derived from, or None."""
         text = self._core_store.parent
-        return None if text is None else from_json(text)
+        return None if text is None else from_json(text, self.path)
 
     @property
     def checksum(self) -> str:

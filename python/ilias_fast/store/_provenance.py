@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ilias_fast.errors import IncompatibleStoreError, ParameterError
+from ilias_fast.errors import CorruptStoreError, IncompatibleStoreError, ParameterError
 
 if TYPE_CHECKING:
     from ilias_fast.store._base import BaseStore
@@ -50,9 +51,16 @@ def to_json(what: str, value: Mapping[str, object]) -> str:
         raise ParameterError(f"{what}: expected a mapping that JSON can hold ({cause})") from cause
 
 
-def from_json(text: str) -> dict[str, Any]:
-    """Return the mapping of a JSON object."""
-    value: dict[str, Any] = json.loads(text)
+def from_json(text: str, store: Path) -> dict[str, Any]:
+    """Return the mapping of a JSON object in the manifest of a store."""
+    try:
+        value: dict[str, Any] = json.loads(text)
+    except (ValueError, RecursionError) as cause:
+        # Written by another program: numbers of too many digits, or mappings in each other without end.
+        raise CorruptStoreError(
+            f"{store}: expected a provenance that Python can hold, found {len(text)} characters of JSON "
+            f"({cause}); the rows can be read: write them to a new store with one of your own"
+        ) from cause
     return value
 
 

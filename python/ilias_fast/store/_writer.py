@@ -88,7 +88,7 @@ class BaseWriter:
     @property
     def provenance(self) -> dict[str, Any]:
         """What the next commit records as provenance; assign a mapping to change it."""
-        return from_json(self._core.provenance)
+        return from_json(self._core.provenance, self._path)
 
     @provenance.setter
     def provenance(self, value: Mapping[str, object]) -> None:

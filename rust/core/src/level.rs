@@ -17,7 +17,7 @@ pub const ENV: &str = "ILIAS_FAST_CPU";
 pub enum Level {
     /// Plain Rust: the reference every other level must agree with.
     Scalar = 0,
-    /// AVX2, FMA and F16C.
+    /// AVX2, FMA, F16C and POPCNT.
     Avx2 = 1,
     /// AVX-512 F, BW, VL, DQ, VNNI, VBMI2 and VPOPCNTDQ (with everything AVX2 implies).
     Avx512 = 2,
@@ -45,6 +45,7 @@ impl Level {
                 is_x86_feature_detected!("avx2")
                     && is_x86_feature_detected!("fma")
                     && is_x86_feature_detected!("f16c")
+                    && is_x86_feature_detected!("popcnt")
             }
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => {
@@ -81,8 +82,11 @@ static PINNED: AtomicU8 = AtomicU8::new(UNPINNED);
 
 fn from_environment() -> Result<Level> {
     static CHOICE: OnceLock<std::result::Result<Level, String>> = OnceLock::new();
-    let choice = CHOICE.get_or_init(|| match std::env::var(ENV) {
-        Ok(name) if !name.is_empty() => Level::from_name(&name).map_err(|_| name),
+    let choice = CHOICE.get_or_init(|| match std::env::var_os(ENV) {
+        Some(name) if !name.is_empty() => {
+            let name = name.to_string_lossy().into_owned();
+            Level::from_name(&name).map_err(|_| name)
+        }
         _ => Ok(*Level::available().last().expect("scalar is always available")),
     });
     match choice {

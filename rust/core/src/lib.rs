@@ -4,9 +4,10 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`error`], [`level`], [`control`], [`threads`], `positioned` | what everything else shares: one error type, the CPU level, interruption, thread pools, files |
-//! | [`chunks`] | matrices in compressed chunks of HDF5 files, decoded in parallel |
+//! | [`error`], [`level`], [`control`], `positioned` | what everything else shares: one error type, the CPU level, interruption, files |
 //! | [`kernels`] | the only place with `core::arch`: a folder an operation, a file a CPU level |
+//! | [`threads`] | thread pools |
+//! | [`chunks`] | matrices in compressed chunks of HDF5 files, decoded in parallel |
 //! | [`store`] | immutable safetensors shards under an atomically replaced manifest |
 //! | [`adapt`] | affine maps of rows: linear layers, whitenings, binarisations |
 //! | [`search`] | exact top-k by inner product and by Hamming distance |

@@ -8,12 +8,16 @@ use std::sync::{Arc, Mutex, TryLockError};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::{Error, Result};
+use crate::kernels::float_mode;
 
 /// The environment variable that sets the default number of threads.
 pub const ENV: &str = "ILIAS_FAST_THREADS";
 
 /// More threads than this is a mistake in the argument, not a wish.
 const MOST: usize = 1024;
+
+/// Pools beyond so many are let go once nobody uses them: who tries every number of threads should not keep them all.
+const KEPT: usize = 8;
 
 struct Entry {
     process: u32,
@@ -25,8 +29,9 @@ static POOLS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 
 /// The number of threads used when the caller does not say: `ILIAS_FAST_THREADS`, else the available cores.
 pub fn default_threads() -> Result<usize> {
-    match std::env::var(ENV) {
-        Ok(text) if !text.is_empty() => {
+    match std::env::var_os(ENV) {
+        Some(text) if !text.is_empty() => {
+            let text = text.to_string_lossy();
             text.parse().ok().filter(|threads| (1..=MOST).contains(threads)).ok_or_else(|| {
                 Error::parameter(ENV, format!("a whole number from 1 to {MOST}"), format!("{text:?}"))
             })
@@ -66,6 +71,13 @@ pub fn pool(threads: Option<usize>) -> Result<Arc<ThreadPool>> {
     Vec::into_iter(inherited).for_each(|entry: Entry| std::mem::forget(entry.pool));
     let pool = build(threads)?;
     pools.push(Entry { process, threads, pool: Arc::clone(&pool) });
+    let mut beyond = pools.len().saturating_sub(KEPT);
+    // The oldest first. Dropping a pool tells its threads to end and does not wait for them.
+    pools.retain(|entry| {
+        let goes = beyond > 0 && Arc::strong_count(&entry.pool) == 1;
+        beyond -= usize::from(goes);
+        !goes
+    });
     Ok(pool)
 }
 
@@ -73,6 +85,7 @@ fn build(threads: usize) -> Result<Arc<ThreadPool>> {
     ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|index| format!("ilias-fast-{index}"))
+        .start_handler(|_| float_mode::standardise())
         .build()
         .map(Arc::new)
         .map_err(|cause| {
@@ -99,5 +112,20 @@ mod tests {
         let address = Arc::as_ptr(&first);
         drop(first);
         assert_eq!(Arc::as_ptr(&pool(Some(5)).unwrap()), address);
+    }
+
+    #[test]
+    fn pools_nobody_uses_do_not_pile_up() {
+        let used = pool(Some(21)).unwrap();
+        for threads in 22..22 + 3 * KEPT {
+            drop(pool(Some(threads)).unwrap());
+        }
+        // Other tests hold pools, too.
+        let kept = |threads: std::ops::Range<usize>| {
+            POOLS.lock().unwrap().iter().any(|entry| threads.contains(&entry.threads))
+        };
+        assert!(!kept(22..22 + KEPT));
+        assert!(kept(21..22));
+        drop(used);
     }
 }

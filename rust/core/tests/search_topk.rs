@@ -2,7 +2,7 @@
 
 use half::f16;
 use ilias_fast_core::search::exact::fsum;
-use ilias_fast_core::search::{Database, Matrix, Screen, TopK, topk, topk_with};
+use ilias_fast_core::search::{Database, Matrix, Planes, Screen, TopK, topk, topk_with};
 use ilias_fast_core::{Control, Error, Level, level, threads};
 use proptest::prelude::*;
 
@@ -170,4 +170,33 @@ fn interruption_is_an_error() {
     let database = Database::new(8, vec![Matrix::new("rows", 10, 8, &rows).unwrap()], None).unwrap();
     let outcome = topk(Matrix::new("queries", 1, 8, &queries).unwrap(), &database, 1, &control);
     assert!(matches!(outcome, Err(Error::Interrupted)));
+}
+
+#[test]
+fn planes_that_a_disk_has_damaged_lose_no_query_and_end_no_process() {
+    let (d, rows, k) = (64, 500, 7);
+    let vectors: Vec<f16> = (0..rows * d).map(|i| f16::from_f32((i * i % 97) as f32 - 48.0)).collect();
+    let matrix = Matrix::new("rows", rows, d, &vectors).unwrap();
+    let codes: Vec<i8> = (0..rows * d).map(|i| (i % 255) as u8 as i8).collect();
+    let sums: Vec<i32> = codes.chunks(d).map(|row| row.iter().map(|&code| i32::from(code)).sum()).collect();
+    let values: Vec<f32> = (0..40 * d).map(|i| (i * 7 % 31) as f32 - 15.0).collect();
+    for queries in [1, 8, 9, 32, 40] {
+        let wanted = Matrix::new("queries", queries, d, &values[..queries * d]).unwrap();
+        let expected = expected(&values[..queries * d], &vectors, d, k, None);
+        for (scale, rest) in [(f32::INFINITY, 0.0), (f32::NAN, 0.0), (1.0, f32::NAN), (1e38, f32::INFINITY)] {
+            for level in Level::available() {
+                level::pin(Some(level)).unwrap();
+                let (scales, rests) = (vec![scale; rows], vec![rest; rows]);
+                let planes = Planes::new(d, &codes, &sums, &scales, &rests, &rests).unwrap();
+                let mut database = Database::new(d, vec![matrix], None).unwrap();
+                database.attach(0, planes).unwrap();
+                let found = topk_with(wanted, &database, k, Screen::Int8, &Control::new()).unwrap();
+                assert_eq!(found.scores.len(), queries * k, "{queries}, {scale}, {rest}");
+                if rest.is_nan() {
+                    assert_eq!((found.scores, found.indices), expected, "{queries}: no row is known");
+                }
+            }
+        }
+    }
+    level::pin(None).unwrap();
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use half::f16;
-use ilias_fast_core::store::{Batch, Kind, LocalBatch, Optional, Spec, Store, Writer, verify};
+use ilias_fast_core::store::{Batch, Kind, LocalBatch, Optional, Spec, Store, Writer, compact, verify};
 use ilias_fast_core::{Control, Error, Result};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -13,6 +13,12 @@ use tempfile::TempDir;
 use xxhash_rust::xxh3::xxh3_64;
 
 const ROWS: usize = 5;
+
+/// A folder in memory, where there is one: every commit waits for the disk.
+fn memory() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}
 
 fn ids() -> Vec<String> {
     (0..ROWS).map(|row| format!("id{row}")).collect()
@@ -22,7 +28,7 @@ fn ids() -> Vec<String> {
 fn make(path: &Path, kind: Kind) {
     static MADE: [OnceLock<TempDir>; 3] = [const { OnceLock::new() }; 3];
     let made = MADE[kind as usize].get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = memory();
         write(folder.path(), kind);
         folder
     });
@@ -99,8 +105,16 @@ fn read_all(path: &Path) -> Vec<Error> {
     outcomes
         .push(store.vectors().map(|shards| shards.concat().iter().filter(|value| value.is_nan()).count()));
     outcomes.push(store.codes().map(|shards| shards.concat().iter().copied().map(usize::from).sum()));
+    let rows: Vec<usize> = (0..store.len().min(100)).collect();
+    let mut copy = Writer::create(&path.join("copy"), store.spec().clone(), "{}", None, true).unwrap();
+    for some in [&rows[..], &rows[..rows.len() / 2], &rows[rows.len() / 2..]] {
+        outcomes.push(copy.append_rows(&store, some, &Control::new()).map(|()| 0));
+    }
+    drop(copy);
     outcomes.push(store.check_tables(&Control::new()).map(|()| 0));
     outcomes.push(verify(path, false, &Control::new()).map(|report| report.damages.len()));
+    outcomes.push(Writer::open_append(path).and_then(|mut writer| writer.delete(&["id1"])));
+    outcomes.push(compact(path, 1 << 20, &Control::new()).map(|done| done.dropped));
     outcomes.into_iter().filter_map(Result::err).collect()
 }
 
@@ -145,7 +159,7 @@ proptest! {
         changes in prop::collection::vec((any::<Index>(), any::<u8>()), 1..6),
         cut in prop::option::weighted(0.2, any::<Index>()),
     ) {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = memory();
         make(folder.path(), kind);
         let mut shard = fs::read(shard_path(folder.path())).unwrap();
         for (position, value) in changes {
@@ -165,7 +179,7 @@ proptest! {
         position in any::<Index>(),
         number in prop_oneof![any::<i64>(), -3_i64..12, Just(i64::MAX), Just(i64::MIN)],
     ) {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = memory();
         make(folder.path(), kind);
         let mut shard = fs::read(shard_path(folder.path())).unwrap();
         // The 8-byte tables come first, so most of these land on offsets and hashes.
@@ -178,7 +192,7 @@ proptest! {
 
     #[test]
     fn numbers_of_a_vouched_header(kind in kinds(), which in any::<Index>(), number in lies()) {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = memory();
         make(folder.path(), kind);
         let shard = fs::read(shard_path(folder.path())).unwrap();
         let end = 8 + u64::from_le_bytes(*shard.first_chunk().unwrap()) as usize;
@@ -192,7 +206,7 @@ proptest! {
 
     #[test]
     fn numbers_of_a_signed_manifest(kind in kinds(), which in any::<Index>(), number in lies()) {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = memory();
         make(folder.path(), kind);
         let lied = replace_number(&read_manifest(folder.path()), which, number);
         fs::write(folder.path().join("manifest.json"), sign(&lied)).unwrap();
@@ -201,7 +215,7 @@ proptest! {
 
     #[test]
     fn file_names_of_a_signed_manifest(name in "[./a-z\\\\]{0,12}(\\.safetensors)?") {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = memory();
         let path = folder.path().join("s");
         make(&path, Kind::Global);
         let old = shard_path(&path);
@@ -216,7 +230,7 @@ proptest! {
 
 #[test]
 fn names_cannot_leave_the_folder() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = memory();
     let path = folder.path().join("s");
     make(&path, Kind::Global);
     let old = shard_path(&path);
@@ -236,7 +250,7 @@ fn names_cannot_leave_the_folder() {
 #[test]
 fn right_checksums_over_wrong_tables_are_found_by_verify() {
     for kind in [Kind::Global, Kind::Binary, Kind::Local] {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = memory();
         make(folder.path(), kind);
         assert_eq!(sign(&read_manifest(folder.path())), read_manifest(folder.path()));
         let mut shard = fs::read(shard_path(folder.path())).unwrap();
@@ -252,7 +266,7 @@ fn right_checksums_over_wrong_tables_are_found_by_verify() {
 #[test]
 fn only_local_stores_count_descriptors() {
     for kind in [Kind::Global, Kind::Binary] {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = memory();
         make(folder.path(), kind);
         let honest = read_manifest(folder.path());
         let lied = honest.replacen(",\"bytes\":", &format!(",\"descriptors\":{},\"bytes\":", usize::MAX), 1);

@@ -3,6 +3,7 @@
 
 use ilias_fast_core::Error;
 use ilias_fast_core::evaluate::{self, Block, Judgements};
+use ilias_fast_core::kernels::float_mode::in_standard;
 use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2, ToPyArray};
 use pyo3::prelude::*;
 
@@ -26,7 +27,8 @@ fn average_precision(
 ) -> PyResult<f64> {
     let (scores, relevant) = (vector("scores", &scores)?, vector("relevant", &relevant)?);
     let (positives, k) = (count("positives", "0 or more", positives)?, count("k", "1 or more", k)?);
-    py.detach(|| evaluate::average_precision(scores, relevant, positives, k)).map_err(to_python)
+    py.detach(|| in_standard(|| evaluate::average_precision(scores, relevant, positives, k)))
+        .map_err(to_python)
 }
 
 /// Arrays `aps`, `oracles`, `official_oracles` and `found`.

@@ -150,6 +150,9 @@ impl Ids {
             // Position in the interner -> first position here; the two part where an id is repeated.
             let mut first: Vec<i64> = Vec::new();
             for (position, id) in here.iter().enumerate() {
+                if position.is_multiple_of(1 << 14) {
+                    control.advance(0)?;
+                }
                 if interner.intern(id)? as usize == first.len() {
                     first.push(position as i64);
                 }

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use crate::arrays::vector;
 use crate::call::call;
 use crate::error::to_python;
-use crate::search::{Found, one, results, rows};
+use crate::search::{Found, check_room, one, results, rows};
 use crate::store::PyStore;
 
 /// A search that goes on over parts of a database, one at a time.
@@ -19,6 +19,7 @@ use crate::store::PyStore;
 pub struct PyRunning {
     inner: Running,
     queries: usize,
+    k: usize,
 }
 
 impl PyRunning {
@@ -29,6 +30,7 @@ impl PyRunning {
         threads: Option<usize>,
         progress: Option<&Py<PyAny>>,
     ) -> PyResult<()> {
+        check_room(self.queries, self.k.min(self.inner.rows() + part.searched()))?;
         call(py, threads, progress, |control| self.inner.add(part, Screen::Auto, control))
     }
 }
@@ -55,7 +57,7 @@ impl PyRunning {
             };
             inner = inner.resume(searched, &found).map_err(to_python)?;
         }
-        Ok(Self { inner, queries: queries.shape()[0] })
+        Ok(Self { inner, queries: queries.shape()[0], k })
     }
 
     /// Searches float16 rows.

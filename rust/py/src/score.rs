@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use crate::arrays::vector;
 use crate::call::call;
 use crate::error::to_python;
-use crate::search::{Found, results, rows as matrix_rows};
+use crate::search::{Found, check_room, results, rows as matrix_rows};
 
 /// The best k of the rows `rows[offsets[q]:offsets[q + 1]]` for each query q.
 #[pyfunction]
@@ -26,6 +26,7 @@ fn best_rows<'py>(
     let shard = matrix_rows("database", &database)?;
     let database = Database::new(shard.columns(), vec![shard], None).map_err(to_python)?;
     let (offsets, rows) = (vector("offsets", &offsets)?, vector("rows", &rows)?);
+    check_room(queries.rows(), k.min(rows.len()))?;
     let found =
         call(py, threads, None, |control| search::best_rows(queries, &database, offsets, rows, k, control))?;
     results(py, queries.rows(), found.k, found.scores, found.indices)

@@ -39,6 +39,15 @@ pub fn results<T: NumpyElement>(
     ))
 }
 
+/// An error if so many results cannot be held, before anything is searched: a process that runs out of memory is ended.
+pub fn check_room(queries: usize, k: usize) -> PyResult<()> {
+    let room = Vec::<(f32, i64)>::new().try_reserve_exact(queries.saturating_mul(k));
+    room.map_err(|_| {
+        let expected = "results that fit in memory (ask for fewer, or for fewer queries at a time)";
+        to_python(Error::parameter("k", expected, format!("{queries} x {k} of them")))
+    })
+}
+
 /// Int8 planes of a database in memory: what `build_planes` makes and `topk` takes.
 ///
 /// Examples:
@@ -97,6 +106,7 @@ fn search_vectors<'py, T: Element>(
     threads: Option<usize>,
     progress: Option<&Py<PyAny>>,
 ) -> PyResult<Found<'py, f32>> {
+    check_room(queries.rows(), k.min(database.searched()))?;
     let found =
         call(py, threads, progress, |control| search::topk_with(queries, database, k, screen, control))?;
     results(py, queries.rows(), found.k, found.scores, found.indices)
@@ -183,6 +193,7 @@ fn search_codes<'py>(
     threads: Option<usize>,
     progress: Option<&Py<PyAny>>,
 ) -> PyResult<Found<'py, i32>> {
+    check_room(queries.rows(), k.min(database.searched()))?;
     let found = call(py, threads, progress, |control| search::hamming_topk(queries, database, k, control))?;
     results(py, queries.rows(), found.k, found.distances, found.indices)
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 
 use flate2::{Decompress, FlushDecompress};
 
@@ -114,7 +115,13 @@ impl Cursor {
     }
 
     /// Skips to the first byte wanted, then `skip` bytes more, and fills `out`.
-    fn next(&mut self, file: &File, skip: u64, out: &mut [u8], control: &Control) -> Result<bool> {
+    fn next(
+        &mut self,
+        (file, path): (&File, &Path),
+        skip: u64,
+        out: &mut [u8],
+        control: &Control,
+    ) -> Result<bool> {
         let ahead = std::mem::take(&mut self.start) + skip;
         let outcome = match self.skip(file, ahead, control) {
             Ok(Some(true)) => self.fill(file, out, control),
@@ -124,18 +131,18 @@ impl Cursor {
             Ok(Some(whole)) => Ok(whole),
             Ok(None) => Err(Error::Interrupted),
             Err(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-            Err(cause) => Err(Error::io("chunk", "read")(cause)),
+            Err(cause) => Err(Error::io(path, "read")(cause)),
         }
     }
 }
 
 /// Reads the next rows of a chunk through its cursors: one, or one for each byte of an element.
 ///
-/// Returns false if the chunk is damaged.
+/// `file` is the open file, and its name for errors. Returns false if the chunk is damaged.
 pub fn read(
     cursors: &mut [Cursor],
     piece: &Piece,
-    file: &File,
+    file: (&File, &Path),
     fill: &[u8],
     out: &mut [u8],
     control: &Control,

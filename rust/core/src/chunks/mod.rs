@@ -96,10 +96,18 @@ impl Shape {
             && sides.iter().try_fold(1_usize, |product, side| product.checked_mul((*side).max(1))).is_some()
             && self.rows.checked_add(self.chunk_rows).is_some()
             && self.across().checked_mul(self.chunk_bytes()).is_some();
-        if fits {
-            return Ok(());
+        if !fits {
+            return Err(Error::shape("chunks", "a matrix that memory can address", format!("{self:?}")));
         }
-        Err(Error::shape("chunks", "a matrix that memory can address", format!("{self:?}")))
+        // Rows are decoded with what the chunks hold beside them.
+        if self.across() * self.chunk_columns * self.item > 2 * self.row_bytes() + STRIP_BYTES {
+            return Err(Error::shape(
+                "chunks",
+                "chunks about as wide as the rows, or less",
+                format!("{self:?}"),
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -294,7 +302,7 @@ impl Grid {
             decoded.par_chunks_mut(height * stride).zip(tall.cursors.par_chunks_mut(planes)).try_for_each(
                 |(raw, cursors)| {
                     let piece = cursor::Piece { skip, height, stride, item: shape.item };
-                    cursor::read(cursors, &piece, &self.file, &self.fill, raw, control)?
+                    cursor::read(cursors, &piece, (&self.file, &self.path), &self.fill, raw, control)?
                         .then_some(())
                         .ok_or_else(|| self.damaged(cursors[0].chunk()))
                 },

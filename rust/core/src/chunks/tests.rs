@@ -199,3 +199,11 @@ fn reading_stops_when_asked_to() {
     assert!(matches!(grid.read_whole(0..10, &mut out, &control), Err(Error::Interrupted)));
     assert!(matches!(grid.read_tall(0..10, &mut out, &control), Err(Error::Interrupted)));
 }
+
+#[test]
+fn chunks_far_wider_than_the_rows_are_refused() {
+    let shape = |chunk_columns| Shape { rows: 10, columns: 4, item: 4, chunk_rows: 1, chunk_columns };
+    assert!(shape(4).check().is_ok() && shape(64).check().is_ok());
+    let message = shape(1 << 30).check().unwrap_err().to_string();
+    assert!(message.contains("as wide as the rows"), "{message}");
+}

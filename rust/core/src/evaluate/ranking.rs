@@ -25,10 +25,16 @@ pub fn order(what: &str, row: usize, scores: &[f64]) -> Result<Option<Vec<u32>>>
     }
     let count = u32::try_from(scores.len())
         .map_err(|_| Error::shape(what, format!("at most {} results", u32::MAX), scores.len().to_string()))?;
-    let mut order: Vec<u32> = (0..count).collect();
-    // The sort is stable, and finite numbers always compare.
-    order.sort_by(|&a, &b| scores[b as usize].partial_cmp(&scores[a as usize]).unwrap_or(Ordering::Equal));
-    Ok(Some(order))
+    // The scores along with their positions: a sort of positions alone would look them up here and there.
+    let mut keyed: Vec<(u64, u32)> = scores.iter().map(|&score| descending(score)).zip(0..count).collect();
+    keyed.sort_unstable();
+    Ok(Some(keyed.into_iter().map(|(_, position)| position).collect()))
+}
+
+/// A number that rises as a finite score falls; the same for 0 and -0.
+fn descending(score: f64) -> u64 {
+    let bits = (score + 0.0).to_bits();
+    if bits >> 63 == 0 { !bits ^ 1 << 63 } else { bits }
 }
 
 /// A list in rank order, reduced to what average precision depends on.
@@ -92,5 +98,34 @@ impl Ranking<'_> {
         let begin = (0..rank).rev().take_while(same).last().unwrap_or(rank);
         let end = (rank + 1..self.length).take_while(same).last().unwrap_or(rank) + 1;
         (begin, end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn keys_fall_as_scores_rise() {
+        let rising = [f64::MIN, -1.0, -f64::MIN_POSITIVE, -5e-324, 0.0, 5e-324, 1e-300, 1.0, f64::MAX];
+        assert!(rising.windows(2).all(|pair| descending(pair[0]) > descending(pair[1])));
+        assert_eq!(descending(-0.0), descending(0.0));
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_is_that_of_a_stable_sort(scores in prop::collection::vec(
+            prop_oneof![any::<f64>(), (-2_i8..3).prop_map(f64::from), Just(-0.0)], 0..60,
+        )) {
+            let scores: Vec<f64> = scores.into_iter().filter(|score| score.is_finite()).collect();
+            let mut expected: Vec<u32> = (0..scores.len() as u32).collect();
+            let score = |position: u32| scores[position as usize];
+            expected.sort_by(|&a, &b| score(b).partial_cmp(&score(a)).unwrap());
+            let sorted = expected.iter().copied().eq(0..scores.len() as u32);
+            let found = order("scores", 0, &scores).unwrap();
+            prop_assert_eq!(found, (!sorted).then_some(expected));
+        }
     }
 }

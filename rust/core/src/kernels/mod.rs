@@ -23,6 +23,7 @@ pub mod count;
 pub mod dot_bf16;
 pub mod dot_f16;
 pub mod dot_i8;
+pub mod float_mode;
 pub mod hamming;
 pub mod inliers;
 pub mod maxsim;

@@ -8,6 +8,9 @@ use super::ids::{Interner, check_id};
 use crate::control::Control;
 use crate::error::{Error, Result};
 
+/// Entries of a query read between two looks at the control.
+const BLOCK: usize = 16_384;
+
 /// Reads the text of a file; the error says what was expected where.
 ///
 /// Ids may repeat: whether that is an error is for the caller to say.
@@ -50,7 +53,7 @@ pub fn read_json(text: &[u8], control: &Control) -> Result<Lists> {
                 .number(|| format!("query '{query}', database id '{}'", ids.ids().get(row as usize)))?;
             lists.indices.push(i64::from(row));
             lists.scores.push(score);
-            Ok(())
+            if lists.indices.len().is_multiple_of(BLOCK) { control.advance(0) } else { Ok(()) }
         })?;
         lists.offsets.push(lists.indices.len() as i64);
         Ok(())

@@ -13,6 +13,7 @@ const BLOCK: usize = 16_384;
 /// Fields are separated by spaces or tabs. The lines of a query need not follow each other. The rank is not
 /// looked at: the format's own tools order by score. `NaN` and infinite scores are read as such.
 pub fn read_trec(text: &[u8], control: &Control) -> Result<Lists> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let text = std::str::from_utf8(text)
         .map_err(|cause| Error::Format { detail: format!("not a TREC run: not UTF-8 ({cause})") })?;
     let (mut queries, mut ids) = (Interner::default(), Interner::default());
@@ -81,6 +82,8 @@ mod tests {
         assert_eq!(lists.indices, [0, 2, 1]);
         assert_eq!(lists.scores, [0.5, -3.0, 1e-3]);
         assert_eq!(read("").unwrap().offsets, [0]);
+        // As some editors of Windows begin a file.
+        assert!(read("\u{feff}q Q0 a 1 0.5 x").unwrap().queries.iter().eq(["q"]));
     }
 
     #[test]

@@ -17,6 +17,9 @@ use crate::kernels::prefetch::prefetch;
 /// Queries whose text is made at once.
 const QUERIES: usize = 16;
 
+/// Most blanks of an indentation: more is a mistake in the argument.
+const MOST_BLANKS: usize = 1024;
+
 /// How many pieces of text may wait to be written.
 const WAITING: usize = 16;
 
@@ -44,7 +47,7 @@ pub struct Ranked<'a> {
 /// buffers go round, as memory that is touched for the first time costs more than the text in it.
 ///
 /// # Errors
-/// [`Error::Shape`] if the arrays do not fit each other, [`Error::Io`] about `path` if `out` fails,
+/// [`Error::Parameter`] for more than 1024 blanks, [`Error::Shape`] if the arrays do not fit each other, [`Error::Io`] about `path` if `out` fails,
 /// [`Error::Interrupted`].
 pub fn write_json(
     run: Ranked<'_>,
@@ -54,6 +57,9 @@ pub fn write_json(
     control: &Control,
 ) -> Result<()> {
     check(run)?;
+    if let Some(blanks) = indent.filter(|blanks| *blanks > MOST_BLANKS) {
+        return Err(Error::parameter("indent", format!("at most {MOST_BLANKS}"), blanks));
+    }
     let queries = run.queries.len();
     let failed = |source| Error::Io { path: path.to_owned(), action: "write", source };
     if queries == 0 {
@@ -326,6 +332,9 @@ mod tests {
         );
         let none = Ranked { queries: &ids(&[]), offsets: &[0], indices: &[], scores: &[], ..run };
         assert_eq!(write(none, Some(4)).unwrap(), "{}");
+        assert!(
+            write(run, Some(usize::MAX)).unwrap_err().to_string().contains("indent: expected at most 1024")
+        );
         let check = |run| assert!(write(run, None).is_err());
         check(Ranked { offsets: &[0, 2], ..run });
         check(Ranked { offsets: &[0, 3, 2], ..run });

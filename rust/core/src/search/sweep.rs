@@ -355,7 +355,9 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
             let found = self.codec.hits(panel, queries.len(), codes, &worker.limits[panel], hits, ahead);
             ahead = &[];
             let hits = hits[..found].iter();
-            worker.survivors[panel].extend(hits.map(|hit| (number(hit.row as usize), hit.queries)));
+            // Planes damaged on the disk can make a score infinite, which passes in the lanes of no query, too.
+            let lanes = u32::MAX >> (PANEL - queries.len());
+            worker.survivors[panel].extend(hits.map(|hit| (number(hit.row as usize), hit.queries & lanes)));
         }
     }
 }

@@ -188,7 +188,12 @@ fn coarsely<T: Element, C: Codec<T>>(
     control: &Control,
 ) -> Result<Vec<Ranked>> {
     let mut found = Sweep::new(problem, codec, may_give_up).search(control)?;
-    let given_up: Vec<usize> = (0..found.len()).filter(|&query| found[query].is_none()).collect();
+    // Every row has a place among the best k as long as there are fewer; only damaged planes lose one then.
+    let complete =
+        |query: usize, found: &Ranked| found.len() >= problem.k || problem.floor(query) != Rank::LAST;
+    let given_up: Vec<usize> = (0..found.len())
+        .filter(|&query| found[query].as_ref().is_none_or(|found| !complete(query, found)))
+        .collect();
     if !given_up.is_empty() {
         let again = in_float32(&problem.subset(&given_up), false, control)?;
         for (&query, best) in given_up.iter().zip(again) {

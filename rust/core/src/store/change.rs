@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use super::Writer;
 use super::ids::sorted_hashes;
 use super::reader::Store;
-use super::rows::{BATCH_BYTES, Rows, STEP};
+use super::rows::{BATCH_BYTES, Rows, step};
 
 impl Writer {
     /// Deletes rows by id and commits; returns how many.
@@ -50,6 +50,9 @@ impl Writer {
     /// Appends rows of another store of the same spec, in the order given; as [`Self::append`].
     ///
     /// Advances `control` by the rows.
+    ///
+    /// # Errors
+    /// As [`Self::append`]; if some of the rows have been taken by then, the writer accepts nothing more.
     pub fn append_rows(&mut self, store: &Store, rows: &[usize], control: &Control) -> Result<()> {
         if store.spec() != self.spec() {
             return Err(Error::Incompatible {
@@ -58,11 +61,20 @@ impl Writer {
                 found: store.spec().describe(),
             });
         }
-        let mut copied = Rows::new();
+        let before = self.len();
+        let outcome = self.append_in_batches(store, rows, control);
+        if outcome.is_err() && self.len() > before {
+            self.failed = true;
+        }
+        outcome
+    }
+
+    fn append_in_batches(&mut self, store: &Store, rows: &[usize], control: &Control) -> Result<()> {
+        let (mut copied, step) = (Rows::new(), step(self.spec()));
         let mut at = 0;
         while at < rows.len() {
             let (shard, first) = store.locate(rows[at])?;
-            let most = STEP.min(rows.len() - at).min(store.left_in_run(rows[at]));
+            let most = step.min(rows.len() - at).min(store.left_in_run(rows[at]));
             let together =
                 rows[at..at + most].windows(2).take_while(|pair| pair[0] + 1 == pair[1]).count() + 1;
             copied.extend(self.spec(), shard, first..first + together)?;

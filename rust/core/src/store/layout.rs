@@ -6,6 +6,8 @@ use safetensors::{Dtype, SafeTensors};
 
 /// A header above this is refused; ours have some hundred bytes, other writers may add metadata.
 const MAX_HEADER: u64 = 1 << 20;
+/// What is read of a file to know its header: the length, and the longest there can be.
+pub(super) const HEADER_BYTES: usize = 8 + MAX_HEADER as usize;
 /// The tensor data begin at a multiple of this.
 const ALIGN: usize = 64;
 /// Fills the gap between the first tensor and those behind it, which need an alignment of their own.

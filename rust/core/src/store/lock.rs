@@ -7,9 +7,34 @@ use crate::error::{Error, Result};
 
 use super::{LOCK, PARTIAL, SHARDS};
 
-/// Takes the write lock of the store in `folder`; it ends with the file returned, or with the process.
-pub(super) fn lock(folder: &Path) -> Result<File> {
+/// The write lock of a store; it ends when it is dropped, or with the process.
+#[derive(Debug)]
+pub(super) struct Lock {
+    file: File,
+    process: u32,
+}
+
+impl Lock {
+    /// Whether this is the process that took it, and not a forked child.
+    pub fn is_ours(&self) -> bool {
+        self.process == std::process::id()
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file would leave the lock with the children forked meanwhile, which have it open too; of those, none
+        // may end it.
+        if self.is_ours() {
+            let _ = self.file.unlock();
+        }
+    }
+}
+
+/// Takes the write lock of the store in `folder`.
+pub(super) fn lock(folder: &Path) -> Result<Lock> {
     let path = folder.join(LOCK);
+    check_regular(&path)?;
     loop {
         let file = File::options()
             .create(true)
@@ -19,11 +44,22 @@ pub(super) fn lock(folder: &Path) -> Result<File> {
             .map_err(Error::io(&path, "open for writing"))?;
         match file.try_lock() {
             // A writer that committed nothing takes the file with it when it leaves: that one locks nothing any more.
-            Ok(()) if is_at(&file, &path) => return Ok(file),
+            Ok(()) if is_at(&file, &path) => return Ok(Lock { file, process: std::process::id() }),
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: folder.to_owned() }),
             Err(TryLockError::Error(cause)) => return Err(Error::io(&path, "lock")(cause)),
         }
+    }
+}
+
+/// An error if something of that name would keep who opens it waiting, or never end: a pipe, a device.
+pub(super) fn check_regular(path: &Path) -> Result<()> {
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_file() && !found.is_dir() => {
+            Err(Error::corrupt(path, "expected a file, found a pipe, a socket or a device"))
+        }
+        // What else is wrong is told by who opens it.
+        _ => Ok(()),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use super::MANIFEST;
 use super::checksum::{BLOCK, hash};
 use super::entry::{Entry, Listed, RawEntry, object};
+use super::lock::check_regular;
 use super::spec::{Kind, Optional, Spec};
 
 const FORMAT: &str = "ilias-fast store";
@@ -89,6 +90,7 @@ impl Manifest {
     pub fn read(folder: &Path) -> Result<(Self, u64)> {
         let path = folder.join(MANIFEST);
         let not_a_store = |detail: String| Error::NotAStore { path: folder.to_owned(), detail };
+        check_regular(&path)?;
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(cause)

@@ -12,8 +12,13 @@ use super::spec::{Column, Kind, Spec};
 
 /// Rows are copied in batches of about this many bytes.
 pub(super) const BATCH_BYTES: usize = 8 << 20;
-/// Rows copied at once between two looks at how many bytes there are.
-pub(super) const STEP: usize = 1024;
+/// Rows copied at most between two looks at how many bytes there are.
+const STEP: usize = 1024;
+
+/// Rows of a store that are copied at once: few of long rows, so that these do not make a batch many times too large.
+pub(super) fn step(spec: &Spec) -> usize {
+    (BATCH_BYTES / (2 * spec.dim() + spec.code_bytes())).clamp(1, STEP)
+}
 
 /// Copies of rows, in columns.
 #[derive(Debug)]
@@ -67,10 +72,13 @@ impl Rows {
         // Of the main tensor: one element a row, or those of the local descriptors of the rows.
         let mut elements = rows.clone();
         if spec.kind() == Kind::Local {
-            elements = shard.descriptors_of(rows.start)?.start..shard.descriptors_of(rows.end - 1)?.end;
+            let first = shard.descriptors_of(rows.start)?;
+            elements = first.start..first.start;
             let moved = self.offsets[self.offsets.len() - 1] - elements.start as i64;
+            // Each image's end is the next one's start, so they only rise.
             for row in rows.clone() {
-                self.offsets.push(shard.descriptors_of(row)?.end as i64 + moved);
+                elements.end = shard.descriptors_of(row)?.end;
+                self.offsets.push(elements.end as i64 + moved);
             }
             let pairs = |range: &Range<usize>| 2 * range.start..2 * range.end;
             self.xy.extend_from_slice(&shard.column(Column::Xy)[pairs(&elements)]);

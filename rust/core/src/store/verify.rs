@@ -9,12 +9,13 @@ use rayon::prelude::*;
 
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::positioned::Positioned;
 
 use super::attached::Attached;
 use super::checksum::{BLOCK, hash_of_file};
 use super::entry::{Entry, Listed};
-use super::layout::parse_header;
-use super::lock::lock;
+use super::layout::{HEADER_BYTES, Tensor, parse_header};
+use super::lock::{check_regular, lock};
 use super::manifest::Manifest;
 use super::shard::Shard;
 use super::spec::Spec;
@@ -125,6 +126,9 @@ pub(super) fn check_file(
     control: &Control,
 ) -> Result<Vec<Damage>> {
     let path = folder.join(SHARDS).join(&listed.name);
+    if let Err(error) = check_regular(&path) {
+        return Ok(vec![whole(listed, detail_of(error))]);
+    }
     let file = match File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file))) {
         Ok((size, file)) if size == listed.bytes => file,
         Ok((size, _)) => {
@@ -138,7 +142,7 @@ pub(super) fn check_file(
     if quick {
         return Ok(Vec::new());
     }
-    Ok(name_tensors(check_blocks(&file, listed, control)?, &path))
+    Ok(name_tensors(check_blocks(&file, listed, control)?, &file, &path))
 }
 
 fn check_blocks(file: &File, listed: &Listed, control: &Control) -> Result<Vec<Damage>> {
@@ -158,14 +162,11 @@ fn check_blocks(file: &File, listed: &Listed, control: &Control) -> Result<Vec<D
     Ok(found?.into_iter().flatten().collect())
 }
 
-fn name_tensors(mut damages: Vec<Damage>, path: &Path) -> Vec<Damage> {
+fn name_tensors(mut damages: Vec<Damage>, file: &File, path: &Path) -> Vec<Damage> {
     if damages.is_empty() {
         return damages;
     }
-    let tensors = super::mmap::Map::open(path)
-        .map_err(|cause| cause.to_string())
-        .and_then(|map| parse_header(map.bytes()))
-        .unwrap_or_default();
+    let tensors = header_of(file, path).unwrap_or_default();
     let data = tensors.first().map_or(u64::MAX, |tensor| tensor.range.start as u64);
     for damage in &mut damages {
         if damage.start < data {
@@ -179,6 +180,14 @@ fn name_tensors(mut damages: Vec<Damage>, path: &Path) -> Vec<Damage> {
     damages
 }
 
+/// What the header says, as far as it can be read: looked at through a map, a block that the disk has lost would end the
+/// process.
+fn header_of(file: &File, path: &Path) -> Option<Vec<Tensor>> {
+    let length = file.metadata().ok()?.len().min(HEADER_BYTES as u64);
+    file.read_exact_at(&mut vec![0; length as usize], 0).ok()?;
+    parse_header(super::mmap::Map::open(path).ok()?.bytes()).ok()
+}
+
 /// The files of the store that its manifest does not list, relative to the store, sorted.
 fn leftovers(path: &Path, manifest: &Manifest) -> Result<Vec<String>> {
     let listed: HashSet<&str> = manifest.files().map(|file| file.name.as_str()).collect();
@@ -190,11 +199,15 @@ fn leftovers(path: &Path, manifest: &Manifest) -> Result<Vec<String>> {
             Err(cause) => return Err(Error::io(&folder, "list")(cause)),
         };
         for entry in entries {
-            let name = entry.map_err(Error::io(&folder, "list"))?.file_name();
-            let name = name.to_string_lossy();
-            // Beside the shards only files with our suffix are ours: a user's notes in the folder stay.
+            let entry = entry.map_err(Error::io(&folder, "list"))?;
+            // Beside the shards only files with our suffix are ours: a user's notes in the folder stay, and so do folders.
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|_| !entry.file_type().is_ok_and(|found| found.is_dir()))
+            else {
+                continue;
+            };
             let ours = name.ends_with(PARTIAL) || (!prefix.is_empty() && name.ends_with(".safetensors"));
-            if ours && !listed.contains(name.as_ref()) {
+            if ours && !listed.contains(name) {
                 found.push(format!("{prefix}{name}"));
             }
         }

@@ -23,6 +23,17 @@ pub(super) fn sync_folder(folder: &Path) -> Result<()> {
     disk::sync_folder(folder).map_err(Error::io(folder, "sync"))
 }
 
+/// Creates a folder and those above it that are missing, all of them for good: what a folder holds is lost with its
+/// name.
+pub(super) fn create_folders(path: &Path) -> Result<()> {
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
+    std::fs::create_dir_all(path).map_err(Error::io(path, "create"))?;
+    missing.into_iter().filter_map(Path::parent).try_for_each(|parent| {
+        sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+    })
+}
+
 /// Replaces `path` by `bytes`: at every instant it holds either the old bytes or the new ones.
 ///
 /// The first error is from before the rename and leaves the old bytes, `Ok(Err)` is from after it.
@@ -50,13 +61,15 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<Result<()>> {
 #[derive(Debug)]
 pub(super) struct Syncing {
     path: PathBuf,
-    thread: JoinHandle<io::Result<()>>,
+    /// The thread, or the outcome where the system had none to give.
+    thread: Result<JoinHandle<io::Result<()>>, io::Result<()>>,
 }
 
 impl Syncing {
     /// Waits until the file is on the disk.
     pub fn wait(self) -> Result<()> {
-        let synced = self.thread.join().expect("syncing does not panic");
+        let synced =
+            self.thread.map_or_else(|done| done, |thread| thread.join().expect("syncing does not panic"));
         synced.map_err(Error::io(self.path, "sync"))
     }
 }
@@ -166,8 +179,9 @@ impl ShardFile {
         let path = self.partial.with_file_name(&name);
         let file = self.file.try_clone().map_err(Error::io(&self.partial, "write"))?;
         disk::rename(&self.partial, &path).map_err(Error::io(&self.partial, "write"))?;
+        // Nothing may fail from here on: under its temporary name the file is not found again.
         let start = std::thread::Builder::new().spawn(move || disk::sync(&file));
-        let thread = start.map_err(Error::io(&path, "sync"))?;
+        let thread = start.map_err(|_| disk::sync(&self.file));
         Ok((Listed { name, bytes: bytes as u64, blocks }, Syncing { path, thread }))
     }
 

@@ -1,7 +1,6 @@
 //! Appending to a store: validate, buffer, write shards, commit.
 
 use std::collections::{HashSet, VecDeque};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::control::Control;
@@ -11,13 +10,13 @@ use super::batch::Batch;
 use super::buffer::{Buffer, reserved};
 use super::disk;
 use super::entry::{Entry, Listed};
-use super::lock::{holds_foreign_files, lock};
+use super::lock::{Lock, holds_foreign_files, lock};
 use super::manifest::{Manifest, json_object};
 use super::mmap::bytes_of;
 use super::shard::Shard;
 use super::spec::Spec;
 use super::tombstones::Tombstones;
-use super::write_file::{ShardFile, Syncing, replace, sync_folder};
+use super::write_file::{ShardFile, Syncing, create_folders, replace, sync_folder};
 use super::{LOCK, MANIFEST, SHARD_BYTES, SHARDS, Store};
 
 /// Rows wait in memory until their main tensor has this many bytes: little enough to stay in a cache.
@@ -43,12 +42,11 @@ pub struct Writer {
     file: Option<ShardFile>,
     /// Shards on their way to the disk.
     pub(super) syncing: VecDeque<Syncing>,
-    failed: bool,
+    /// Whether rows of a refused batch may have been taken, or what is on the disk is not known.
+    pub(super) failed: bool,
     /// Whether the folder is of its making and nothing is committed there yet.
     began: bool,
-    /// A forked child inherits the writer but must not tidy up for its parent.
-    process: u32,
-    _lock: File,
+    lock: Lock,
 }
 
 impl Writer {
@@ -80,11 +78,7 @@ impl Writer {
             return Err(Error::StoreExists { path: path.to_owned() });
         }
         let began = !path.exists();
-        let shards = path.join(SHARDS);
-        std::fs::create_dir_all(&shards).map_err(Error::io(&shards, "create"))?;
-        if let Some(parent) = path.parent() {
-            sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
-        }
+        create_folders(&path.join(SHARDS))?;
         let lock = lock(path)?;
         // Again, now that nobody else can write: another `create` may have come first.
         let mut replaced = Vec::new();
@@ -111,7 +105,7 @@ impl Writer {
         Ok(Self::new(path, manifest, shards, Vec::new(), lock))
     }
 
-    fn new(path: &Path, manifest: Manifest, shards: Vec<Shard>, replaced: Vec<String>, lock: File) -> Self {
+    fn new(path: &Path, manifest: Manifest, shards: Vec<Shard>, replaced: Vec<String>, lock: Lock) -> Self {
         // One more than the highest number in use, so that names sort by age.
         let number = |name: &str| name.split('-').next().and_then(|number| number.parse::<usize>().ok());
         let used = manifest
@@ -133,8 +127,7 @@ impl Writer {
             syncing: VecDeque::new(),
             failed: false,
             began: false,
-            process: std::process::id(),
-            _lock: lock,
+            lock,
         }
     }
 
@@ -188,7 +181,7 @@ impl Writer {
     }
 
     fn check_usable(&self) -> Result<()> {
-        if self.process != std::process::id() {
+        if !self.lock.is_ours() {
             // Its lock is the parent's, and so are the threads that write.
             let found = "a copy of it in a forked process (open the store to append there)";
             return Err(Error::parameter("writer", "the one that was opened", found));
@@ -326,7 +319,7 @@ impl Writer {
         let (rows, descriptors) = (self.buffer.rows(), self.buffer.descriptors());
         let entry = Entry { file, rows, descriptors, derived: Vec::new(), deleted: Tombstones::default() };
         self.buffer.clear();
-        self.sequence += 1;
+        self.sequence = self.sequence.saturating_add(1);
         let shard = Shard::open(&self.path, &self.manifest.spec, &entry);
         self.manifest.shards.push(entry);
         let mut shard = shard.inspect_err(|_| self.failed = true)?;
@@ -427,7 +420,8 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if self.process == std::process::id() {
+        // A forked child inherits the writer but must not tidy up for its parent.
+        if self.lock.is_ours() {
             self.remove_partial();
             for entry in &self.manifest.shards[self.committed..] {
                 let _ = disk::remove(&self.path.join(SHARDS).join(&entry.file.name));

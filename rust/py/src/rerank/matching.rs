@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
 use half::f16;
+use ilias_fast_core::kernels::float_mode::in_standard;
 use ilias_fast_core::kernels::maxsim::Precision;
 use ilias_fast_core::kernels::nearest::{QueryBlock, prefetch};
 use ilias_fast_core::rerank::chamfer::{Direction, FloatQuery};
@@ -126,7 +127,8 @@ fn match_codes<'py>(
             let all =
                 !options.filters() && usize::from(options.max_distance) >= 8 * bytes && !database.is_empty();
             let early = all.then(|| Found::new(py, block.len()));
-            let count = last.workspace.search(query, &block, database, &options).map_err(to_python)?;
+            let count = in_standard(|| last.workspace.search(query, &block, database, &options))
+                .map_err(to_python)?;
             let mut found = early.unwrap_or_else(|| Found::new(py, count));
             last.workspace.write(&block, &options, found.columns());
             last.block = Some(block);

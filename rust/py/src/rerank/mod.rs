@@ -5,6 +5,7 @@
 mod matching;
 mod verification;
 
+use ilias_fast_core::kernels::float_mode::in_standard;
 use ilias_fast_core::kernels::nearest::QueryBlock;
 use ilias_fast_core::rerank::descriptors::Descriptors;
 use ilias_fast_core::rerank::options::{SpatialOptions, SpatialScore, Truncation};
@@ -38,7 +39,11 @@ const SHORT: usize = 1 << 24;
 ///
 /// Handing a pair to the pool costs as much as verifying it.
 fn call_pair<T: Send>(py: Python<'_>, units: usize, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
-    if units <= SHORT { py.detach(work).map_err(to_python) } else { call(py, Some(1), None, |_| work()) }
+    if units <= SHORT {
+        py.detach(|| in_standard(work)).map_err(to_python)
+    } else {
+        call(py, Some(1), None, |_| work())
+    }
 }
 
 /// An error unless both sides have codes of the same number of bytes.

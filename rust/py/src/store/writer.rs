@@ -46,9 +46,18 @@ impl PyWriter {
         work: impl FnOnce(&mut Writer, &Control) -> Result<()> + Send,
     ) -> PyResult<()> {
         if bytes < SMALL_BATCH {
-            return py.detach(|| self.with(|writer| work(writer, &Control::new()))).map_err(to_python);
+            return self.waiting(py, |writer| work(writer, &Control::new()));
         }
         call(py, Some(1), None, |control| self.with(|writer| work(writer, control)))
+    }
+
+    /// Without the GIL: another thread may have the writer for long, and needs the GIL to report its progress.
+    fn waiting<T: Send>(
+        &self,
+        py: Python<'_>,
+        use_it: impl FnOnce(&mut Writer) -> Result<T> + Send,
+    ) -> PyResult<T> {
+        py.detach(|| self.with(use_it)).map_err(to_python)
     }
 
     fn with<T>(&self, use_it: impl FnOnce(&mut Writer) -> Result<T>) -> Result<T> {
@@ -90,29 +99,28 @@ impl PyWriter {
     }
 
     /// Kind, dim, bits, optional tensors.
-    fn spec(&self) -> PyResult<(&'static str, usize, usize, Vec<&'static str>)> {
-        self.with(|writer| {
+    fn spec(&self, py: Python<'_>) -> PyResult<(&'static str, usize, usize, Vec<&'static str>)> {
+        self.waiting(py, |writer| {
             let spec = writer.spec();
             Ok((spec.kind().name(), spec.dim(), spec.bits(), spec.optional().names()))
         })
-        .map_err(to_python)
     }
 
-    fn __len__(&self) -> PyResult<usize> {
-        self.with(|writer| Ok(writer.len())).map_err(to_python)
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        self.waiting(py, |writer| Ok(writer.len()))
     }
 
     #[getter]
-    fn provenance(&self) -> PyResult<String> {
-        self.with(|writer| Ok(writer.provenance().to_owned())).map_err(to_python)
+    fn provenance(&self, py: Python<'_>) -> PyResult<String> {
+        self.waiting(py, |writer| Ok(writer.provenance().to_owned()))
     }
 
-    fn set_provenance(&self, provenance: &str) -> PyResult<()> {
-        self.with(|writer| writer.set_provenance(provenance)).map_err(to_python)
+    fn set_provenance(&self, py: Python<'_>, provenance: &str) -> PyResult<()> {
+        self.waiting(py, |writer| writer.set_provenance(provenance))
     }
 
     fn contains(&self, py: Python<'_>, ids: Vec<PyBackedStr>) -> PyResult<Vec<bool>> {
-        py.detach(|| self.with(|writer| writer.contains(&ids))).map_err(to_python)
+        self.waiting(py, |writer| writer.contains(&ids))
     }
 
     fn append_vectors(
@@ -181,7 +189,7 @@ impl PyWriter {
 
     /// Deletes rows by id and commits; returns how many.
     fn delete(&self, py: Python<'_>, ids: Vec<PyBackedStr>) -> PyResult<usize> {
-        py.detach(|| self.with(|writer| writer.delete(&ids))).map_err(to_python)
+        self.waiting(py, |writer| writer.delete(&ids))
     }
 
     /// Appends rows of another store.
@@ -203,11 +211,11 @@ impl PyWriter {
 
     /// Drops what was computed from the shards; returns how many had it.
     fn detach(&self, py: Python<'_>, kind: &str) -> PyResult<usize> {
-        py.detach(|| self.with(|writer| writer.detach(kind))).map_err(to_python)
+        self.waiting(py, |writer| writer.detach(kind))
     }
 
     fn commit(&self, py: Python<'_>) -> PyResult<usize> {
-        py.detach(|| self.with(Writer::commit)).map_err(to_python)
+        self.waiting(py, Writer::commit)
     }
 
     /// Ends the writer; what was not committed is dropped.
@@ -216,8 +224,8 @@ impl PyWriter {
     }
 
     #[getter]
-    fn closed(&self) -> bool {
-        self.locked().is_none()
+    fn closed(&self, py: Python<'_>) -> bool {
+        py.detach(|| self.locked().is_none())
     }
 }
 

@@ -5,7 +5,7 @@
 
 use core::arch::x86_64::*;
 
-use super::{BLOCK, Counts, EVERYTHING, first, in_groups, scalar};
+use super::blocks::{Counts, fetch_ahead, first, in_blocks};
 
 const LANES: usize = 8;
 const GROUP: usize = 4;
@@ -13,27 +13,13 @@ const GROUP: usize = 4;
 /// See [`super::Count::above`].
 #[target_feature(enable = "avx2,fma")]
 pub fn above(scores: &[f32], limits: &[[f32; 2]], counts: &mut [[u64; 2]]) -> bool {
-    let (body, tail) = scores.split_at(scores.len() / LANES * LANES);
-    let mut finite = scalar::above(tail, limits, counts);
-    let together = (1..=GROUP).contains(&limits.len());
-    for block in body.chunks(BLOCK) {
-        let (range, good) = if together { (EVERYTHING, true) } else { extremes(block) };
-        finite &= good
-            & in_groups(block.len(), range, limits, counts, |group: [_; GROUP], filled| match filled {
-                1 => first(group, |limits| count::<1>(block, limits)),
-                2 => first(group, |limits| count::<2>(block, limits)),
-                3 => first(group, |limits| count::<3>(block, limits)),
-                _ => count(block, group),
-            });
-    }
-    finite
-}
-
-/// Asks for what lies a block behind `part`: while one block is compared, the next is on its way.
-#[target_feature(enable = "avx2")]
-fn fetch_ahead(part: &[f32]) {
-    // A hint, which no address makes fail: it may point behind the scores.
-    _mm_prefetch::<_MM_HINT_T0>(part.as_ptr().wrapping_add(BLOCK).cast());
+    let of_group = |block: &[f32], group: [_; GROUP], filled| match filled {
+        1 => first(group, |limits| count::<1>(block, limits)),
+        2 => first(group, |limits| count::<2>(block, limits)),
+        3 => first(group, |limits| count::<3>(block, limits)),
+        _ => count(block, group),
+    };
+    in_blocks::<LANES, GROUP>(scores, limits, counts, |block| extremes(block), of_group)
 }
 
 /// The smallest and the largest score, and whether all are finite. The block is whole registers.

@@ -5,7 +5,7 @@
 
 use core::arch::x86_64::*;
 
-use super::{BLOCK, Counts, EVERYTHING, first, in_groups, scalar};
+use super::blocks::{Counts, fetch_ahead, first, in_blocks};
 
 const LANES: usize = 16;
 const GROUP: usize = 8;
@@ -13,31 +13,17 @@ const GROUP: usize = 8;
 /// See [`super::Count::above`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,popcnt")]
 pub fn above(scores: &[f32], limits: &[[f32; 2]], counts: &mut [[u64; 2]]) -> bool {
-    let (body, tail) = scores.split_at(scores.len() / LANES * LANES);
-    let mut finite = scalar::above(tail, limits, counts);
-    let together = (1..=GROUP).contains(&limits.len());
-    for block in body.chunks(BLOCK) {
-        let (range, good) = if together { (EVERYTHING, true) } else { extremes(block) };
-        finite &= good
-            & in_groups(block.len(), range, limits, counts, |group: [_; GROUP], filled| match filled {
-                1 => first(group, |limits| count::<1>(block, limits)),
-                2 => first(group, |limits| count::<2>(block, limits)),
-                3 => first(group, |limits| count::<3>(block, limits)),
-                4 => first(group, |limits| count::<4>(block, limits)),
-                5 => first(group, |limits| count::<5>(block, limits)),
-                6 => first(group, |limits| count::<6>(block, limits)),
-                7 => first(group, |limits| count::<7>(block, limits)),
-                _ => count(block, group),
-            });
-    }
-    finite
-}
-
-/// Asks for what lies a block behind `part`: while one block is compared, the next is on its way.
-#[target_feature(enable = "avx512f")]
-fn fetch_ahead(part: &[f32]) {
-    // A hint, which no address makes fail: it may point behind the scores.
-    _mm_prefetch::<_MM_HINT_T0>(part.as_ptr().wrapping_add(BLOCK).cast());
+    let of_group = |block: &[f32], group: [_; GROUP], filled| match filled {
+        1 => first(group, |limits| count::<1>(block, limits)),
+        2 => first(group, |limits| count::<2>(block, limits)),
+        3 => first(group, |limits| count::<3>(block, limits)),
+        4 => first(group, |limits| count::<4>(block, limits)),
+        5 => first(group, |limits| count::<5>(block, limits)),
+        6 => first(group, |limits| count::<6>(block, limits)),
+        7 => first(group, |limits| count::<7>(block, limits)),
+        _ => count(block, group),
+    };
+    in_blocks::<LANES, GROUP>(scores, limits, counts, |block| extremes(block), of_group)
 }
 
 /// The smallest and the largest score, and whether all are finite. The block is whole registers.

@@ -9,6 +9,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod blocks;
 mod scalar;
 
 use crate::error::Result;
@@ -45,66 +47,6 @@ impl Count {
             Level::Scalar => scalar::above(scores, limits, counts),
         }
     }
-}
-
-/// For each of `N` limits, the scores above it and those of at least its lower end.
-#[cfg(target_arch = "x86_64")]
-type Counts<const N: usize> = [[u64; 2]; N];
-
-/// The extremes of scores nobody looked at.
-#[cfg(target_arch = "x86_64")]
-const EVERYTHING: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
-
-/// Counts a block of `length` scores between `low` and `high` for all limits: those that have all the scores on
-/// one side at once, the others by `count`, which gets up to `GROUP` and their number. Returns whether all scores
-/// that `count` looked at are finite.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "what it calls has the features of the function it is called from")]
-fn in_groups<const GROUP: usize>(
-    length: usize,
-    [low, high]: [f32; 2],
-    limits: &[[f32; 2]],
-    counts: &mut [[u64; 2]],
-    count: impl Fn([[f32; 2]; GROUP], usize) -> (Counts<GROUP>, bool),
-) -> bool {
-    let (mut group, mut places, mut filled) = ([[0.0; 2]; GROUP], [0; GROUP], 0);
-    let mut finite = true;
-    for place in 0..=limits.len() {
-        if filled == GROUP || place == limits.len() && filled > 0 {
-            let (all, good) = count(group, filled);
-            finite &= good;
-            for (&place, found) in places[..filled].iter().zip(all) {
-                counts[place][0] += found[0];
-                counts[place][1] += found[1];
-            }
-            filled = 0;
-        }
-        let Some(&limit) = limits.get(place) else { break };
-        if low > limit[1] {
-            counts[place][0] += length as u64;
-            counts[place][1] += length as u64;
-        } else if high >= limit[0] {
-            (group[filled], places[filled]) = (limit, place);
-            filled += 1;
-        }
-    }
-    finite
-}
-
-/// The first `N` of a group, and their counts in a whole one.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "as above")]
-fn first<const N: usize, const GROUP: usize>(
-    group: [[f32; 2]; GROUP],
-    count: impl Fn([[f32; 2]; N]) -> (Counts<N>, bool),
-) -> (Counts<GROUP>, bool) {
-    let (mut some, mut all) = ([[0.0; 2]; N], [[0; 2]; GROUP]);
-    some.copy_from_slice(&group[..N]);
-    let (counts, finite) = count(some);
-    all[..N].copy_from_slice(&counts);
-    (all, finite)
 }
 
 #[cfg(test)]
