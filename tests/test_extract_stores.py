@@ -224,10 +224,12 @@ from pathlib import Path
 from ilias_fast.extract import ClassicalExtractor, extract_to_stores
 from ilias_fast.images import FolderSource
 root, model, out = map(Path, sys.argv[1:])
-def progress(done, total):
-    time.sleep(0.2)  # to be killed in
-extract_to_stores(ClassicalExtractor.load(model, threads=1), FolderSource(root), global_store=out / "g",
-                  local_store=out / "l", batch_size=2, commit_every=4, threads=1, progress=progress)
+class Slow(ClassicalExtractor):
+    def extract(self, images):
+        time.sleep(0.3)  # to be killed in
+        return super().extract(images)
+extract_to_stores(Slow.load(model, threads=1), FolderSource(root), global_store=out / "g",
+                  local_store=out / "l", batch_size=2, commit_every=4, threads=1)
 """
 
 
