@@ -67,7 +67,7 @@ def sweep(name: str, dataset: Dataset, output: Path) -> None:
 
 
 def hard_cases(seeds: list[int], size: int, root: Path) -> None:
-    """Print what the default ensembles make of every hard case: each, and verification after Chamfer similarity."""
+    """Print what the default ensembles make of every hard case: each, and verification after Chamfer."""
     print(f"{'case':20} {'seed':>4} {'queries':>7} {'global':>7} {'spatial':>8} {'chamfer':>8} {'both':>7}")
     worst = {"sp": 0.0, "cs": 0.0, "both": 0.0}
     for seed in seeds:

@@ -96,7 +96,9 @@ def test_a_store_whose_positions_went_bad(tmp_path: Path, rng: np.random.Generat
     # The same bytes, changed behind the store's back.
     stored(tmp_path / "store", images)
     value = images["good"].xy[7].tobytes()
-    files = [file for file in (tmp_path / "store").rglob("*") if file.is_file() and value in file.read_bytes()]
+    files = [
+        file for file in (tmp_path / "store").rglob("*") if file.is_file() and value in file.read_bytes()
+    ]
     assert files
     for file in files:
         file.write_bytes(file.read_bytes().replace(value, np.full(2, np.nan, np.float32).tobytes()))
@@ -110,9 +112,11 @@ def test_a_store_whose_positions_went_bad(tmp_path: Path, rng: np.random.Generat
 def test_stores_that_do_not_fit_on_the_command_line(tmp_path: Path, rng: np.random.Generator) -> None:
     images = hostile(rng)
     stored(tmp_path / "store", images)
-    stored(tmp_path / "short", {"good": image(images["good"].codes[:, :8].copy(), images["good"].xy)}, bits=64)
+    stored(
+        tmp_path / "short", {"good": image(images["good"].codes[:, :8].copy(), images["good"].xy)}, bits=64
+    )
     run, after = tmp_path / "run.json", tmp_path / "after.json"
-    Run.from_dict({"good": {name: 0.5 for name in images}}).save(run)
+    Run.from_dict({"good": dict.fromkeys(images, 0.5)}).save(run)
     for method in ("spatial", "chamfer"):
         done("rerank", run, tmp_path / "store", tmp_path / "store", "-o", after, "-m", method)
         assert set(Run.load(after)["good"].ids) == set(images)
