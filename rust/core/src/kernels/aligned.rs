@@ -12,8 +12,8 @@ struct Line([u8; 64]);
 const LARGE: usize = 8 << 20;
 const PAGE: usize = 4096;
 
-/// Asks for large pages for memory that was not written to yet: with small ones, looking them up takes a third of the time of
-/// reading. Memory that cannot have them stays as it is.
+/// Asks for large pages for memory that was not written to yet: two to four queries over planes in memory took some 6 % less
+/// time with them, one query the same. Memory that cannot have them stays as it is.
 fn ask_for_large_pages(memory: &mut [MaybeUninit<Line>]) {
     let (start, bytes) = (memory.as_mut_ptr().cast::<u8>(), size_of_val(memory));
     if bytes < LARGE {

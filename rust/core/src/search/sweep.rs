@@ -189,10 +189,13 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
         }
         // In memory any order will do, and one that goes here and there shows soon what the whole is like.
         let stride = if cold { 1 } else { spread(chunks.len()) };
-        let (next, seen) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (next, screened) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let workers = 0..rayon::current_num_threads().min(chunks.len());
         let finish = |rows: Range<usize>, worker: &mut Worker<C::Block>| {
-            self.score(rows.start, worker, &shared, seen.load(Relaxed), control)?;
+            // Chunks hold the same number of searched rows, however far apart these lie.
+            let part = screened.load(Relaxed) as u128 * database.searched() as u128;
+            let seen = (part / chunks.len() as u128) as usize;
+            self.score(rows.start, worker, &shared, seen, control)?;
             if cold {
                 database.release(rows.clone());
             }
@@ -210,7 +213,7 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
                 let rows = chunks.get((chunk as u128 * stride as u128 % chunks.len() as u128) as usize);
                 self.update(&mut worker, &shared);
                 self.chunk(rows.clone(), &mut worker, control)?;
-                seen.fetch_add(rows.len(), Relaxed);
+                screened.fetch_add(1, Relaxed);
                 if late {
                     // Their vectors are still on disk: they come while the next chunk is screened.
                     self.problem.ask_for(worker.survivors.iter().flatten().map(|&(row, _)| row), false);
