@@ -404,7 +404,13 @@ _SpatialFields: TypeAlias = tuple[int, float, bool, float, int, str, bool, str, 
 
 # None: an argument is not uint8 [rows, bytes], C-contiguous, an int, a float, a bool as they are.
 def match_codes(
-    query_codes: object, database_codes: object, max_distance: object, ratio: object, mutual: object
+    query_codes: object,
+    database_codes: object,
+    max_distance: object,
+    ratio: object,
+    mutual: object,
+    threads: int | None,
+    progress: Callable[[int], object] | None,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]] | None: ...
 def match_images(
     query_codes: NDArray[np.uint8],
@@ -436,7 +442,11 @@ def chamfer_float(
 
 # None: an argument is not float32 [t, 2], C-contiguous, or a float as it is.
 def verify_spatial(
-    query_xy: object, database_xy: object, threshold: object
+    query_xy: object,
+    database_xy: object,
+    threshold: object,
+    threads: int | None,
+    progress: Callable[[int], object] | None,
 ) -> tuple[int, NDArray[np.float64] | None, NDArray[np.bool_]] | None: ...
 def verify_instances(
     query_xy: NDArray[np.float32],
@@ -444,6 +454,8 @@ def verify_instances(
     geometry: tuple[NDArray[np.float32], NDArray[np.float32]] | None,
     fields: tuple[float, str, str],
     most: int,
+    threads: int | None,
+    progress: Callable[[int], object] | None,
 ) -> list[tuple[int, NDArray[np.float64] | None, NDArray[np.bool_], float, int]]: ...
 def verify_pair(
     query: _ImageArrays, database: _ImageArrays, options: _SpatialFields
@@ -478,7 +490,12 @@ def rerank_spatial(
 # --- evaluate ---
 
 def average_precision(
-    scores: NDArray[np.float64], relevant: NDArray[np.bool_], positives: int, k: int
+    scores: NDArray[np.float64],
+    relevant: NDArray[np.bool_],
+    positives: int,
+    k: int,
+    threads: int | None,
+    progress: Callable[[int], object] | None,
 ) -> float: ...
 def count_above(
     scores: NDArray[np.float32],

@@ -10,11 +10,20 @@ from numpy.typing import ArrayLike
 from ilias_fast import _arrays, _core
 from ilias_fast._counting import MapCounter, StreamedMap
 from ilias_fast.errors import ShapeError
+from ilias_fast.kernels.progress import Progress
 
 __all__ = ["MapCounter", "StreamedMap", "average_precision", "streaming_map"]
 
 
-def average_precision(scores: ArrayLike, relevant: ArrayLike, *, positives: int, k: int) -> float:
+def average_precision(
+    scores: ArrayLike,
+    relevant: ArrayLike,
+    *,
+    positives: int,
+    k: int,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> float:
     """Compute AP@k with the official ILIAS semantics.
 
     Results are sorted by score, descending; among equal scores the earlier one comes first, which matters
@@ -26,6 +35,8 @@ def average_precision(scores: ArrayLike, relevant: ArrayLike, *, positives: int,
         relevant: bool [n].
         positives: Number of positives in the database (found or not), at least the number in the list.
         k: Cut, at least 1.
+        threads: Number of threads, of which lists of fewer than a million results take one; None for all cores.
+        progress: Called now and then with the number of results counted so far, once they are sorted.
 
     Returns:
         AP in [0, 1]; 0.0 without positives.
@@ -33,7 +44,7 @@ def average_precision(scores: ArrayLike, relevant: ArrayLike, *, positives: int,
     Raises:
         ShapeError: The arrays differ in length.
         NonFiniteError: A score is NaN or infinite.
-        ParameterError: k is below 1, or positives is below the number of relevant results.
+        ParameterError: k or threads is below 1, or positives is below the number of relevant results.
 
     Complexity: O(n log n), O(n) if the scores are sorted already.
 
@@ -44,7 +55,12 @@ def average_precision(scores: ArrayLike, relevant: ArrayLike, *, positives: int,
     values = _arrays.vector("scores", scores, "fiu", np.float64)
     flags = _arrays.vector("relevant", relevant, "b", np.bool_)
     return _core.average_precision(
-        values, flags, _arrays.count("positives", positives), _arrays.count("k", k)
+        values,
+        flags,
+        _arrays.count("positives", positives),
+        _arrays.count("k", k),
+        _arrays.threads(threads),
+        progress,
     )
 
 
@@ -56,6 +72,7 @@ def streaming_map(
     subsets: Sequence[ArrayLike] = (),
     k: int = 1000,
     threads: int | None = None,
+    progress: Progress | None = None,
 ) -> StreamedMap:
     """Compute mAP@k for prefixes and subsets of a database from blocks of scores, without a ranking.
 
@@ -70,6 +87,7 @@ def streaming_map(
         subsets: For each random subset, bool [N], whether each of the N distractors belongs to it.
         k: The cut, at least 1.
         threads: Number of threads; None for all cores.
+        progress: Called after each block with the number of distractors counted so far.
 
     Returns:
         `StreamedMap(prefixes int64 [m], prefix_aps float64 [m, Q], subset_aps float64 [s, Q])`, in [0, 1].
@@ -97,6 +115,8 @@ def streaming_map(
         members = np.array([subset[first:stop] for subset in chosen]) if chosen else None
         counter.add(scores, first, members=members, threads=threads)
         first = stop
+        if progress is not None:
+            progress(first)
     for number, subset in enumerate(chosen):
         if len(subset) != first:
             raise ShapeError(

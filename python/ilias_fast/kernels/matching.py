@@ -65,6 +65,8 @@ def match(
     max_distance: int = 32,
     ratio: float = 1.0,
     mutual: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
 ) -> Matches:
     """Find tentative correspondences: each query descriptor's nearest database descriptor, if near enough.
 
@@ -75,6 +77,8 @@ def match(
         ratio: Keep a pair only if its distance is at most this share of the distance to the second nearest
             database descriptor; 1 or more keeps all.
         mutual: Keep a pair only if the query descriptor is also the database descriptor's nearest.
+        threads: Number of threads, of which a pair of ordinary images takes one; None for all cores.
+        progress: Called now and then with the number of query descriptors searched for so far.
 
     Returns:
         `Matches(query int32 [t], database int32 [t], distance int32 [t])`, in the order of the query
@@ -83,7 +87,7 @@ def match(
     Raises:
         ShapeError: The code lengths differ, or an array is not a matrix.
         DtypeError: Codes are not uint8.
-        ParameterError: max_distance is negative, or ratio is not above 0.
+        ParameterError: max_distance is negative, ratio is not above 0, or threads is below 1.
 
     Examples:
         >>> import numpy as np
@@ -92,12 +96,15 @@ def match(
         >>> match(query, database, max_distance=1).database.tolist()
         [1, 0]
     """
-    found = _core.match_codes(query_codes, database_codes, max_distance, ratio, mutual)
+    if threads is not None:
+        threads = _arrays.threads(threads)
+    found = _core.match_codes(query_codes, database_codes, max_distance, ratio, mutual, threads, progress)
     if found is None:  # something is to be converted; asking first would cost a tenth of a call
         query = _arrays.codes("query_codes", query_codes, "m, bytes")
         database = _arrays.codes("database_codes", database_codes)
         limit, share = _arrays.count("max_distance", max_distance), _arrays.real("ratio", ratio)
-        found = _core.match_codes(query, database, limit, share, _arrays.flag("mutual", mutual))
+        crossed = _arrays.flag("mutual", mutual)
+        found = _core.match_codes(query, database, limit, share, crossed, threads, progress)
         assert found is not None, "nothing is left to be converted"
     return _named(Matches, found)
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ilias_fast import _arrays, _core
 from ilias_fast.errors import ParameterError
+from ilias_fast.kernels.progress import Progress
 
 __all__ = ["Instance", "Verification", "verify_instances", "verify_spatial"]
 
@@ -61,7 +62,14 @@ class Instance(NamedTuple):
     hypotheses: int
 
 
-def verify_spatial(query_xy: ArrayLike, database_xy: ArrayLike, *, threshold: float) -> Verification:
+def verify_spatial(
+    query_xy: ArrayLike,
+    database_xy: ArrayLike,
+    *,
+    threshold: float,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Verification:
     """Find the affine map that explains most of a set of tentative correspondences, and count them.
 
     Hypotheses are similarities from pairs of correspondences and affine maps from triples: all of them up to
@@ -78,6 +86,8 @@ def verify_spatial(query_xy: ArrayLike, database_xy: ArrayLike, *, threshold: fl
         query_xy: float32 [t, 2], positions (x, y) in the query.
         database_xy: float32 [t, 2], positions in the database image; row j of both is one correspondence.
         threshold: Largest distance of an inlier, in the units of `database_xy`; positive.
+        threads: Number of threads; None for all cores. Only millions of correspondences take more than one.
+        progress: Called with the number of models found: now and then with 0, and with 1 at the end.
 
     Returns:
         `Verification(inliers, model float64 [2, 3] or None, mask bool [t])`; the model maps query to
@@ -86,7 +96,7 @@ def verify_spatial(query_xy: ArrayLike, database_xy: ArrayLike, *, threshold: fl
     Raises:
         ShapeError: The arrays are not both [t, 2].
         NonFiniteError: A position is NaN or infinite.
-        ParameterError: The threshold is not positive and finite.
+        ParameterError: The threshold is not positive and finite, or threads is below 1.
 
     Complexity: O(min(t, 128)) for each of at most 2,048 pairs and 50,000 * 16 / min(t, 128) triples.
 
@@ -97,11 +107,14 @@ def verify_spatial(query_xy: ArrayLike, database_xy: ArrayLike, *, threshold: fl
         >>> found.inliers, np.abs(found.model.round(2)).tolist()
         (30, [[2.0, 0.0, 5.0], [0.0, 2.0, 5.0]])
     """
-    found = _core.verify_spatial(query_xy, database_xy, threshold)
+    if threads is not None:
+        threads = _arrays.threads(threads)
+    found = _core.verify_spatial(query_xy, database_xy, threshold, threads, progress)
     if found is None:  # something is to be converted; asking first would cost as much as an easy pair
         query = _arrays.float32_rows("query_xy", query_xy, "t, 2")
         database = _arrays.float32_rows("database_xy", database_xy, "t, 2")
-        found = _core.verify_spatial(query, database, _arrays.real("threshold", threshold))
+        limit = _arrays.real("threshold", threshold)
+        found = _core.verify_spatial(query, database, limit, threads, progress)
         assert found is not None, "nothing is left to be converted"
     return _named(Verification, found)
 
@@ -116,6 +129,8 @@ def verify_instances(
     hypotheses: Literal["similarity", "translation"] = "similarity",
     model: Literal["translation", "similarity", "affine", "homography"] = "affine",
     most: int = 1,
+    threads: int | None = None,
+    progress: Progress | None = None,
 ) -> list[Instance]:
     """Find instances of an object in an image, with options and with scores; see `verify_spatial`.
 
@@ -135,6 +150,8 @@ def verify_instances(
             normalised direct linear transforms (Hartley 1997), and keeps a homography only if chance explains
             its inliers less well; it must not mirror, fold or collapse the area of its inliers.
         most: How many instances to find at most.
+        threads: Number of threads; None for all cores. Fewer than thousands of correspondences take one.
+        progress: Called now and then with the number of instances found so far.
 
     Returns:
         Instances, in the order found; none without correspondences.
@@ -165,4 +182,6 @@ def verify_instances(
     _arrays.choice("model", model, ("translation", "similarity", "affine", "homography"))
     fields = (_arrays.real("threshold", threshold), hypotheses, model)
     most = _arrays.at_least_one("most", most)
-    return [Instance(*found) for found in _core.verify_instances(query, database, geometry, fields, most)]
+    threads = _arrays.threads(threads)
+    found = _core.verify_instances(query, database, geometry, fields, most, threads, progress)
+    return [Instance(*instance) for instance in found]

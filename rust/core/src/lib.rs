@@ -28,6 +28,7 @@ mod positioned;
 pub mod rerank;
 pub mod run;
 pub mod search;
+mod sorting;
 pub mod store;
 pub mod threads;
 

@@ -3,6 +3,7 @@
 #![expect(clippy::float_cmp, reason = "scores are exact before their one rounding")]
 
 use half::f16;
+use ilias_fast_core::Control;
 use ilias_fast_core::kernels::maxsim::{FloatQueries, FloatScratch, Precision};
 use ilias_fast_core::kernels::nearest::{QueryBlock, Scratch};
 use ilias_fast_core::level::{self, Level};
@@ -137,7 +138,7 @@ proptest! {
             let (mut workspace, mut found) = (matching::Workspace::default(), Vec::new());
             // Twice: buffers are kept between images.
             for _ in 0..2 {
-                matching::find(&query, &block, &database, &options, &mut workspace, &mut found).unwrap();
+                matching::find(&query, &block, &database, &options, &mut workspace, &mut found, &Control::new()).unwrap();
                 prop_assert_eq!(&found, &expected, "{:?}", level);
             }
             Ok(())
@@ -153,7 +154,7 @@ proptest! {
             let block = QueryBlock::new(&query, bytes).unwrap();
             let mut scratch = Scratch::default();
             let mut score = |direction| {
-                chamfer::directed(&query, &block, &database, direction, &mut scratch).unwrap()
+                chamfer::directed(&query, &block, &database, direction, &mut scratch, &Control::new()).unwrap()
             };
             prop_assert_eq!(score(Direction::Query), forward as f32, "{:?}", level);
             prop_assert_eq!(score(Direction::Database), backward as f32, "{:?}", level);
@@ -177,11 +178,12 @@ proptest! {
             for precision in [Precision::Float32, Precision::Bfloat16] {
                 let queries = FloatQueries::new(&query, dimension, precision).unwrap();
                 let mut scratch = FloatScratch::default();
-                queries.maxima(&database, &mut scratch).unwrap();
+                queries.maxima(&database, &mut scratch, &Control::new()).unwrap();
                 prop_assert_eq!(scratch.maxima(), &expected, "{:?} {:?}", level, precision);
                 let laid_out = FloatQuery::new(&query, dimension, precision).unwrap();
                 let mut workspace = FloatWorkspace::default();
-                let score = chamfer::float(&laid_out, &halves, 0, Direction::Query, &mut workspace).unwrap();
+                let score = chamfer::float(&laid_out, &halves, 0, Direction::Query, &mut workspace, &Control::new())
+                    .unwrap();
                 prop_assert_eq!(score, total as f32, "{:?} {:?}", level, precision);
             }
             Ok(())
@@ -209,7 +211,7 @@ proptest! {
         let first = std::cell::RefCell::new(None);
         at_every_level(|level| {
             let mut workspace = Workspace::default();
-            let found = verify(&points, geometry, &options, &mut workspace).unwrap();
+            let found = verify(&points, geometry, &options, &mut workspace, &Control::new()).unwrap();
             prop_assert_eq!(found.model.is_some(), !points.is_empty());
             let mask = workspace.mask.clone();
             prop_assert_eq!(mask.iter().filter(|&&inside| inside).count(), found.inliers);

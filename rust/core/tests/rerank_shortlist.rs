@@ -66,10 +66,13 @@ fn shortlists_equal_pairs_for_any_pool() {
         let block = QueryBlock::new(query.codes, BYTES).unwrap();
         for &row in &rows[window[0] as usize..window[1] as usize] {
             let image = database.descriptors(row as usize).unwrap();
-            expected.0.push(pair_chamfer::similarity(&block, image.codes, &mut scratch).unwrap());
             expected
-                .1
-                .push(pair_spatial::verify_pair(&query, &block, &image, &OPTIONS, &mut workspace).unwrap());
+                .0
+                .push(pair_chamfer::similarity(&block, image.codes, &mut scratch, &Control::new()).unwrap());
+            expected.1.push(
+                pair_spatial::verify_pair(&query, &block, &image, &OPTIONS, &mut workspace, &Control::new())
+                    .unwrap(),
+            );
         }
     }
     assert!(expected.1.iter().any(|result| result.verification.inliers > 3));

@@ -22,11 +22,22 @@ pub fn call<T: Send>(
     progress: Option<&Py<PyAny>>,
     work: impl FnOnce(&Control) -> Result<T> + Send,
 ) -> PyResult<T> {
+    call_counting(py, threads, progress, Control::done, work)
+}
+
+/// [`call`] that reports another count of the control.
+pub fn call_counting<T: Send>(
+    py: Python<'_>,
+    threads: Option<usize>,
+    progress: Option<&Py<PyAny>>,
+    counted: impl Fn(&Control) -> u64 + Sync,
+    work: impl FnOnce(&Control) -> Result<T> + Send,
+) -> PyResult<T> {
     let pool = threads::pool(threads).map_err(to_python)?;
     let control = Control::new();
     let report = |py: Python<'_>| -> PyResult<()> {
         py.check_signals()?;
-        progress.map_or(Ok(()), |callback| callback.call1(py, (control.done(),)).map(drop))
+        progress.map_or(Ok(()), |callback| callback.call1(py, (counted(&control),)).map(drop))
     };
     let result = py.detach(|| {
         let (sender, receiver) = channel();

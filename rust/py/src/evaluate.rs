@@ -1,9 +1,9 @@
 //! Bindings of `ilias_fast_core::evaluate`.
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands over owned arguments")]
 
-use ilias_fast_core::Error;
 use ilias_fast_core::evaluate::{self, Block, Judgements};
 use ilias_fast_core::kernels::float_mode::in_standard;
+use ilias_fast_core::{Control, Error};
 use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2, ToPyArray};
 use pyo3::prelude::*;
 
@@ -16,6 +16,9 @@ fn count(what: &str, expected: &str, value: i64) -> PyResult<usize> {
     usize::try_from(value).map_err(|_| to_python(Error::parameter(what, expected, value)))
 }
 
+/// Results that are sorted in some milliseconds.
+const SHORT: usize = 1 << 17;
+
 /// AP@k of one list.
 #[pyfunction]
 fn average_precision(
@@ -24,11 +27,18 @@ fn average_precision(
     relevant: PyReadonlyArray1<'_, bool>,
     positives: i64,
     k: i64,
+    threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
 ) -> PyResult<f64> {
     let (scores, relevant) = (vector("scores", &scores)?, vector("relevant", &relevant)?);
     let (positives, k) = (count("positives", "0 or more", positives)?, count("k", "1 or more", k)?);
-    py.detach(|| in_standard(|| evaluate::average_precision(scores, relevant, positives, k)))
-        .map_err(to_python)
+    let work = |control: &Control| evaluate::average_precision(scores, relevant, positives, k, control);
+    if scores.len() > SHORT {
+        return call(py, threads, progress.as_ref(), work);
+    }
+    let found = py.detach(|| in_standard(|| work(&Control::new()))).map_err(to_python)?;
+    progress.map_or(Ok(()), |callback| callback.call1(py, (scores.len(),)).map(drop))?;
+    Ok(found)
 }
 
 /// Arrays `aps`, `oracles`, `official_oracles` and `found`.

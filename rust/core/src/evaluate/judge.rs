@@ -60,7 +60,7 @@ pub fn judge(input: &Judgements<'_>, control: &Control) -> Result<Scores> {
         .into_par_iter()
         .with_min_len(8)
         .map(|query| {
-            let scored = judge_query(input, query)?;
+            let scored = judge_query(input, query, control)?;
             control.advance(1)?;
             Ok(scored)
         })
@@ -77,10 +77,10 @@ pub fn judge(input: &Judgements<'_>, control: &Control) -> Result<Scores> {
     Ok(scores)
 }
 
-fn judge_query(input: &Judgements<'_>, query: usize) -> Result<(Vec<f64>, usize)> {
+fn judge_query(input: &Judgements<'_>, query: usize, control: &Control) -> Result<(Vec<f64>, usize)> {
     let results = input.offsets[query] as usize..input.offsets[query + 1] as usize;
     let (rows, scores) = (&input.rows[results.clone()], &input.scores[results]);
-    let order = order("scores", query, scores)?;
+    let order = order("scores", query, scores, control)?;
     let position = |rank: usize| order.as_ref().map_or(rank, |order| order[rank] as usize);
     let mut hits = Vec::new();
     for rank in 0..rows.len() {
@@ -249,7 +249,7 @@ mod tests {
                     (0..list.len()).filter(|&at| groups[at] == 0 || member(column, groups[at])).collect();
                 let kept_scores: Vec<f64> = kept.iter().map(|&at| scores[at]).collect();
                 let relevant: Vec<bool> = kept.iter().map(|&at| member(column, groups[at])).collect();
-                let expected = average_precision(&kept_scores, &relevant, count as usize, k).unwrap();
+                let expected = average_precision(&kept_scores, &relevant, count as usize, k, &Control::new()).unwrap();
                 let ap = judged.aps[column];
                 if column > 0 && count == 0 {
                     prop_assert!(ap.is_nan());

@@ -2,7 +2,9 @@
 
 use std::cmp::Ordering;
 
+use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::sorting::sort;
 
 /// A positive of the list.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +18,7 @@ pub struct Positive {
 /// The order by score descending, equal scores by position; `None` if the list is in it already.
 ///
 /// An error names the first score that is not finite; `row` is the query it is reported for.
-pub fn order(what: &str, row: usize, scores: &[f64]) -> Result<Option<Vec<u32>>> {
+pub fn order(what: &str, row: usize, scores: &[f64], control: &Control) -> Result<Option<Vec<u32>>> {
     if let Some(column) = scores.iter().position(|score| !score.is_finite()) {
         return Err(Error::NonFinite { what: what.into(), row, column, value: scores[column] as f32 });
     }
@@ -27,7 +29,7 @@ pub fn order(what: &str, row: usize, scores: &[f64]) -> Result<Option<Vec<u32>>>
         .map_err(|_| Error::shape(what, format!("at most {} results", u32::MAX), scores.len().to_string()))?;
     // The scores along with their positions: a sort of positions alone would look them up here and there.
     let mut keyed: Vec<(u64, u32)> = scores.iter().map(|&score| descending(score)).zip(0..count).collect();
-    keyed.sort_unstable();
+    sort(&mut keyed, control)?;
     Ok(Some(keyed.into_iter().map(|(_, position)| position).collect()))
 }
 
@@ -124,7 +126,7 @@ mod tests {
             let score = |position: u32| scores[position as usize];
             expected.sort_by(|&a, &b| score(b).partial_cmp(&score(a)).unwrap());
             let sorted = expected.iter().copied().eq(0..scores.len() as u32);
-            let found = order("scores", 0, &scores).unwrap();
+            let found = order("scores", 0, &scores, &Control::new()).unwrap();
             prop_assert_eq!(found, (!sorted).then_some(expected));
         }
     }

@@ -1,12 +1,23 @@
 //! One query: AP@k and the oracles.
 
 use super::ranking::{Positive, Ranking, order};
+use crate::control::Control;
 use crate::error::{Error, Result};
+
+/// Results between two looks at the control.
+const PULSE: usize = 1 << 20;
 
 /// ILIAS AP@k of one list; see the [module](super) for the definition.
 ///
-/// `positives` counts the positives in the database, found or not; 0 gives 0. The list may be in any order.
-pub fn average_precision(scores: &[f64], relevant: &[bool], positives: usize, k: usize) -> Result<f64> {
+/// `positives` counts the positives in the database, found or not; 0 gives 0. The list may be in any order. Each
+/// result is one unit of progress.
+pub fn average_precision(
+    scores: &[f64],
+    relevant: &[bool],
+    positives: usize,
+    k: usize,
+    control: &Control,
+) -> Result<f64> {
     if scores.len() != relevant.len() {
         return Err(Error::shape(
             "relevant",
@@ -23,12 +34,16 @@ pub fn average_precision(scores: &[f64], relevant: &[bool], positives: usize, k:
             positives,
         ));
     }
-    let order = order("scores", 0, scores)?;
+    let order = order("scores", 0, scores, control)?;
     let position = |rank: usize| order.as_ref().map_or(rank, |order| order[rank] as usize);
-    let hits: Vec<Positive> = (0..scores.len())
-        .filter(|&rank| relevant[position(rank)])
-        .map(|rank| Positive { rank, groups: 1 })
-        .collect();
+    let mut hits: Vec<Positive> = Vec::with_capacity(listed);
+    for first in (0..scores.len()).step_by(PULSE) {
+        let ranks = first..scores.len().min(first + PULSE);
+        hits.extend(
+            ranks.clone().filter(|&rank| relevant[position(rank)]).map(|rank| Positive { rank, groups: 1 }),
+        );
+        control.advance(ranks.len() as u64)?;
+    }
     let ranking = Ranking { score: &|rank| scores[position(rank)], length: scores.len(), positives: &hits };
     Ok(ranking.outcome(1, positives, k).ap)
 }
@@ -65,7 +80,7 @@ mod tests {
 
     #[track_caller]
     fn assert_ap(scores: &[f64], relevant: &[bool], positives: usize, k: usize, expected: f64) {
-        let ap = average_precision(scores, relevant, positives, k).unwrap();
+        let ap = average_precision(scores, relevant, positives, k, &Control::new()).unwrap();
         assert!((ap - expected).abs() < 1e-12, "{ap} is not {expected}");
     }
 
@@ -99,11 +114,19 @@ mod tests {
     #[test]
     fn bad_input_is_named() {
         let message = |result: Result<f64>| result.unwrap_err().to_string();
-        assert!(message(average_precision(&[1.], &[], 1, 1)).contains("relevant: expected 1 values"));
-        assert!(message(average_precision(&[1.], &[P], 1, 0)).contains("k: expected 1 or more, found 0"));
-        assert!(message(average_precision(&[1.], &[P], 0, 1)).contains("at least 1"));
+        assert!(
+            message(average_precision(&[1.], &[], 1, 1, &Control::new()))
+                .contains("relevant: expected 1 values")
+        );
+        assert!(
+            message(average_precision(&[1.], &[P], 1, 0, &Control::new()))
+                .contains("k: expected 1 or more, found 0")
+        );
+        assert!(message(average_precision(&[1.], &[P], 0, 1, &Control::new())).contains("at least 1"));
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            assert!(message(average_precision(&[1., bad], &[P, N], 1, 1)).contains("column 1"));
+            assert!(
+                message(average_precision(&[1., bad], &[P, N], 1, 1, &Control::new())).contains("column 1")
+            );
         }
     }
 
@@ -139,7 +162,7 @@ mod tests {
             let scores: Vec<f64> = list.iter().map(|&(score, _)| f64::from(score)).collect();
             let relevant: Vec<bool> = list.iter().map(|&(_, relevant)| relevant).collect();
             let positives = relevant.iter().filter(|&&relevant| relevant).count() + more;
-            let ap = average_precision(&scores, &relevant, positives, k).unwrap();
+            let ap = average_precision(&scores, &relevant, positives, k, &Control::new()).unwrap();
             prop_assert!((ap - reference(&scores, &relevant, positives, k)).abs() < 1e-12);
             prop_assert!((0.0..=1.0 + 1e-12).contains(&ap));
         }

@@ -69,7 +69,12 @@ pub fn count_above(
                 .map(|(&low, &high)| [low, high])
                 .collect();
             let mut counts = vec![[0_u64; 2]; limits.len()];
-            if !count.above(scores, &limits, &mut counts) {
+            let mut finite = true;
+            for scores in scores.chunks(part(limits.len())) {
+                control.check()?;
+                finite &= count.above(scores, &limits, &mut counts);
+            }
+            if !finite {
                 let wrong = scores.iter().position(|score| !score.is_finite()).unwrap_or_default();
                 let column = members.map_or(columns.start + wrong, |list| list[wrong] as usize);
                 return Err(Error::NonFinite {
@@ -87,7 +92,11 @@ pub fn count_above(
                 .map(|(&limit, _)| limit)
                 .collect();
             if !unsure.is_empty() {
+                let part = part(unsure.len());
                 for (position, &score) in scores.iter().enumerate() {
+                    if position % part == 0 {
+                        control.check()?;
+                    }
                     if unsure.iter().any(|&[low, high]| low <= score && score <= high) {
                         let column = members.map_or((columns.start + position) as i64, |list| list[position]);
                         close.push((query as i64, column));
@@ -109,6 +118,11 @@ pub fn count_above(
         result.close.extend(own.close);
     }
     Ok(result)
+}
+
+/// Scores that are compared with so many limits between two looks at the control; whole blocks of the kernel.
+fn part(limits: usize) -> usize {
+    ((1 << 26) / limits.max(1)).next_multiple_of(1 << 11)
 }
 
 fn check(block: &Block<'_>, columns: &Range<usize>, members: Option<&[i64]>) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use half::f16;
 
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernels::dot_f16::Kernels;
 use crate::kernels::maxsim::{FloatQueries, FloatScratch, Precision};
@@ -13,8 +14,13 @@ use crate::kernels::nearest::{QueryBlock, Scratch};
 /// empty. The numerator is an exact integer. Its float64 quotient is rounded to float32, which equals rounding the
 /// true quotient once: a fraction with a denominator of at most 512 that is no float32 midpoint differs from every
 /// midpoint by a relative 2^-34, more than float64 rounds away.
-pub fn similarity(block: &QueryBlock, database: &[u8], scratch: &mut Scratch) -> Result<f32> {
-    block.distances(database, scratch)?;
+pub fn similarity(
+    block: &QueryBlock,
+    database: &[u8],
+    scratch: &mut Scratch,
+    control: &Control,
+) -> Result<f32> {
+    block.distances(database, scratch, control)?;
     if block.is_empty() || database.is_empty() {
         return Ok(0.0);
     }
@@ -42,16 +48,18 @@ pub fn directed(
     database: &[u8],
     direction: Direction,
     scratch: &mut Scratch,
+    control: &Control,
 ) -> Result<f32> {
     let bytes = block.bytes();
-    let backward = |scratch: &mut Scratch| similarity(&QueryBlock::new(database, bytes)?, query, scratch);
+    let backward =
+        |scratch: &mut Scratch| similarity(&QueryBlock::new(database, bytes)?, query, scratch, control);
     match direction {
-        Direction::Query => similarity(block, database, scratch),
+        Direction::Query => similarity(block, database, scratch, control),
         Direction::Database => backward(scratch),
         Direction::Symmetric if query.is_empty() || database.is_empty() => Ok(0.0),
         Direction::Symmetric => {
             let (m, n) = (block.len() as f64, (database.len() / bytes) as f64);
-            let forward = f64::from(similarity(block, database, scratch)?);
+            let forward = f64::from(similarity(block, database, scratch, control)?);
             Ok((0.5 * (forward / m + f64::from(backward(scratch)?) / n)) as f32)
         }
     }
@@ -97,6 +105,7 @@ pub fn float(
     first: usize,
     direction: Direction,
     workspace: &mut FloatWorkspace,
+    control: &Control,
 ) -> Result<f32> {
     if query.laid_out.is_empty() || descriptors.is_empty() {
         return Ok(0.0);
@@ -108,7 +117,7 @@ pub fn float(
         check_finite("descriptors", values, query.dimension, first)?;
     }
     let mut forward = || -> Result<f64> {
-        query.laid_out.maxima(values, scratch)?;
+        query.laid_out.maxima(values, scratch, control)?;
         Ok(scratch.maxima().iter().map(|&value| f64::from(value)).sum())
     };
     if direction == Direction::Query {
@@ -116,7 +125,11 @@ pub fn float(
     }
     let m = query.laid_out.len() as f64;
     let ahead = if direction == Direction::Symmetric { forward()? / m } else { 0.0 };
-    FloatQueries::new(values, query.dimension, query.precision)?.maxima(query.descriptors, scratch)?;
+    FloatQueries::new(values, query.dimension, query.precision)?.maxima(
+        query.descriptors,
+        scratch,
+        control,
+    )?;
     let back: f64 = scratch.maxima().iter().map(|&value| f64::from(value)).sum();
     let n = scratch.maxima().len() as f64;
     Ok(if direction == Direction::Database { back } else { 0.5 * (ahead + back / n) } as f32)

@@ -2,9 +2,15 @@
 
 use std::mem::MaybeUninit;
 
+use rayon::prelude::*;
+
 use super::options::MatchOptions;
+use crate::control::Control;
 use crate::error::Result;
 use crate::kernels::nearest::{QueryBlock, Scratch, hamming};
+
+/// Pairs of codes whose comparison is worth sharing among threads.
+const LONG: usize = 1 << 20;
 
 /// One tentative correspondence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,15 +86,16 @@ impl Workspace {
         block: &QueryBlock,
         database: &[u8],
         options: &MatchOptions,
+        control: &Control,
     ) -> Result<usize> {
         if options.filters() {
             let mut matches = std::mem::take(&mut self.matches);
-            let found = find(query, block, database, options, self, &mut matches);
+            let found = find(query, block, database, options, self, &mut matches, control);
             self.matches = matches;
             found?;
             return Ok(self.matches.len());
         }
-        block.nearest(database, &mut self.scratch)?;
+        block.nearest(database, &mut self.scratch, control)?;
         Ok(block.count(&self.scratch, options.max_distance))
     }
 
@@ -123,9 +130,10 @@ pub fn find_columns(
     options: &MatchOptions,
     workspace: &mut Workspace,
     out: &mut Columns,
+    control: &Control,
 ) -> Result<()> {
     let columns = [&mut out.query, &mut out.database, &mut out.distance];
-    workspace.search(query, block, database, options)?;
+    workspace.search(query, block, database, options, control)?;
     if options.filters() {
         let [query, database, distance] = columns;
         query.extend(workspace.matches.iter().map(|found| found.query as i32));
@@ -145,10 +153,11 @@ pub fn find(
     options: &MatchOptions,
     workspace: &mut Workspace,
     out: &mut Vec<Match>,
+    control: &Control,
 ) -> Result<()> {
     let Workspace { scratch, mutual, columns, .. } = workspace;
     out.clear();
-    block.nearest(database, scratch)?;
+    block.nearest(database, scratch, control)?;
     if database.is_empty() {
         return Ok(());
     }
@@ -164,13 +173,22 @@ pub fn find(
     let bytes = block.bytes();
     if options.mutual {
         // Before the ratio: what it takes away would still be nearer.
-        mutual.filter(query, database, bytes, scratch, out)?;
+        mutual.filter(query, database, bytes, scratch, out, control)?;
     }
     if options.ratio < 1.0 {
-        out.retain(|found| {
+        let passes = |found: &Match| {
+            control.check()?;
             let second = second_distance(code(query, bytes, found.query), database, bytes, found.database);
-            second.is_none_or(|second| f64::from(found.distance) <= options.ratio * f64::from(second))
-        });
+            Ok(second.is_none_or(|second| f64::from(found.distance) <= options.ratio * f64::from(second)))
+        };
+        let long = out.len().saturating_mul(database.len() / bytes) > LONG;
+        let kept: Vec<bool> = if long && rayon::current_thread_index().is_some() {
+            out.par_iter().map(passes).collect::<Result<_>>()?
+        } else {
+            out.iter().map(passes).collect::<Result<_>>()?
+        };
+        let mut kept = kept.into_iter();
+        out.retain(|_| kept.next().unwrap_or(false));
     }
     Ok(())
 }
@@ -198,6 +216,7 @@ impl Mutual {
         bytes: usize,
         scratch: &mut Scratch,
         found: &mut Vec<Match>,
+        control: &Control,
     ) -> Result<()> {
         const NOWHERE: u32 = u32::MAX;
         let Self { targets, candidates, places } = self;
@@ -213,7 +232,7 @@ impl Mutual {
                 targets.extend_from_slice(code(database, bytes, pair.database));
             }
         }
-        QueryBlock::new(targets, bytes)?.nearest(candidates, scratch)?;
+        QueryBlock::new(targets, bytes)?.nearest(candidates, scratch, control)?;
         let mut index = 0..;
         found.retain(|pair| {
             scratch.indices().get(places[pair.database as usize] as usize).copied() == index.next()
@@ -263,11 +282,21 @@ mod tests {
                     .collect();
                 let options = MatchOptions { mutual, ..MatchOptions::within(max_distance) };
                 let mut found = Vec::new();
-                find(&query, &block, &database, &options, &mut workspace, &mut found).unwrap();
+                find(&query, &block, &database, &options, &mut workspace, &mut found, &Control::new())
+                    .unwrap();
                 assert_eq!(found, expected, "{m} x {n}, {max_distance}, {mutual}");
                 let mut columns = Columns::default();
                 for _ in 0..2 {
-                    find_columns(&query, &block, &database, &options, &mut workspace, &mut columns).unwrap();
+                    find_columns(
+                        &query,
+                        &block,
+                        &database,
+                        &options,
+                        &mut workspace,
+                        &mut columns,
+                        &Control::new(),
+                    )
+                    .unwrap();
                 }
                 let twice: Vec<_> = found.iter().chain(&found).copied().collect();
                 assert_eq!(columns.query, twice.iter().map(|pair| pair.query as i32).collect::<Vec<_>>());

@@ -152,7 +152,7 @@ pub fn chamfer(
         truncation,
         control,
         Scratch::default,
-        |_, block, image, scratch| chamfer::similarity(block, image.codes, scratch),
+        |_, block, image, scratch| chamfer::similarity(block, image.codes, scratch, control),
     )
 }
 
@@ -172,7 +172,9 @@ pub fn spatial(
         options.truncation,
         control,
         new,
-        |query, block, image, workspace| spatial::verify_pair(query, block, image, options, workspace),
+        |query, block, image, workspace| {
+            spatial::verify_pair(query, block, image, options, workspace, control)
+        },
     )
 }
 
@@ -221,7 +223,7 @@ pub fn chamfer_arrays(
         |scratch, (chunk, scores)| {
             for (i, score) in scores.iter_mut().enumerate() {
                 let image = images.get(chunk * CHUNK + i);
-                *score = chamfer::directed(query, &images.block, image, direction, scratch)?;
+                *score = chamfer::directed(query, &images.block, image, direction, scratch, control)?;
             }
             control.advance(scores.len() as u64)
         },
@@ -253,7 +255,7 @@ pub fn match_arrays(
             columns.clear();
             for image in start..images.len().min(start + MATCHED) {
                 let database = images.get(image);
-                matching::find_columns(query, &images.block, database, options, workspace, columns)?;
+                matching::find_columns(query, &images.block, database, options, workspace, columns, control)?;
                 ends.push(columns.len());
             }
             control.advance(ends.len() as u64)
@@ -294,7 +296,7 @@ pub fn chamfer_float_arrays(
             for (i, score) in scores.iter_mut().enumerate() {
                 let [start, end] = [0, 1].map(|next| offsets[chunk * PULSE + i + next] as usize);
                 let image = &descriptors[start * dimension..end * dimension];
-                *score = chamfer::float(query, image, start, direction, workspace)?;
+                *score = chamfer::float(query, image, start, direction, workspace, control)?;
             }
             control.advance(scores.len() as u64)
         },

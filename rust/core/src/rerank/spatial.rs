@@ -4,6 +4,7 @@ use super::descriptors::Descriptors;
 use super::matching::{self, Match};
 use super::options::{SpatialOptions, SpatialScore};
 use super::verification::{self, Geometry, Verification};
+use crate::control::Control;
 use crate::error::Result;
 use crate::kernels::nearest::QueryBlock;
 
@@ -37,9 +38,10 @@ pub fn verify_pair(
     database: &Descriptors<'_>,
     options: &SpatialOptions,
     workspace: &mut Workspace,
+    control: &Control,
 ) -> Result<SpatialResult> {
     let Workspace { matching: buffers, matches, correspondences, ratios, verification } = workspace;
-    matching::find(query.codes, block, database.codes, &options.matching, buffers, matches)?;
+    matching::find(query.codes, block, database.codes, &options.matching, buffers, matches, control)?;
     correspondences.clear();
     ratios.clear();
     for found in matches.iter() {
@@ -58,16 +60,17 @@ pub fn verify_pair(
         tolerated: if options.score == SpatialScore::Significance { 10.0 } else { verification::TOLERATED },
         ..verification::Options::within(options.threshold)
     };
-    let found = verification::verify(correspondences, geometry, &within, verification)?;
+    let found = verification::verify(correspondences, geometry, &within, verification, control)?;
     let enough = found.inliers >= options.min_inliers;
-    let distinct = if enough { verification::distinct_inliers(correspondences, verification) } else { 0 };
+    let distinct =
+        if enough { verification::distinct_inliers(correspondences, verification, control)? } else { 0 };
     let score = if !enough || distinct < options.min_inliers {
         0.0
     } else {
         match options.score {
             SpatialScore::Inliers => distinct as f64,
             SpatialScore::Significance => {
-                verification::significance(&found, distinct, correspondences, verification)?
+                verification::significance(&found, distinct, correspondences, verification, control)?
             }
         }
     };

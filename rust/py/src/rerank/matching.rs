@@ -11,7 +11,7 @@ use ilias_fast_core::rerank::chamfer::{Direction, FloatQuery};
 use ilias_fast_core::rerank::matching::{self, Match};
 use ilias_fast_core::rerank::options::MatchOptions;
 use ilias_fast_core::rerank::shortlist;
-use ilias_fast_core::{Error, Level, Result, level};
+use ilias_fast_core::{Control, Error, Level, Result, level};
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
     PyUntypedArrayMethods,
@@ -19,9 +19,9 @@ use numpy::{
 use pyo3::prelude::*;
 use pyo3::types::{PySequence, PyTuple};
 
-use super::{call_pair, same_length};
+use super::{SHORT, same_length};
 use crate::arrays::{matrix, plain, ready_count, ready_flag, ready_real, vector};
-use crate::call::call;
+use crate::call::{call, call_counting};
 use crate::error::to_python;
 
 /// Query descriptor, database descriptor and distance of correspondences.
@@ -100,6 +100,7 @@ impl Last {
 
 /// None if an argument needs conversion first; else the three columns.
 #[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "the signature Python calls")]
 fn match_codes<'py>(
     py: Python<'py>,
     query_codes: &Bound<'py, PyAny>,
@@ -107,6 +108,8 @@ fn match_codes<'py>(
     max_distance: &Bound<'py, PyAny>,
     ratio: &Bound<'py, PyAny>,
     mutual: &Bound<'py, PyAny>,
+    threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
 ) -> PyResult<Option<Bound<'py, PyTuple>>> {
     let (Some(query_codes), Some(database_codes)) = (plain(query_codes), plain(database_codes)) else {
         return Ok(None);
@@ -117,33 +120,46 @@ fn match_codes<'py>(
     let options = match_options(max_distance, ratio, mutual).map_err(to_python)?;
     same_length("database_codes", bytes, found).map_err(to_python)?;
     let units = query_codes.shape()[0].saturating_mul(database_codes.shape()[0]);
+    let queries = query_codes.shape()[0];
+    let report =
+        |count: usize| progress.as_ref().map_or(Ok(()), |callback| callback.call1(py, (count,)).map(drop));
     if units <= TINY && query_codes.len().max(database_codes.len()) <= KEPT {
         // SAFETY: C-contiguous bytes. Nobody writes into them: this thread has the GIL until the slices are gone, and
         // without it only imports write bytes, into arrays that nobody else has yet.
         let (query, database) = unsafe { (query_codes.as_slice()?, database_codes.as_slice()?) };
-        return LAST.with_borrow_mut(|last| {
+        let found = LAST.with_borrow_mut(|last| {
             let block = last.block(query, bytes).map_err(to_python)?;
             // Where every query descriptor has a correspondence, the memory comes while they are searched.
             let all =
                 !options.filters() && usize::from(options.max_distance) >= 8 * bytes && !database.is_empty();
             let early = all.then(|| Found::new(py, block.len()));
-            let count = in_standard(|| last.workspace.search(query, &block, database, &options))
-                .map_err(to_python)?;
+            let count =
+                in_standard(|| last.workspace.search(query, &block, database, &options, &Control::new()))
+                    .map_err(to_python)?;
             let mut found = early.unwrap_or_else(|| Found::new(py, count));
             last.workspace.write(&block, &options, found.columns());
             last.block = Some(block);
-            found.rows().map(Some)
-        });
+            found.rows()
+        })?;
+        report(queries)?;
+        return Ok(Some(found));
     }
     let (query_codes, database_codes) = (query_codes.try_readonly()?, database_codes.try_readonly()?);
     let (query, _) = matrix("query_codes", &query_codes)?;
     let (database, _) = matrix("database_codes", &database_codes)?;
-    let work = || {
+    let work = |control: &Control| {
         let (block, mut workspace) = (QueryBlock::new(query, bytes)?, matching::Workspace::default());
-        let count = workspace.search(query, &block, database, &options)?;
+        let count = workspace.search(query, &block, database, &options, control)?;
         Ok((block, workspace, count))
     };
-    let (block, workspace, count) = call_pair(py, units, work)?;
+    let (block, workspace, count) = if units <= SHORT {
+        let found = py.detach(|| in_standard(|| work(&Control::new()))).map_err(to_python)?;
+        report(queries)?;
+        found
+    } else {
+        let counted = |control: &Control| control.parts().min(queries as u64);
+        call_counting(py, threads, progress.as_ref(), counted, work)?
+    };
     let mut found = Found::new(py, count);
     workspace.write(&block, &options, found.columns());
     found.rows().map(Some)

@@ -12,7 +12,7 @@ use ilias_fast_core::rerank::options::{SpatialOptions, SpatialScore, Truncation}
 use ilias_fast_core::rerank::shortlist::Shortlists;
 use ilias_fast_core::rerank::verification::models::Family;
 use ilias_fast_core::rerank::{shortlist, spatial, stores};
-use ilias_fast_core::{Error, Result};
+use ilias_fast_core::{Control, Error, Result};
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 
@@ -38,12 +38,20 @@ const SHORT: usize = 1 << 24;
 /// Runs the work of one pair of images: here, without the GIL, if it is short; else as any long call.
 ///
 /// Handing a pair to the pool costs as much as verifying it.
-fn call_pair<T: Send>(py: Python<'_>, units: usize, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
-    if units <= SHORT {
-        py.detach(|| in_standard(work)).map_err(to_python)
-    } else {
-        call(py, Some(1), None, |_| work())
+fn call_pair<T: Send>(
+    py: Python<'_>,
+    units: usize,
+    threads: Option<usize>,
+    progress: Option<&Py<PyAny>>,
+    work: impl FnOnce(&Control) -> Result<T> + Send,
+) -> PyResult<T> {
+    if units > SHORT {
+        return call(py, threads, progress, work);
     }
+    let control = Control::new();
+    let found = py.detach(|| in_standard(|| work(&control))).map_err(to_python)?;
+    progress.map_or(Ok(()), |callback| callback.call1(py, (control.done(),)).map(drop))?;
+    Ok(found)
 }
 
 /// An error unless both sides have codes of the same number of bytes.
@@ -132,13 +140,14 @@ fn verify_pair<'py>(
 ) -> PyResult<(Columns<'py>, Bound<'py, PyArray1<bool>>, Model<'py>, f32)> {
     let (query, database) = (query.view("query")?, database.view("database image")?);
     let options = options.options(Truncation::default()).map_err(to_python)?;
-    let (result, workspace) = call_pair(py, query.len().saturating_mul(database.len()), || {
-        same_length("database codes", query.bytes, database.bytes)?;
-        let mut workspace = spatial::Workspace::default();
-        let block = QueryBlock::new(query.codes, query.bytes)?;
-        let result = spatial::verify_pair(&query, &block, &database, &options, &mut workspace)?;
-        Ok((result, workspace))
-    })?;
+    let (result, workspace) =
+        call_pair(py, query.len().saturating_mul(database.len()), None, None, |control| {
+            same_length("database codes", query.bytes, database.bytes)?;
+            let mut workspace = spatial::Workspace::default();
+            let block = QueryBlock::new(query.codes, query.bytes)?;
+            let result = spatial::verify_pair(&query, &block, &database, &options, &mut workspace, control)?;
+            Ok((result, workspace))
+        })?;
     let mask = workspace.verification.mask.into_pyarray(py);
     Ok((
         columns(py, &workspace.matches),

@@ -137,15 +137,20 @@ fn verify_spatial<'py>(
     query_xy: &Bound<'py, PyAny>,
     database_xy: &Bound<'py, PyAny>,
     threshold: &Bound<'py, PyAny>,
+    threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
 ) -> PyResult<Option<Verified<'py>>> {
     let (Some(query), Some(database)) = (ready(query_xy)?, ready(database_xy)?) else { return Ok(None) };
     let Some(threshold) = ready_real(threshold) else { return Ok(None) };
     let (query, database) = (matrix("query_xy", &query)?, matrix("database_xy", &database)?);
     let mut kept = KEPT.take().unwrap_or_default();
-    let found = call_pair(py, query.0.len().saturating_mul(1000), || {
+    let found = call_pair(py, query.0.len().saturating_mul(1000), threads, progress.as_ref(), |control| {
         let Kept { correspondences, workspace } = &mut *kept;
         correspond(query, database, correspondences)?;
-        verification::verify(correspondences, None, &Options::within(threshold), workspace)
+        let found =
+            verification::verify(correspondences, None, &Options::within(threshold), workspace, control)?;
+        control.advance(1)?;
+        Ok(found)
     })?;
     let map = found.model.map(|map| {
         let [a, b, c, d, e, f] = map.0;
@@ -159,6 +164,7 @@ fn verify_spatial<'py>(
 type Found<'py> = (usize, Model<'py>, Bound<'py, PyArray1<bool>>, f64, usize);
 
 #[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "the signature Python calls")]
 fn verify_instances<'py>(
     py: Python<'py>,
     query_xy: PyReadonlyArray2<'py, f32>,
@@ -166,6 +172,8 @@ fn verify_instances<'py>(
     geometry: Option<(PyReadonlyArray2<'py, f32>, PyReadonlyArray2<'py, f32>)>,
     fields: Fields,
     most: usize,
+    threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
 ) -> PyResult<Vec<Found<'py>>> {
     let query = matrix("query_xy", &query_xy)?;
     let database = matrix("database_xy", &database_xy)?;
@@ -176,7 +184,9 @@ fn verify_instances<'py>(
         }
     };
     let options = fields.options().map_err(to_python)?;
-    let found = call_pair(py, query.0.len().saturating_mul(1000), || {
+    // Everything is compared with everything where chance is to be judged.
+    let units = query.0.len().saturating_mul(query.0.len().max(1000));
+    let found = call_pair(py, units, threads, progress.as_ref(), |control| {
         let mut correspondences = Vec::new();
         correspond(query, database, &mut correspondences)?;
         let ratios = match columns {
@@ -184,7 +194,7 @@ fn verify_instances<'py>(
             Some((query, database)) => Some(ratios(correspondences.len(), query, database)?),
         };
         let geometry = ratios.as_deref().map(|ratios| Geometry { ratios });
-        instances(&correspondences, geometry, &options, most, &mut Workspace::default())
+        instances(&correspondences, geometry, &options, most, &mut Workspace::default(), control)
     })?;
     found
         .into_iter()

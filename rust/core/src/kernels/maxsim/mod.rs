@@ -22,6 +22,9 @@ mod avx2;
 mod avx512;
 mod scalar;
 
+use rayon::prelude::*;
+
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::level::{self, Level};
 
@@ -29,6 +32,11 @@ use crate::level::{self, Level};
 pub const LANES: usize = 16;
 /// Database descriptors a tile; images are padded to a multiple of it by repeating their last.
 const ROWS: usize = 6;
+
+/// Multiplications that are done in one piece: some tenths of a second without vectors, a few milliseconds with.
+const SHORT: usize = 1 << 28;
+/// Queries of a part of a longer search: a whole tile of every level.
+const PART: usize = 64;
 
 /// One value of sixteen queries.
 #[derive(Debug, Clone, Copy)]
@@ -126,8 +134,9 @@ impl FloatQueries {
         self.len == 0
     }
 
-    /// Finds the largest inner product of every query descriptor over the rows of `descriptors`.
-    pub fn maxima(&self, descriptors: &[f32], scratch: &mut FloatScratch) -> Result<()> {
+    /// Finds the largest inner product of every query descriptor over the rows of `descriptors`; on the threads of the
+    /// current pool, if there is one and much to do.
+    pub fn maxima(&self, descriptors: &[f32], scratch: &mut FloatScratch, control: &Control) -> Result<()> {
         let rows = check("database descriptors", descriptors.len(), self.dimension)?;
         scratch.len = self.len;
         scratch.maxima.clear();
@@ -146,33 +155,82 @@ impl FloatQueries {
                 *value = round_to_bfloat16(*value);
             }
         }
+        let width = self.dimension.div_ceil(self.values());
+        #[cfg(target_arch = "x86_64")]
+        if let Panel::Pairs(_) = self.panel {
+            pairs.clear();
+            for row in padded.chunks_exact(self.dimension) {
+                let (whole, rest) = row.as_chunks::<2>();
+                pairs.extend(whole.iter().map(|&[low, high]| pair(low, high)));
+                pairs.extend(rest.iter().map(|&low| pair(low, 0.0)));
+            }
+        }
+        let (padded, pairs) = (&*padded, &*pairs);
+        let count = padded.len() / self.dimension;
+        if self.len.saturating_mul(count).saturating_mul(self.dimension) <= SHORT {
+            self.part(0, padded, pairs, maxima);
+            return control.check();
+        }
+        // Of two zeros the later counts, as within a part.
+        let rows = (SHORT / (PART * ROWS * self.dimension)).max(1) * ROWS;
+        let part = |(part, maxima): (usize, &mut [f32])| {
+            let mut later = [f32::NEG_INFINITY; PART];
+            for start in (0..count).step_by(rows) {
+                control.check()?;
+                let rows = start..count.min(start + rows);
+                let floats = &padded[rows.start * self.dimension..rows.end * self.dimension];
+                let pairs =
+                    if pairs.is_empty() { pairs } else { &pairs[rows.start * width..rows.end * width] };
+                let found = &mut later[..maxima.len()];
+                found.fill(f32::NEG_INFINITY);
+                self.part(part * PART, floats, pairs, found);
+                for (best, &found) in maxima.iter_mut().zip(&*found) {
+                    *best = if *best > found { *best } else { found };
+                }
+            }
+            Ok(())
+        };
+        if rayon::current_thread_index().is_some() {
+            maxima.par_chunks_mut(PART).enumerate().try_for_each(part)
+        } else {
+            maxima.chunks_mut(PART).enumerate().try_for_each(part)
+        }
+    }
+
+    /// Values in an element of the panel.
+    fn values(&self) -> usize {
+        match self.panel {
+            Panel::Floats(_) => 1,
+            #[cfg(target_arch = "x86_64")]
+            Panel::Pairs(_) => 2,
+        }
+    }
+
+    /// The maxima of the queries from `first`, as many as `out` has places: whole groups; `out` is negative infinity.
+    fn part(&self, first: usize, rows: &[f32], pairs: &[u32], out: &mut [f32]) {
+        let length = self.dimension.div_ceil(self.values());
+        let groups = first / LANES * length..(first + out.len()) / LANES * length;
         match (&self.panel, self.level) {
-            (Panel::Floats(panel), Level::Scalar) => scalar::maxima(panel, self.dimension, padded, maxima),
+            (Panel::Floats(panel), Level::Scalar) => scalar::maxima(&panel[groups], length, rows, out),
             // SAFETY: the level was active, so this machine can run it.
             #[cfg(target_arch = "x86_64")]
-            (Panel::Floats(panel), Level::Avx2) => unsafe {
-                avx2::maxima(panel, self.dimension, padded, maxima);
-            },
+            (Panel::Floats(panel), Level::Avx2) => unsafe { avx2::maxima(&panel[groups], length, rows, out) },
             // SAFETY: the level was active, so this machine can run it.
             #[cfg(target_arch = "x86_64")]
             (Panel::Floats(panel), Level::Avx512) => unsafe {
-                avx512::maxima(panel, self.dimension, padded, maxima);
+                avx512::maxima(&panel[groups], length, rows, out);
             },
+            // SAFETY: such a panel is made only where the CPU has AVX-512 and AVX512_BF16.
             #[cfg(target_arch = "x86_64")]
-            (Panel::Pairs(panel), _) => {
-                pairs.clear();
-                for row in padded.chunks_exact(self.dimension) {
-                    let (whole, rest) = row.as_chunks::<2>();
-                    pairs.extend(whole.iter().map(|&[low, high]| pair(low, high)));
-                    pairs.extend(rest.iter().map(|&low| pair(low, 0.0)));
-                }
-                // SAFETY: such a panel is made only where the CPU has AVX-512 and AVX512_BF16.
-                unsafe { avx512::maxima_of_pairs(panel, self.dimension.div_ceil(2), pairs, maxima) };
-            }
+            (Panel::Pairs(panel), _) => unsafe {
+                avx512::maxima_of_pairs(&panel[groups], length, pairs, out);
+            },
             #[cfg(not(target_arch = "x86_64"))]
-            (Panel::Floats(_), _) => unreachable!("not available on this architecture"),
+            (Panel::Floats(_), _) => {
+                let _ = pairs;
+                unreachable!("not available on this architecture")
+            }
         }
-        Ok(())
     }
 }
 
@@ -254,7 +312,7 @@ mod tests {
                 let mut bits = Vec::new();
                 for level in Level::available() {
                     let queries = FloatQueries::at(&query, d, precision, level, false).unwrap();
-                    queries.maxima(&rows, &mut scratch).unwrap();
+                    queries.maxima(&rows, &mut scratch, &Control::new()).unwrap();
                     bits.push(scratch.maxima().iter().map(|value| value.to_bits()).collect::<Vec<_>>());
                     let bound =
                         if precision == Precision::Float32 { 6e-8 * d as f64 } else { 2.0_f64.powi(-8) };
@@ -269,9 +327,9 @@ mod tests {
             if has_bfloat16() && Level::Avx512.is_available() {
                 let at =
                     |pairs| FloatQueries::at(&query, d, Precision::Bfloat16, Level::Avx512, pairs).unwrap();
-                at(false).maxima(&rows, &mut scratch).unwrap();
+                at(false).maxima(&rows, &mut scratch, &Control::new()).unwrap();
                 let reference = scratch.maxima().to_vec();
-                at(true).maxima(&rows, &mut scratch).unwrap();
+                at(true).maxima(&rows, &mut scratch, &Control::new()).unwrap();
                 for (found, expected) in scratch.maxima().iter().zip(reference) {
                     assert!(n == 0 || (found - expected).abs() <= 1e-6 * d as f32, "{m} {n} {d}");
                 }
@@ -297,6 +355,6 @@ mod tests {
         assert!(FloatQueries::new(&[0.0; 7], 2, Precision::Float32).is_err());
         assert!(FloatQueries::new(&[], 0, Precision::Float32).is_err());
         let queries = FloatQueries::new(&[0.0; 8], 2, Precision::Float32).unwrap();
-        assert!(queries.maxima(&[0.0; 3], &mut FloatScratch::default()).is_err());
+        assert!(queries.maxima(&[0.0; 3], &mut FloatScratch::default(), &Control::new()).is_err());
     }
 }

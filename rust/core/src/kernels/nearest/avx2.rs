@@ -19,10 +19,8 @@ use core::arch::x86_64::{
     _mm256_unpacklo_epi8,
 };
 
-use super::FAR;
-
 /// Queries a register.
-const LANES: usize = 32;
+pub const LANES: usize = 32;
 /// Bytes of a code whose nibble counts fit a byte sum: 31 * 8 = 248.
 const NARROW: usize = 31;
 /// Groups of queries that share one table look-up address in the narrow kernel.
@@ -32,7 +30,6 @@ const BLOCK: usize = 4;
 #[derive(Debug)]
 pub struct Planes {
     bytes: usize,
-    groups: usize,
     /// Nibble `p` of the 32 queries of group `g` is element `g * 2 * bytes + p`; missing queries are zero.
     nibbles: Vec<__m256i>,
     tables: [__m256i; 16],
@@ -45,8 +42,7 @@ impl Planes {
     /// Lays the codes out.
     #[target_feature(enable = "avx2")]
     pub fn new(codes: &[u8], bytes: usize) -> Self {
-        let groups = (codes.len() / bytes).div_ceil(LANES);
-        let mut planes = Vec::with_capacity(groups * 2 * bytes);
+        let mut planes = Vec::with_capacity((codes.len() / bytes).div_ceil(LANES) * 2 * bytes);
         for group in codes.chunks(LANES * bytes) {
             for byte in 0..bytes {
                 let mut lane = [0_u8; LANES];
@@ -62,26 +58,31 @@ impl Planes {
         for (value, table) in tables.iter_mut().enumerate() {
             *table = load(&std::array::from_fn(|lane| ((lane % 16) ^ value).count_ones() as u8));
         }
-        Self { bytes, groups, nibbles: planes, tables }
+        Self { bytes, nibbles: planes, tables }
     }
 
-    /// The distance of every query code, whole groups of 32.
+    /// The nibbles of so many whole groups of queries from `first`.
+    fn groups(&self, first: usize, queries: usize) -> &[__m256i] {
+        let stride = 2 * self.bytes;
+        &self.nibbles[first / LANES * stride..][..queries / LANES * stride]
+    }
+
+    /// The distances of the query codes from `first`, as many as `out` has places: whole groups of 32; `database` is not
+    /// empty.
     #[target_feature(enable = "avx2")]
-    pub fn distances(&self, database: &[u8], out: &mut Vec<u16>) {
-        out.resize(self.groups * LANES, 0);
-        if database.is_empty() {
-            out.fill(FAR);
-        } else if self.bytes <= NARROW {
-            self.distances_narrow(database, out);
+    pub fn distances(&self, first: usize, database: &[u8], out: &mut [u16]) {
+        let nibbles = self.groups(first, out.len());
+        if self.bytes <= NARROW {
+            self.distances_narrow(nibbles, database, out);
         } else {
-            self.distances_wide(database, out);
+            self.distances_wide(nibbles, database, out);
         }
     }
 
     #[target_feature(enable = "avx2")]
-    fn distances_narrow(&self, database: &[u8], out: &mut [u16]) {
+    fn distances_narrow(&self, nibbles: &[__m256i], database: &[u8], out: &mut [u16]) {
         let stride = 2 * self.bytes;
-        let blocks = self.nibbles.chunks(BLOCK * stride).zip(out.chunks_mut(BLOCK * LANES));
+        let blocks = nibbles.chunks(BLOCK * stride).zip(out.chunks_mut(BLOCK * LANES));
         for (block, out) in blocks {
             if block.len() == BLOCK * stride {
                 self.minima_narrow::<BLOCK>(block, database, out);
@@ -114,8 +115,8 @@ impl Planes {
     }
 
     #[target_feature(enable = "avx2")]
-    fn distances_wide(&self, database: &[u8], out: &mut [u16]) {
-        for (group, out) in self.nibbles.chunks_exact(2 * self.bytes).zip(out.chunks_exact_mut(LANES)) {
+    fn distances_wide(&self, nibbles: &[__m256i], database: &[u8], out: &mut [u16]) {
+        for (group, out) in nibbles.chunks_exact(2 * self.bytes).zip(out.chunks_exact_mut(LANES)) {
             let mut best = [_mm256_set1_epi8(-1); 2];
             for code in database.chunks_exact(self.bytes) {
                 let sum = self.count(group, code);
@@ -125,18 +126,17 @@ impl Planes {
         }
     }
 
-    /// The distance and the index of every query code, whole groups of 32; `database` is not empty.
+    /// [`Self::distances`] and the index of each.
     #[target_feature(enable = "avx2")]
-    pub fn nearest(&self, database: &[u8], distances: &mut Vec<u16>, indices: &mut Vec<u32>) {
-        distances.resize(self.groups * LANES, FAR);
-        indices.resize(self.groups * LANES, 0);
+    pub fn nearest(&self, first: usize, database: &[u8], distances: &mut [u16], indices: &mut [u32]) {
         let stride = 2 * self.bytes;
+        let nibbles = self.groups(first, distances.len());
         let narrow = self.bytes <= NARROW;
         let bits = if narrow { 8 } else { 6 };
         for (part, codes) in database.chunks(self.bytes << bits).enumerate() {
             let base = (part << bits) as u32;
             let outputs = distances.chunks_mut(BLOCK * LANES).zip(indices.chunks_mut(BLOCK * LANES));
-            for (block, (distances, indices)) in self.nibbles.chunks(BLOCK * stride).zip(outputs) {
+            for (block, (distances, indices)) in nibbles.chunks(BLOCK * stride).zip(outputs) {
                 let mut keys = [[0_u16; LANES]; BLOCK];
                 if narrow && block.len() == BLOCK * stride {
                     keys = self.keys_narrow::<BLOCK>(block, codes);

@@ -25,10 +25,8 @@ use core::arch::x86_64::{
     _mm512_srli_epi32, _mm512_storeu_si512, _mm512_xor_si512,
 };
 
-use super::FAR;
-
 /// Queries a group: two registers of eight.
-const GROUP: usize = 16;
+pub const GROUP: usize = 16;
 /// Bytes a word.
 const WORD: usize = 8;
 /// Bits of a key below the distance: database codes searched at a time are 2 to this power.
@@ -58,7 +56,6 @@ struct Plane([u64; GROUP]);
 pub struct Lanes {
     bytes: usize,
     words: usize,
-    groups: usize,
     /// Word `w` of the queries of group `g` is element `g * words + w`; missing queries are zero.
     planes: Vec<Plane>,
 }
@@ -107,7 +104,7 @@ impl Lanes {
                 }
             }
         }
-        Self { bytes, words, groups, planes }
+        Self { bytes, words, planes }
     }
 
     /// Database codes padded with zero bytes to whole words; codes of whole words are used in place.
@@ -124,22 +121,27 @@ impl Lanes {
         buffer
     }
 
-    /// The distance of every query code, whole groups of sixteen.
+    /// Bytes of a database code after [`Self::pad`].
+    pub fn width(&self) -> usize {
+        self.words * WORD
+    }
+
+    /// The planes of so many whole groups of queries from `first`, one of a group.
+    fn groups<const W: usize>(&self, first: usize, queries: usize) -> &[[Plane; W]] {
+        &self.planes.as_chunks::<W>().0[first / GROUP..][..queries / GROUP]
+    }
+
+    /// The distances of the query codes from `first`, as many as `out` has places: whole groups of sixteen; `database`
+    /// is not empty.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq")]
-    pub fn distances(&self, database: &[u8], out: &mut Vec<u16>) {
-        out.resize(self.groups * GROUP, FAR);
-        if database.is_empty() {
-            out.fill(FAR);
-        } else {
-            for_words!(self.distances_of(database, out));
-        }
+    pub fn distances(&self, first: usize, database: &[u8], out: &mut [u16]) {
+        for_words!(self.distances_of(first, database, out));
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq")]
-    fn distances_of<const W: usize, const G: usize>(&self, database: &[u8], out: &mut [u16]) {
+    fn distances_of<const W: usize, const G: usize>(&self, first: usize, database: &[u8], out: &mut [u16]) {
         let (codes, _) = database.as_chunks::<WORD>().0.as_chunks::<W>();
-        let (groups, _) = self.planes.as_chunks::<W>();
-        let (blocks, rest) = groups.as_chunks::<G>();
+        let (blocks, rest) = self.groups::<W>(first, out.len()).as_chunks::<G>();
         let (block_out, rest_out) = out.split_at_mut(blocks.len() * G * GROUP);
         for (block, out) in blocks.iter().zip(block_out.chunks_exact_mut(G * GROUP)) {
             minima(block, codes, out);
@@ -191,16 +193,14 @@ impl Lanes {
         end
     }
 
-    /// The distance and the index of every query code, whole groups of sixteen; `database` is not empty.
+    /// [`Self::distances`] and the index of each.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi2,avx512vpopcntdq")]
-    pub fn nearest(&self, database: &[u8], distances: &mut Vec<u16>, indices: &mut Vec<u32>) {
-        distances.resize(self.groups * GROUP, FAR);
-        indices.resize(self.groups * GROUP, 0);
+    pub fn nearest(&self, first: usize, database: &[u8], distances: &mut [u16], indices: &mut [u32]) {
         match self.words {
-            1 => self.nearest_short::<1, 3>(database, distances, indices),
-            2 => self.nearest_short::<2, 2>(database, distances, indices),
-            3 => self.nearest_short::<3, 1>(database, distances, indices),
-            _ => for_words!(self.nearest_of(database, distances, indices)),
+            1 => self.nearest_short::<1, 3>(first, database, distances, indices),
+            2 => self.nearest_short::<2, 2>(first, database, distances, indices),
+            3 => self.nearest_short::<3, 1>(first, database, distances, indices),
+            _ => for_words!(self.nearest_of(first, database, distances, indices)),
         }
     }
 
@@ -208,12 +208,13 @@ impl Lanes {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi2,avx512vpopcntdq")]
     fn nearest_short<const W: usize, const P: usize>(
         &self,
+        first: usize,
         database: &[u8],
         distances: &mut [u16],
         indices: &mut [u32],
     ) {
         let (codes, _) = database.as_chunks::<WORD>().0.as_chunks::<W>();
-        let (groups, _) = self.planes.as_chunks::<W>();
+        let groups = self.groups::<W>(first, distances.len());
         let (pairs, last) = groups.as_chunks::<2>();
         let (blocks, rest) = pairs.as_chunks::<P>();
         for (part, codes) in codes.chunks(1 << SHORT_BITS).enumerate() {
@@ -241,12 +242,13 @@ impl Lanes {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq")]
     fn nearest_of<const W: usize, const G: usize>(
         &self,
+        first: usize,
         database: &[u8],
         distances: &mut [u16],
         indices: &mut [u32],
     ) {
         let (codes, _) = database.as_chunks::<WORD>().0.as_chunks::<W>();
-        let (groups, _) = self.planes.as_chunks::<W>();
+        let groups = self.groups::<W>(first, distances.len());
         for (part, codes) in codes.chunks(1 << INDEX_BITS).enumerate() {
             let base = (part << INDEX_BITS) as u32;
             let (distances, _) = distances.as_chunks_mut::<GROUP>();

@@ -21,10 +21,12 @@
 
 mod avx2;
 mod avx512;
+mod parts;
 mod scalar;
 
 use std::mem::MaybeUninit;
 
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::level::{self, Level};
 
@@ -110,47 +112,88 @@ impl QueryBlock {
         self.bytes
     }
 
-    /// Finds the distance of every query code to its nearest code of `database`.
-    pub fn distances(&self, database: &[u8], scratch: &mut Scratch) -> Result<()> {
+    /// Finds the distance of every query code to its nearest code of `database`; on the threads of the current pool, if
+    /// there is one and much to do.
+    pub fn distances(&self, database: &[u8], scratch: &mut Scratch, control: &Control) -> Result<()> {
         check("database codes", database, self.bytes)?;
         scratch.len = self.len;
         let Scratch { distances, padded, .. } = scratch;
-        match &self.layout {
-            Layout::Scalar(codes) => scalar::distances(codes, self.bytes, database, distances),
-            // SAFETY: the layout was made at this level, so this machine can run it.
-            #[cfg(target_arch = "x86_64")]
-            Layout::Avx2(planes) => unsafe { planes.distances(database, distances) },
-            // SAFETY: the layout was made at this level, so this machine can run it.
-            #[cfg(target_arch = "x86_64")]
-            Layout::Avx512(lanes) => unsafe { lanes.distances(lanes.pad(database, padded), distances) },
+        distances.resize(self.padded_len(), FAR);
+        if database.is_empty() {
+            distances.fill(FAR);
+            return Ok(());
         }
-        Ok(())
+        let (database, width) = self.pad(database, padded);
+        parts::distances(self, database, width, distances, control)
     }
 
-    /// Finds the nearest code of `database` for every query code, the lowest index among equals.
-    pub fn nearest(&self, database: &[u8], scratch: &mut Scratch) -> Result<()> {
+    /// Finds the nearest code of `database` for every query code, the lowest index among equals; on the threads of the
+    /// current pool, if there is one and much to do.
+    pub fn nearest(&self, database: &[u8], scratch: &mut Scratch, control: &Control) -> Result<()> {
         check("database codes", database, self.bytes)?;
         scratch.len = self.len;
         let Scratch { distances, indices, padded, .. } = scratch;
+        distances.resize(self.padded_len(), FAR);
+        indices.resize(self.padded_len(), NONE);
         if database.is_empty() {
-            distances.clear();
-            distances.resize(self.len, FAR);
-            indices.clear();
-            indices.resize(self.len, NONE);
+            distances.fill(FAR);
+            indices.fill(NONE);
             return Ok(());
         }
+        let (database, width) = self.pad(database, padded);
+        parts::nearest(self, database, width, distances, indices, control)
+    }
+
+    /// The number of queries in whole groups of the level.
+    fn padded_len(&self) -> usize {
         match &self.layout {
-            Layout::Scalar(codes) => scalar::nearest(codes, self.bytes, database, distances, indices),
-            // SAFETY: the layout was made at this level, so this machine can run it.
+            Layout::Scalar(_) => self.len,
             #[cfg(target_arch = "x86_64")]
-            Layout::Avx2(planes) => unsafe { planes.nearest(database, distances, indices) },
-            // SAFETY: the layout was made at this level, so this machine can run it.
+            Layout::Avx2(_) => self.len.next_multiple_of(avx2::LANES),
             #[cfg(target_arch = "x86_64")]
-            Layout::Avx512(lanes) => unsafe {
-                lanes.nearest(lanes.pad(database, padded), distances, indices);
-            },
+            Layout::Avx512(_) => self.len.next_multiple_of(avx512::GROUP),
         }
-        Ok(())
+    }
+
+    /// Database codes as the level reads them, and the bytes of each.
+    fn pad<'a>(&self, database: &'a [u8], buffer: &'a mut Vec<u8>) -> (&'a [u8], usize) {
+        match &self.layout {
+            Layout::Scalar(_) => (database, self.bytes),
+            #[cfg(target_arch = "x86_64")]
+            Layout::Avx2(_) => (database, self.bytes),
+            #[cfg(target_arch = "x86_64")]
+            Layout::Avx512(lanes) => (lanes.pad(database, buffer), lanes.width()),
+        }
+    }
+
+    /// The distances of the query codes from `first`, as many as there are places: whole groups of the level.
+    fn part_distances(&self, first: usize, database: &[u8], out: &mut [u16]) {
+        match &self.layout {
+            Layout::Scalar(codes) => {
+                scalar::distances(&codes[first * self.bytes..], self.bytes, database, out);
+            }
+            // SAFETY: the layout was made at this level, so this machine can run it.
+            #[cfg(target_arch = "x86_64")]
+            Layout::Avx2(planes) => unsafe { planes.distances(first, database, out) },
+            // SAFETY: the layout was made at this level, so this machine can run it.
+            #[cfg(target_arch = "x86_64")]
+            Layout::Avx512(lanes) => unsafe { lanes.distances(first, database, out) },
+        }
+    }
+
+    /// [`Self::part_distances`] and the index of each.
+    fn part_nearest(&self, first: usize, database: &[u8], distances: &mut [u16], indices: &mut [u32]) {
+        match &self.layout {
+            Layout::Scalar(codes) => {
+                scalar::nearest(&codes[first * self.bytes..], self.bytes, database, distances, indices);
+            }
+            // SAFETY: the layout was made at this level, so this machine can run it.
+            #[cfg(target_arch = "x86_64")]
+            Layout::Avx2(planes) => unsafe { planes.nearest(first, database, distances, indices) },
+            // SAFETY: the layout was made at this level, so this machine can run it.
+            #[cfg(target_arch = "x86_64")]
+            Layout::Avx512(lanes) => unsafe { lanes.nearest(first, database, distances, indices) },
+        }
     }
 }
 
@@ -308,7 +351,7 @@ mod tests {
                 let database = random_bytes((bytes * 77 + n) as u64, n * bytes);
                 let expected = naive(&query, &database, bytes);
                 for block in blocks(&query, bytes) {
-                    block.nearest(&database, &mut scratch).unwrap();
+                    block.nearest(&database, &mut scratch, &Control::new()).unwrap();
                     let indices = scratch.indices().iter().copied();
                     let found: Vec<_> = scratch.distances().iter().copied().zip(indices).collect();
                     assert_eq!(found, expected, "{bytes} bytes, {m} x {n}");
@@ -329,7 +372,7 @@ mod tests {
                         let zipped = query.iter().zip(database).zip(distance);
                         assert!(zipped.map(|((&i, &j), &d)| [i, j, d]).eq(rows), "{bytes} bytes, {m} x {n}");
                     }
-                    block.distances(&database, &mut scratch).unwrap();
+                    block.distances(&database, &mut scratch, &Control::new()).unwrap();
                     assert!(scratch.distances().iter().eq(expected.iter().map(|(distance, _)| distance)));
                 }
             }
@@ -347,7 +390,7 @@ mod tests {
             }
             let expected = naive(&query, &database, bytes);
             for block in blocks(&query, bytes) {
-                block.nearest(&database, &mut scratch).unwrap();
+                block.nearest(&database, &mut scratch, &Control::new()).unwrap();
                 let indices = scratch.indices().iter().copied();
                 let found: Vec<_> = scratch.distances().iter().copied().zip(indices).collect();
                 assert_eq!(found, expected, "{bytes} bytes");
@@ -361,7 +404,7 @@ mod tests {
         for bytes in [1, 16, 24, 31, 32, 33, 64] {
             let (zeros, ones) = (vec![0; 40 * bytes], vec![255; 300 * bytes]);
             for block in blocks(&zeros, bytes) {
-                block.nearest(&ones, &mut scratch).unwrap();
+                block.nearest(&ones, &mut scratch, &Control::new()).unwrap();
                 assert!(scratch.distances().iter().all(|&d| usize::from(d) == 8 * bytes));
                 assert!(scratch.indices().iter().all(|&j| j == 0), "ties go to the lowest index");
             }
@@ -374,6 +417,6 @@ mod tests {
         assert!(QueryBlock::new(&[0; 65], 65).is_err());
         assert!(QueryBlock::new(&[], 0).is_err());
         let block = QueryBlock::new(&[0; 16], 16).unwrap();
-        assert!(block.distances(&[0; 15], &mut Scratch::default()).is_err());
+        assert!(block.distances(&[0; 15], &mut Scratch::default(), &Control::new()).is_err());
     }
 }

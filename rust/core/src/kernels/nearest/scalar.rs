@@ -14,35 +14,22 @@ pub fn hamming(a: &[u8], b: &[u8]) -> u16 {
 }
 
 /// The distance of every query code to its nearest database code.
-pub fn distances(query: &[u8], bytes: usize, database: &[u8], out: &mut Vec<u16>) {
-    out.clear();
-    out.extend(
-        query
-            .chunks_exact(bytes)
-            .map(|q| database.chunks_exact(bytes).map(|x| hamming(q, x)).min().unwrap_or(FAR)),
-    );
+pub fn distances(query: &[u8], bytes: usize, database: &[u8], out: &mut [u16]) {
+    for (q, out) in query.chunks_exact(bytes).zip(out) {
+        *out = database.chunks_exact(bytes).map(|x| hamming(q, x)).min().unwrap_or(FAR);
+    }
 }
 
 /// The distance and the index of every query code's nearest database code, the lowest among equals.
-pub fn nearest(
-    query: &[u8],
-    bytes: usize,
-    database: &[u8],
-    distances: &mut Vec<u16>,
-    indices: &mut Vec<u32>,
-) {
-    distances.clear();
-    indices.clear();
-    for q in query.chunks_exact(bytes) {
-        let (mut distance, mut index) = (FAR, NONE);
+pub fn nearest(query: &[u8], bytes: usize, database: &[u8], distances: &mut [u16], indices: &mut [u32]) {
+    for ((q, best), place) in query.chunks_exact(bytes).zip(distances).zip(indices) {
+        (*best, *place) = (FAR, NONE);
         for (j, x) in database.chunks_exact(bytes).enumerate() {
             let found = hamming(q, x);
-            if found < distance {
-                (distance, index) = (found, j as u32);
+            if found < *best {
+                (*best, *place) = (found, j as u32);
             }
         }
-        distances.push(distance);
-        indices.push(index);
     }
 }
 

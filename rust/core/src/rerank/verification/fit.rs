@@ -1,6 +1,8 @@
 //! The final fit: float64, on the coordinates as given.
 
 use super::models::{Affine, Family, Limits, Moments, affine, similarity};
+use crate::control::Control;
+use crate::error::Result;
 use crate::kernels::inliers::{Columns, Inliers, Sums};
 
 /// Fits translation, similarity and affine maps to the inliers in float64, and keeps what explains most.
@@ -14,7 +16,8 @@ pub fn finish(
     threshold: f64,
     family: Family,
     inliers: Inliers,
-) -> (Affine, usize) {
+    control: &Control,
+) -> Result<(Affine, usize)> {
     let square = threshold * threshold;
     let inverse = 1.0 / square;
     let better = |new: (usize, f64), old: (usize, f64)| {
@@ -23,6 +26,7 @@ pub fn finish(
     let (mut best, mut reached) = (start, inliers.count(columns, &start.0, inverse));
     for _ in 0..3 {
         let (before, started) = ((best, reached), Limits::DEFAULT.allow(&best));
+        control.check()?;
         let sums = inliers.moments(columns, &best.0, square);
         let fits = sums.map_or([None; 3], |sums| least_squares(&sums, family, square));
         // Simplest first: a richer family must beat it by more than rounding, and so must what we have.
@@ -40,7 +44,7 @@ pub fn finish(
             break;
         }
     }
-    (best, reached.0)
+    Ok((best, reached.0))
 }
 
 /// The translation, the similarity and the affine map of least squares, where determined and in the family; without

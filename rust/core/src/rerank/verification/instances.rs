@@ -1,6 +1,7 @@
 //! Several instances of an object in one image: verify, take the inliers away, verify again.
 
 use super::{Geometry, Options, Verification, Workspace, distinct_inliers, significance, verify};
+use crate::control::Control;
 use crate::error::Result;
 
 /// One instance.
@@ -17,13 +18,14 @@ pub struct Instance {
 /// Finds instances, best first, until `most` are found or chance explains the next.
 ///
 /// Each is sought among the correspondences no earlier one explains. The first is returned whatever its score, as
-/// long as there is a correspondence.
+/// long as there is a correspondence. Each found is one unit of progress.
 pub fn instances(
     correspondences: &[[f32; 4]],
     geometry: Option<Geometry<'_>>,
     options: &Options,
     most: usize,
     workspace: &mut Workspace,
+    control: &Control,
 ) -> Result<Vec<Instance>> {
     let mut found: Vec<Instance> = Vec::new();
     let mut left: Vec<usize> = (0..correspondences.len()).collect();
@@ -34,9 +36,9 @@ pub fn instances(
         ratios.clear();
         ratios.extend(geometry.iter().flat_map(|geometry| left.iter().map(|&j| geometry.ratios[j])));
         let geometry = geometry.map(|_| Geometry { ratios: &ratios });
-        let verification = verify(&points, geometry, options, workspace)?;
-        let distinct = distinct_inliers(&points, workspace);
-        let score = significance(&verification, distinct, &points, workspace)?;
+        let verification = verify(&points, geometry, options, workspace, control)?;
+        let distinct = distinct_inliers(&points, workspace, control)?;
+        let score = significance(&verification, distinct, &points, workspace, control)?;
         if verification.model.is_none() || (score <= 0.0 && !found.is_empty()) {
             break;
         }
@@ -48,6 +50,7 @@ pub fn instances(
         let mut inside = inside.into_iter();
         left.retain(|_| !inside.next().unwrap_or(false));
         found.push(Instance { verification, mask, score });
+        control.advance(1)?;
     }
     Ok(found)
 }
@@ -74,18 +77,25 @@ mod tests {
             points.push([x, y, u, v]);
         }
         let mut workspace = Workspace::default();
-        let found = instances(&points, None, &Options::within(3.0), 10, &mut workspace).unwrap();
+        let found =
+            instances(&points, None, &Options::within(3.0), 10, &mut workspace, &Control::new()).unwrap();
         assert_eq!(found.len(), 2);
         assert!(found[0].mask[..25].iter().all(|&inside| inside) && found[0].verification.inliers >= 25);
         assert!(found[1].mask[25..45].iter().all(|&inside| inside));
         assert!(found.iter().all(|instance| instance.score > 10.0));
         let overlap = found[0].mask.iter().zip(&found[1].mask).any(|(a, b)| *a && *b);
         assert!(!overlap);
-        let one = instances(&points, None, &Options::within(3.0), 1, &mut workspace).unwrap();
+        let one =
+            instances(&points, None, &Options::within(3.0), 1, &mut workspace, &Control::new()).unwrap();
         assert_eq!(one, found[..1]);
-        assert_eq!(instances(&[], None, &Options::within(3.0), 5, &mut workspace).unwrap(), []);
         assert_eq!(
-            instances(&points[45..47], None, &Options::within(3.0), 5, &mut workspace).unwrap().len(),
+            instances(&[], None, &Options::within(3.0), 5, &mut workspace, &Control::new()).unwrap(),
+            []
+        );
+        assert_eq!(
+            instances(&points[45..47], None, &Options::within(3.0), 5, &mut workspace, &Control::new())
+                .unwrap()
+                .len(),
             1
         );
     }

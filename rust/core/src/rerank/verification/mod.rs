@@ -31,7 +31,9 @@ mod projective;
 pub mod ransac;
 mod sampling;
 
-use std::cell::OnceCell;
+use std::cell::Cell;
+
+use rayon::prelude::*;
 
 use estimator::{Correspondences, Proposals};
 use fit::finish;
@@ -40,9 +42,11 @@ use models::homography::Homography;
 use models::{Affine, Family, Limits, translation};
 use ransac::{Candidate, Plan, estimate};
 
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernels::consensus::{Consensus, Points};
 use crate::kernels::inliers::{Columns, Inliers};
+use crate::sorting::sort;
 
 /// Batches of sixteen pairs of correspondences tried at most.
 const PAIR_BATCHES: usize = 128;
@@ -60,6 +64,9 @@ const PART: f32 = 8.0;
 ///
 /// Generous: correspondences that are few and all right often look like chance. Chosen with `bench/rerank.py`.
 pub const TOLERATED: f64 = 100.0;
+
+/// Pairs whose comparison is worth sharing among threads.
+const LONG: usize = 1 << 24;
 
 /// Rows of the table of all pairs that are looked at to decide that.
 const LOOKED_AT: usize = 32;
@@ -172,6 +179,7 @@ pub fn verify(
     geometry: Option<Geometry<'_>>,
     options: &Options,
     workspace: &mut Workspace,
+    control: &Control,
 ) -> Result<Verification> {
     let Options { threshold, tolerated, .. } = *options;
     let family = options.family.min(Family::Affine);
@@ -196,21 +204,29 @@ pub fn verify(
     }
     let consensus = Consensus::new()?;
     consensus.fill(points, correspondences, order, &frame.scaling());
-    let least = OnceCell::new();
+    let least = Cell::new(None);
     let run = |points: &Points, samples: &[[u32; 2]], proposals, family, plan: &Plan<'_>, known| {
         let limits = Limits::DEFAULT;
         let problem = Correspondences { points, consensus, proposals, samples, limits, family };
         // Keypoints and translations are all tried.
         let searched = !matches!(proposals, Proposals::Keypoints);
-        estimate(&problem, plan, known, || {
-            if searched { *least.get_or_init(|| least_support(points, tolerated, consensus)) } else { 0.0 }
-        })
+        let least = || match (searched, least.get()) {
+            (false, _) => Ok(0.0),
+            (true, Some(least)) => Ok(least),
+            (true, None) => {
+                let found = least_support(points, tolerated, consensus, control)?;
+                least.set(Some(found));
+                Ok(found)
+            }
+        };
+        control.check()?;
+        estimate(&problem, plan, known, least, control)
     };
     let translations = |points: &mut Points| points.fill_keypoints(order.iter().map(|_| [1.0, 0.0]));
     let finish = |best: Option<Candidate<[f32; 6]>>, family| {
         let first = || translation::from_correspondence(correspondences[0].map(f64::from));
         let start = best.map_or_else(first, |best| frame.denormalise(&Affine::from_map(best.model)));
-        finish(start, columns, threshold, family, exact)
+        finish(start, columns, threshold, family, exact, control)
     };
     let mut model;
     let mut hypotheses;
@@ -223,10 +239,10 @@ pub fn verify(
             }
             None => translations(points),
         }
-        let outcome = run(points, &[], Proposals::Keypoints, family, plan, 0.0);
-        (model, hypotheses) = (finish(outcome.best, family).0, outcome.hypotheses);
+        let outcome = run(points, &[], Proposals::Keypoints, family, plan, 0.0)?;
+        (model, hypotheses) = (finish(outcome.best, family)?.0, outcome.hypotheses);
     } else {
-        let pairs = run(points, &[], Proposals::Pairs(PAIR_BATCHES), family, &PAIRS, 0.0);
+        let pairs = run(points, &[], Proposals::Pairs(PAIR_BATCHES), family, &PAIRS, 0.0)?;
         hypotheses = pairs.hypotheses;
         let mut best = pairs.best;
         let known = best.map_or(0.0, |best| best.score);
@@ -235,22 +251,23 @@ pub fn verify(
             let batches = TRIPLE_WORK / points.len().min(128);
             sampling::triples(points.len(), batches, triples);
             let plan = if known < PART { &TRIPLES_OF_PART } else { &TRIPLES };
-            let outcome = run(points, triples, Proposals::Triples(batches), family, plan, known);
+            let outcome = run(points, triples, Proposals::Triples(batches), family, plan, known)?;
             hypotheses += outcome.hypotheses;
             best = outcome.best.or(best);
         }
         let inliers;
-        (model, inliers) = finish(best, family);
+        (model, inliers) = finish(best, family)?;
         let map = frame.apply(&model);
         let believed = |rows: usize, margin: f64| {
-            let rate = agreement_rate(|x, y| map.apply(x, y), points, inliers, rows, consensus);
-            chance::expects_at_most(tolerated.ln(), correspondences.len(), inliers, (margin * rate).min(1.0))
+            let rate = agreement_rate(|x, y| map.apply(x, y), points, inliers, rows, consensus, control)?;
+            let rate = (margin * rate).min(1.0);
+            Ok(chance::expects_at_most(tolerated.ln(), correspondences.len(), inliers, rate))
         };
-        if !(believed(GLANCED_AT, MARGIN) || believed(LOOKED_AT, 1.0)) {
+        if !(believed(GLANCED_AT, MARGIN)? || believed(LOOKED_AT, 1.0)?) {
             translations(points);
             let family = Family::Translation;
-            let outcome = run(points, &[], Proposals::Keypoints, family, &TRANSLATION_ONLY, 0.0);
-            model = finish(outcome.best, family).0;
+            let outcome = run(points, &[], Proposals::Keypoints, family, &TRANSLATION_ONLY, 0.0)?;
+            model = finish(outcome.best, family)?.0;
             hypotheses += outcome.hypotheses;
         }
     }
@@ -258,7 +275,7 @@ pub fn verify(
     let model = (inliers > 0).then_some(model);
     let mut found = Verification { model, homography: None, inliers, hypotheses };
     if options.family == Family::Homography {
-        projective::improve(&mut found, correspondences, &frame, threshold, workspace)?;
+        projective::improve(&mut found, correspondences, &frame, threshold, workspace, control)?;
     }
     Ok(found)
 }
@@ -273,43 +290,60 @@ fn linear_part([scale, angle]: [f64; 2]) -> [f32; 2] {
 /// The support below which `tolerated` or more models are expected by chance: what lies below is not searched for.
 ///
 /// One of the correspondences agrees by chance with the share of the database points' area that the radius covers.
-fn least_support(points: &Points, tolerated: f64, consensus: Consensus) -> f32 {
+fn least_support(points: &Points, tolerated: f64, consensus: Consensus, control: &Control) -> Result<f32> {
     let [width, height] = consensus.extent(points).map(|extent| f64::from(extent).max(1.0));
     let rate = (std::f64::consts::PI / (width * height)).min(1.0);
     let (t, limit) = (points.len(), tolerated.ln());
-    (chance::FREE + 1..t).find(|&n| chance::expects_at_most(limit, t, n, rate)).unwrap_or(t) as f32
+    for n in chance::FREE + 1..t {
+        if chance::expects_at_most(limit, t, n, rate) {
+            return Ok(n as f32);
+        }
+        control.check()?;
+    }
+    Ok(t as f32)
 }
 
 /// The share of pairs `i != j` with `|M(q_i) - d_j| <= threshold`, from about `rows` query points; `map` is M in the
 /// coordinates of `points`.
 fn agreement_rate(
-    map: impl Fn(f64, f64) -> (f64, f64),
+    map: impl Fn(f64, f64) -> (f64, f64) + Sync,
     points: &Points,
     inliers: usize,
     rows: usize,
     consensus: Consensus,
-) -> f64 {
+    control: &Control,
+) -> Result<f64> {
     let step = points.len().div_ceil(rows.max(1));
-    let (mut agreeing, mut looked_at) = (0_u64, 0_usize);
-    for j in (0..points.len()).step_by(step) {
-        let [x, y, _, _] = points.get(j).map(f64::from);
+    let looked_at = points.len().div_ceil(step);
+    let near = |row: usize| {
+        control.check()?;
+        let [x, y, _, _] = points.get(row * step).map(f64::from);
         let (u, v) = map(x, y);
-        agreeing += u64::from(consensus.near(points, u as f32, v as f32, 1.0));
-        looked_at += 1;
-    }
+        Ok(u64::from(consensus.near(points, u as f32, v as f32, 1.0)))
+    };
+    // Whole numbers: in whatever order they are added.
+    let agreeing = if looked_at * points.len() > LONG && rayon::current_thread_index().is_some() {
+        (0..looked_at).into_par_iter().map(near).try_reduce(|| 0, |a, b| Ok(a + b))?
+    } else {
+        (0..looked_at).map(near).sum::<Result<u64>>()?
+    };
     // The inliers themselves are no pairs i != j; a sample has its share of them.
     let own = inliers as f64 * looked_at as f64 / points.len() as f64;
     let pairs = (looked_at * (points.len() - 1)) as f64;
     // One pseudo-observation keeps the rate from being zero for a handful of correspondences.
-    (((agreeing as f64 - own).max(0.0) + 1.0) / (pairs + 1.0)).min(1.0)
+    Ok((((agreeing as f64 - own).max(0.0) + 1.0) / (pairs + 1.0)).min(1.0))
 }
 
 /// The number of inliers with distinct positions, in whichever image has fewer: several descriptors at one spot
 /// count once. After [`verify`].
-pub fn distinct_inliers(correspondences: &[[f32; 4]], workspace: &mut Workspace) -> usize {
+pub fn distinct_inliers(
+    correspondences: &[[f32; 4]],
+    workspace: &mut Workspace,
+    control: &Control,
+) -> Result<usize> {
     let Workspace { positions, mask, .. } = workspace;
     let inliers = || correspondences.iter().zip(mask.iter()).filter_map(|(p, &inside)| inside.then_some(p));
-    distinct(inliers, positions)
+    distinct(inliers, positions, control)
 }
 
 /// The chance-corrected score of a verification (see [`chance`]) with `distinct` inliers; 0 without a model.
@@ -319,6 +353,7 @@ pub fn significance(
     distinct_inliers: usize,
     correspondences: &[[f32; 4]],
     workspace: &mut Workspace,
+    control: &Control,
 ) -> Result<f64> {
     let Some(model) = found.model else { return Ok(0.0) };
     if distinct_inliers <= chance::FREE {
@@ -330,14 +365,15 @@ pub fn significance(
     let (rate, free) = match &found.homography {
         None => {
             let mapped = |x, y| map.apply(x, y);
-            (agreement_rate(mapped, points, found.inliers, points.len(), consensus), chance::FREE)
+            (agreement_rate(mapped, points, found.inliers, points.len(), consensus, control)?, chance::FREE)
         }
         Some(homography) => {
             let mapped = |x, y| frame.mapped(homography, x, y);
-            (agreement_rate(mapped, points, found.inliers, points.len(), consensus), chance::FREE_PROJECTIVE)
+            let rate = agreement_rate(mapped, points, found.inliers, points.len(), consensus, control)?;
+            (rate, chance::FREE_PROJECTIVE)
         }
     };
-    let tentative = distinct(|| correspondences.iter(), positions);
+    let tentative = distinct(|| correspondences.iter(), positions, control)?;
     Ok((-chance::ln_expected(tentative, distinct_inliers, free, rate)).max(0.0))
 }
 
@@ -353,14 +389,15 @@ fn not_finite(correspondences: &[[f32; 4]]) -> Error {
 fn distinct<'a, I: Iterator<Item = &'a [f32; 4]>>(
     points: impl Fn() -> I,
     buffer: &mut Vec<[u32; 2]>,
-) -> usize {
+    control: &Control,
+) -> Result<usize> {
     let mut count = |side: usize| {
         buffer.clear();
         // Adding zero turns -0 into 0, so that equal positions have equal bits.
         buffer.extend(points().map(|p| [(p[side] + 0.0).to_bits(), (p[side + 1] + 0.0).to_bits()]));
-        buffer.sort_unstable();
+        sort(buffer, control)?;
         buffer.dedup();
-        buffer.len()
+        Ok(buffer.len())
     };
-    count(0).min(count(2))
+    Ok(count(0)?.min(count(2)?))
 }

@@ -8,6 +8,7 @@ use super::frame::Frame;
 use super::models::homography::{Homography, least_squares};
 use super::models::{Affine, Limits};
 use super::{Verification, Workspace, agreement_rate, chance};
+use crate::control::Control;
 use crate::error::Result;
 use crate::kernels::consensus::Consensus;
 
@@ -25,18 +26,20 @@ pub fn improve(
     frame: &Frame,
     threshold: f64,
     workspace: &mut Workspace,
+    control: &Control,
 ) -> Result<()> {
     let Some(affine) = found.model else { return Ok(()) };
-    let Some((homography, inliers)) = refine(&affine, found.inliers, correspondences, threshold) else {
+    let Some((homography, inliers)) = refine(&affine, found.inliers, correspondences, threshold, control)?
+    else {
         return Ok(());
     };
     let Workspace { points, mask, .. } = workspace;
     let (consensus, tentative) = (Consensus::new()?, correspondences.len());
     let map = frame.apply(&affine);
-    let rate = agreement_rate(|x, y| map.apply(x, y), points, found.inliers, tentative, consensus);
+    let rate = agreement_rate(|x, y| map.apply(x, y), points, found.inliers, tentative, consensus, control)?;
     let before = chance::ln_expected(tentative, found.inliers, chance::FREE, rate);
     let mapped = |x, y| frame.mapped(&homography, x, y);
-    let rate = agreement_rate(mapped, points, inliers, tentative, consensus);
+    let rate = agreement_rate(mapped, points, inliers, tentative, consensus, control)?;
     if chance::ln_expected(tentative, inliers, chance::FREE_PROJECTIVE, rate) >= before {
         return Ok(());
     }
@@ -54,9 +57,10 @@ fn refine(
     inliers: usize,
     correspondences: &[[f32; 4]],
     threshold: f64,
-) -> Option<(Homography, usize)> {
+    control: &Control,
+) -> Result<Option<(Homography, usize)>> {
     if inliers < LEAST {
-        return None;
+        return Ok(None);
     }
     let start = Homography::from_affine(start);
     let mut best = None;
@@ -64,6 +68,7 @@ fn refine(
     let mut current = start;
     let plain = std::iter::repeat_n((1.0, false), 3);
     for (radius, weighted) in SCHEDULE.iter().map(|&radius| (radius, true)).chain(plain) {
+        control.check()?;
         let Some(fit) = step(&current, correspondences, radius * threshold, weighted) else { break };
         let count = count(&fit, correspondences, threshold);
         let quality = (count, gain(&fit, correspondences, threshold));
@@ -72,7 +77,7 @@ fn refine(
         }
         current = fit;
     }
-    best.filter(|_| reached.0 > inliers).map(|best| (best, reached.0))
+    Ok(best.filter(|_| reached.0 > inliers).map(|best| (best, reached.0)))
 }
 
 /// The least squares homography of what lies within `radius` of `current`; None unless it is believable there.

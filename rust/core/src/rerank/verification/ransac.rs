@@ -5,6 +5,8 @@
 //! hypotheses does so with its own seed.
 
 use super::estimator::{Batch, Estimator, Model};
+use crate::control::Control;
+use crate::error::Result;
 use crate::kernels::consensus::LANES;
 
 /// Refinements at larger radii are steps on the way, not results.
@@ -15,6 +17,9 @@ const MILESTONES: [usize; 3] = [4, 16, 64];
 
 /// Hypotheses kept at most.
 pub const MOST: usize = LANES;
+
+/// Batches that are searched between two looks at the control.
+const SEARCHED: usize = 1 << 14;
 
 /// Batches after which only the best hypothesis is refined, for problems where most of the data is good.
 const GLANCE: usize = 2;
@@ -119,8 +124,9 @@ pub fn estimate<E: Estimator>(
     problem: &E,
     plan: &Plan<'_>,
     known: f32,
-    least: impl FnOnce() -> f32,
-) -> Outcome<Model<E>> {
+    least: impl FnOnce() -> Result<f32>,
+    control: &Control,
+) -> Result<Outcome<Model<E>>> {
     let mut kept = Kept::new(plan.keep);
     let mut best: Option<Candidate<Model<E>>> = None;
     let needed = |enough: f64, support: f32| enough / problem.chance_of_good(f64::from(support));
@@ -133,11 +139,11 @@ pub fn estimate<E: Estimator>(
         if let Some(first) = kept.best() {
             let found = problem.polish(first.model, radii);
             if found.score > known && hypotheses as f64 >= needed(enough, found.score) {
-                return Outcome { best: Some(found), hypotheses };
+                return Ok(Outcome { best: Some(found), hypotheses });
             }
         }
     }
-    let least = least();
+    let least = least()?;
     let mut enough = needed(plan.enough, known.max(least));
     for stop in MILESTONES.into_iter().chain([batches]) {
         // The fewest batches with enough hypotheses, up to the stop.
@@ -147,7 +153,10 @@ pub fn estimate<E: Estimator>(
             if problem.hypotheses(middle) as f64 >= enough { high = middle } else { low = middle + 1 }
         }
         if high > tried {
-            problem.search(tried..high, plan.hypothesis_radius, &mut kept);
+            for start in (tried..high).step_by(SEARCHED) {
+                control.check()?;
+                problem.search(start..high.min(start + SEARCHED), plan.hypothesis_radius, &mut kept);
+            }
             (tried, hypotheses) = (high, problem.hypotheses(high));
         }
         let last = hypotheses as f64 >= enough || tried == batches;
@@ -156,7 +165,7 @@ pub fn estimate<E: Estimator>(
         let to_exceed = best.map_or(known, |best| best.score).max(least);
         let promising = || kept.best().is_some_and(|best| best.score >= to_exceed);
         if kept.changed && (last || 2.0 * hypotheses as f64 <= enough && promising()) {
-            optimise(problem, plan, known, &kept.models, &mut best);
+            optimise(problem, plan, known, &kept.models, &mut best, control)?;
             kept.changed = false;
             enough = needed(plan.enough, best.map_or(known, |best| best.score).max(least));
         }
@@ -164,7 +173,7 @@ pub fn estimate<E: Estimator>(
             break;
         }
     }
-    Outcome { best, hypotheses }
+    Ok(Outcome { best, hypotheses })
 }
 
 /// Refines the hypotheses kept; what beats `known` and `best` becomes the best.
@@ -174,7 +183,8 @@ fn optimise<E: Estimator>(
     known: f32,
     kept: &[Model<E>],
     best: &mut Option<Candidate<Model<E>>>,
-) {
+    control: &Control,
+) -> Result<()> {
     for kept in kept.chunks(LANES) {
         let mut models = E::Models::nothing();
         for (lane, &model) in kept.iter().enumerate() {
@@ -189,12 +199,14 @@ fn optimise<E: Estimator>(
         };
         consider(&models);
         for &radius in plan.schedule {
+            control.check()?;
             problem.refine(&mut models, radius);
             if radius <= FINAL_RADIUS {
                 consider(&models);
             }
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -304,32 +316,33 @@ mod tests {
         assert_eq!(Kept::<u8>::new(1).best(), None);
     }
 
+    fn estimate(problem: &Location, plan: &Plan<'_>) -> Outcome<f32> {
+        super::estimate(problem, plan, 0.0, || Ok(0.0), &Control::new()).unwrap()
+    }
+
     #[test]
     fn finds_and_refines_the_largest_cluster() {
-        let best = estimate(&Location(vec![50.0, 9.6, 10.0, 10.5, -3.0, f32::NAN]), &PLAN, 0.0, || 0.0)
-            .best
-            .unwrap();
+        let best = estimate(&Location(vec![50.0, 9.6, 10.0, 10.5, -3.0, f32::NAN]), &PLAN).best.unwrap();
         assert!((best.model - (9.6 + 10.0 + 10.5) / 3.0).abs() < 1e-5, "{best:?}");
     }
 
     #[test]
     fn stops_when_enough_good_hypotheses_are_expected() {
         let data = Location((0..200).map(|i| if i % 2 == 0 { 5.0 } else { i as f32 * 100.0 }).collect());
-        let all = estimate(&data, &PLAN, 0.0, || 0.0);
-        let some = estimate(&data, &Plan { enough: 10.0, ..PLAN }, 0.0, || 0.0);
+        let all = estimate(&data, &PLAN);
+        let some = estimate(&data, &Plan { enough: 10.0, ..PLAN });
         assert_eq!(all.hypotheses, 200);
         assert_eq!(some.hypotheses, 64, "ten good ones among twenty, seen at the first milestone");
         assert_eq!(all.best, some.best);
-        let glanced =
-            estimate(&data, &Plan { enough: 10.0, glance: Some((5.0, &[1.0])), ..PLAN }, 0.0, || 0.0);
+        let glanced = estimate(&data, &Plan { enough: 10.0, glance: Some((5.0, &[1.0])), ..PLAN });
         assert_eq!((glanced.hypotheses, glanced.best), (32, all.best), "five expected among the first");
     }
 
     #[test]
     fn earlier_hypothesis_wins_a_tie_and_nothing_gives_none() {
-        let best = estimate(&Location(vec![7.0, 100.0]), &PLAN, 0.0, || 0.0).best.unwrap();
+        let best = estimate(&Location(vec![7.0, 100.0]), &PLAN).best.unwrap();
         assert_eq!(best.model.to_bits(), 7.0_f32.to_bits());
-        assert_eq!(estimate(&Location(vec![f32::NAN]), &PLAN, 0.0, || 0.0).best, None);
-        assert_eq!(estimate(&Location(vec![]), &PLAN, 0.0, || 0.0), Outcome { best: None, hypotheses: 0 });
+        assert_eq!(estimate(&Location(vec![f32::NAN]), &PLAN).best, None);
+        assert_eq!(estimate(&Location(vec![]), &PLAN), Outcome { best: None, hypotheses: 0 });
     }
 }
