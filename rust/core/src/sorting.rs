@@ -1,27 +1,34 @@
 //! Sorts that can be stopped.
 
+use std::cmp::Ordering;
+
 use crate::control::Control;
 use crate::error::Result;
 
 /// Values that are sorted in one piece: some tens of milliseconds.
 const PIECE: usize = 1 << 20;
 
-/// Sorts ascending; equal values cannot be told apart. Long lists are halved about their median until they are short
+/// [`sort_by`] ascending.
+pub fn sort<T: Ord + Copy + Send>(values: &mut [T], control: &Control) -> Result<()> {
+    sort_by(values, T::cmp, control)
+}
+
+/// Sorts; equal values may change places. Long lists are halved about their median until they are short
 /// enough to be sorted in one piece, on the threads of the current pool, if there is one.
 ///
 /// Complexity: O(n log n), in place.
-pub fn sort<T: Ord + Copy + Send>(values: &mut [T], control: &Control) -> Result<()> {
+pub fn sort_by<T: Send>(values: &mut [T], order: fn(&T, &T) -> Ordering, control: &Control) -> Result<()> {
     control.check()?;
     if values.len() <= PIECE {
-        values.sort_unstable();
+        values.sort_unstable_by(order);
         return Ok(());
     }
-    let (low, _, high) = values.select_nth_unstable(values.len() / 2);
+    let (low, _, high) = values.select_nth_unstable_by(values.len() / 2, order);
     if rayon::current_thread_index().is_some() {
-        let (low, high) = rayon::join(|| sort(low, control), || sort(high, control));
+        let (low, high) = rayon::join(|| sort_by(low, order, control), || sort_by(high, order, control));
         low.and(high)
     } else {
-        sort(low, control).and_then(|()| sort(high, control))
+        sort_by(low, order, control).and_then(|()| sort_by(high, order, control))
     }
 }
 

@@ -45,10 +45,18 @@ pub struct Length {
 }
 
 impl Length {
-    fn apply(self, norm: f32, row: &mut [f32]) {
-        let divisor = (norm + self.added).max(self.least);
-        for value in row {
-            *value /= divisor;
+    fn apply(self, norm: f64, row: &mut [f32]) {
+        let divisor = (norm as f32 + self.added).max(self.least);
+        if divisor.is_normal() {
+            for value in row {
+                *value /= divisor;
+            }
+        } else {
+            // A norm beyond float32, as of two values near its end, or below what it holds to full precision.
+            let divisor = (norm + f64::from(self.added)).max(f64::from(self.least));
+            for value in row {
+                *value = (f64::from(*value) / divisor) as f32;
+            }
         }
     }
 }
@@ -239,14 +247,14 @@ impl Layer {
 }
 
 /// The Euclidean norm: a float64 sum in 16 lanes, whatever the CPU.
-fn norm(row: &[f32]) -> f32 {
+fn norm(row: &[f32]) -> f64 {
     let mut lanes = [0.0_f64; 16];
     for values in row.chunks_exact(16) {
         for (lane, value) in lanes.iter_mut().zip(values) {
             *lane += f64::from(*value) * f64::from(*value);
         }
     }
-    lanes.iter().sum::<f64>().sqrt() as f32
+    lanes.iter().sum::<f64>().sqrt()
 }
 
 /// An error that names the first value that is not finite.
@@ -309,6 +317,24 @@ mod tests {
                     let bit = bits[row * width.div_ceil(8) + j / 8] >> (7 - j % 8) & 1;
                     assert_eq!(bit == 1, ours >= 0.0);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_any_length_become_unit_vectors() {
+        let exact = Length { added: 0.0, least: 0.0 };
+        let identity = [1.0, 0.0, 0.0, 1.0];
+        for (before, after) in [(Some(exact), None), (None, Some(exact))] {
+            let layer = Layer::new(&identity, 2, None, None, before, after).unwrap();
+            for scale in [1e-45_f32, 1e-42, 1e-38, 1e-30, 1e-19, 1.0, 1e19, 1e38, f32::MAX] {
+                let mut found = [0.0; 2];
+                layer.apply::<_, Vectors>(&[scale, -scale], &mut found, &Control::new()).unwrap();
+                let half = std::f32::consts::FRAC_1_SQRT_2;
+                assert!(
+                    (found[0] - half).abs() < 1e-6 && (found[1] + half).abs() < 1e-6,
+                    "{scale}: {found:?}"
+                );
             }
         }
     }

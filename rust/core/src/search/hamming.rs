@@ -51,7 +51,7 @@ pub struct HammingTopK {
 /// Complexity: O(queries n bits); memory O(queries k), times the number of threads if that is little.
 ///
 /// # Errors
-/// [`Error::Parameter`] for `k = 0` or codes of 2^28 bytes or more, [`Error::Shape`] if the code lengths differ,
+/// [`Error::Parameter`] for `k = 0` or codes of 2^20 bytes or more, [`Error::Shape`] if the code lengths differ,
 /// [`Error::Interrupted`].
 pub fn hamming_topk(
     queries: Matrix<'_, u8>,
@@ -66,8 +66,8 @@ pub fn hamming_topk(
         let expected = format!("codes of {} bytes, as the database has", database.columns());
         return Err(Error::shape("queries", expected, format!("codes of {} bytes", queries.columns())));
     }
-    if database.columns() >= 1 << 28 {
-        return Err(Error::parameter("bytes of a code", "below 2^28", database.columns()));
+    if database.columns() >= 1 << 20 {
+        return Err(Error::parameter("bytes of a code", "below 2^20", database.columns()));
     }
     let k = k.min(database.searched());
     if k == 0 || queries.rows() == 0 {

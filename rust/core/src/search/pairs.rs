@@ -19,7 +19,7 @@ const GROUP: usize = 128;
 /// Complexity: O(queries n bits); memory for one tile of planes a thread.
 ///
 /// # Errors
-/// [`Error::Shape`] if the code lengths differ or `out` has another size, [`Error::Parameter`] for codes of 2^28
+/// [`Error::Shape`] if the code lengths differ or `out` has another size, [`Error::Parameter`] for codes of 2^20
 /// bytes or more, [`Error::Interrupted`]. What `out` then holds is not specified.
 pub fn hamming_matrix(
     queries: Matrix<'_, u8>,
@@ -42,8 +42,8 @@ fn compare(
         let expected = format!("codes of {bytes} bytes, as the database has");
         return Err(Error::shape("queries", expected, format!("codes of {} bytes", queries.columns())));
     }
-    if bytes >= 1 << 28 {
-        return Err(Error::parameter("bytes of a code", "below 2^28", bytes));
+    if bytes >= 1 << 20 {
+        return Err(Error::parameter("bytes of a code", "below 2^20", bytes));
     }
     if Some(out.len()) != queries.rows().checked_mul(count) {
         let expected = format!("[{}, {count}]", queries.rows());

@@ -14,6 +14,7 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernels::prefetch::prefetch;
 use crate::level::{self, Level};
+use crate::sorting::sort_by;
 
 /// From so many queries on, a database without planes is quantised to int8 on the way,
 const INT8_QUERIES: usize = 128;
@@ -240,7 +241,7 @@ fn settle<T: Element>(
             }
             left[at].settle(|row| problem.score(query, row));
         }
-        left.sort_unstable_by(Candidate::order);
+        sort_by(&mut left, Candidate::order, control)?;
         left.truncate(problem.k);
         Ok(left.iter().map(|entry| (Rank::of(entry.lower), entry.row)).collect())
     };

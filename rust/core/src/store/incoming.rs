@@ -7,6 +7,22 @@ use super::ids::{check_id, sorted_hashes};
 use super::write_file::WORTH_A_THREAD;
 use super::writer::Writer;
 
+/// The error with the id of the image that a value which is not finite belongs to.
+fn named<S: AsRef<str>>(error: Error, ids: &[S], batch: &Batch<'_>) -> Error {
+    let Error::NonFinite { what, row, column, value } = error else { return error };
+    let image = match batch {
+        Batch::Global(_) | Batch::Binary(_) => row,
+        Batch::Local(batch) => batch.offsets.partition_point(|&end| end as usize <= row) - 1,
+    };
+    // Sizes and offsets fit the ids: that was checked before the values.
+    let what = match (ids.get(image), batch) {
+        (Some(id), Batch::Local(_)) => format!("{what} (image {image}, {:?})", id.as_ref()),
+        (Some(id), _) => format!("{what} (of {:?})", id.as_ref()),
+        (None, _) => what,
+    };
+    Error::NonFinite { what, row, column, value }
+}
+
 impl Writer {
     /// Which of the ids are there already, committed or not.
     pub fn contains<S: AsRef<str>>(&self, ids: &[S]) -> Result<Vec<bool>> {
@@ -19,16 +35,17 @@ impl Writer {
     pub(super) fn check<S: AsRef<str>>(&self, ids: &[S], batch: &Batch<'_>) -> Result<()> {
         let (rows, spec, path) = (ids.len(), &self.manifest.spec, &self.path);
         if batch.bytes() < WORTH_A_THREAD {
-            batch.check(rows, spec, path)?;
+            batch.check(rows, spec, path).map_err(|error| named(error, ids, batch))?;
             return self.check_ids(ids);
         }
         std::thread::scope(|scope| {
             let values = std::thread::Builder::new().spawn_scoped(scope, || batch.check(rows, spec, path));
             let of_ids = self.check_ids(ids);
             match values {
-                Ok(values) => values.join().expect("checking does not panic")?,
-                Err(_) => batch.check(rows, spec, path)?,
+                Ok(values) => values.join().expect("checking does not panic"),
+                Err(_) => batch.check(rows, spec, path),
             }
+            .map_err(|error| named(error, ids, batch))?;
             of_ids
         })
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 
 use half::f16;
 use ilias_fast_core::store::{Batch, Kind, LocalBatch, Optional, Spec, Writer};
@@ -24,17 +25,43 @@ const SMALL_BATCH: usize = 8 << 20;
 #[pyclass(frozen, name = "StoreWriter", module = "ilias_fast._core")]
 pub struct PyWriter {
     inner: Mutex<Option<Writer>>,
+    /// The thread that waits for [`Self::append`] on another, whose signal handlers and progress callback it runs.
+    waiting: Mutex<Option<ThreadId>>,
 }
 
 impl PyWriter {
     fn new(writer: Writer, shard_bytes: Option<usize>) -> Result<Self> {
         let mut writer = writer;
         shard_bytes.map_or(Ok(()), |bytes| writer.set_shard_bytes(bytes))?;
-        Ok(Self { inner: Mutex::new(Some(writer)) })
+        Ok(Self { inner: Mutex::new(Some(writer)), waiting: Mutex::new(None) })
     }
 
-    fn locked(&self) -> MutexGuard<'_, Option<Writer>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    /// An error on a thread that would wait for itself: a progress callback of `append_rows`, or a signal handler while a
+    /// large batch is appended, that uses the writer.
+    fn locked(&self) -> Result<MutexGuard<'_, Option<Writer>>> {
+        let waiting = *self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting == Some(thread::current().id()) {
+            let found =
+                "one in the middle of the append that called this (use it afterwards, or on another thread)";
+            return Err(Error::parameter("writer", "a writer at rest", found));
+        }
+        Ok(self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Uses the writer on a thread of a pool, while this one hears Ctrl-C and reports progress.
+    fn call(
+        &self,
+        py: Python<'_>,
+        progress: Option<&Py<PyAny>>,
+        work: impl FnOnce(&mut Writer, &Control) -> Result<()> + Send,
+    ) -> PyResult<()> {
+        let caller = thread::current().id();
+        call(py, Some(1), progress, |control| {
+            self.with(|writer| {
+                let _reset = Waiting::of(self, caller);
+                work(writer, control)
+            })
+        })
     }
 
     /// Appends a batch of `bytes` bytes. Small ones, as extraction makes them, are not worth the two thread
@@ -48,7 +75,7 @@ impl PyWriter {
         if bytes < SMALL_BATCH {
             return self.waiting(py, |writer| work(writer, &Control::new()));
         }
-        call(py, Some(1), None, |control| self.with(|writer| work(writer, control)))
+        self.call(py, None, work)
     }
 
     /// Without the GIL: another thread may have the writer for long, and needs the GIL to report its progress.
@@ -61,11 +88,33 @@ impl PyWriter {
     }
 
     fn with<T>(&self, use_it: impl FnOnce(&mut Writer) -> Result<T>) -> Result<T> {
-        match self.locked().as_mut() {
-            Some(writer) => use_it(writer),
-            None => Err(Error::parameter("writer", "an open writer", "a closed one")),
-        }
+        self.locked()?.as_mut().map_or_else(|| Err(closed()), use_it)
     }
+}
+
+/// While it lives, a thread waits for the work of another on the writer.
+struct Waiting<'a>(&'a Mutex<Option<ThreadId>>);
+
+impl<'a> Waiting<'a> {
+    fn of(writer: &'a PyWriter, caller: ThreadId) -> Self {
+        let this = Self(&writer.waiting);
+        this.set(Some(caller));
+        this
+    }
+
+    fn set(&self, thread: Option<ThreadId>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = thread;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.set(None);
+    }
+}
+
+fn closed() -> Error {
+    Error::parameter("writer", "an open writer", "a closed one")
 }
 
 #[pymethods]
@@ -203,9 +252,9 @@ impl PyWriter {
     ) -> PyResult<()> {
         let store = &*store.get().inner;
         let rows = vector("rows", &rows)?;
-        call(py, Some(1), progress.as_ref(), |control| {
+        self.call(py, progress.as_ref(), |writer, control| {
             let rows = rows_of(store, rows)?;
-            self.with(|writer| writer.append_rows(store, &rows, control))
+            writer.append_rows(store, &rows, control)
         })
     }
 
@@ -219,13 +268,13 @@ impl PyWriter {
     }
 
     /// Ends the writer; what was not committed is dropped.
-    fn close(&self, py: Python<'_>) {
-        py.detach(|| drop(self.locked().take()));
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.locked().map(|mut writer| drop(writer.take()))).map_err(to_python)
     }
 
     #[getter]
-    fn closed(&self, py: Python<'_>) -> bool {
-        py.detach(|| self.locked().is_none())
+    fn closed(&self, py: Python<'_>) -> PyResult<bool> {
+        py.detach(|| self.locked().map(|writer| writer.is_none())).map_err(to_python)
     }
 }
 

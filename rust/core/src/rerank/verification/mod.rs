@@ -200,8 +200,10 @@ pub fn verify(
     let frame = Frame::around(centre, threshold);
     *kept = Some(frame);
     if order.len() != correspondences.len() {
-        sampling::shuffle(correspondences.len(), order);
+        order.clear();
+        sampling::shuffle(correspondences.len(), order, control)?;
     }
+    control.check()?;
     let consensus = Consensus::new()?;
     consensus.fill(points, correspondences, order, &frame.scaling());
     let least = Cell::new(None);

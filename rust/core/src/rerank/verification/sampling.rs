@@ -1,13 +1,23 @@
 //! Which correspondences meet, in which order: a seeded shuffle, then distances along the circle it makes.
 
+use crate::control::Control;
+use crate::error::Result;
+
+/// Steps of a shuffle between two looks at the control.
+const PULSE: usize = 1 << 20;
+
 /// A permutation of `0..count`, the same for the same count everywhere.
-pub fn shuffle(count: usize, order: &mut Vec<u32>) {
+pub fn shuffle(count: usize, order: &mut Vec<u32>, control: &Control) -> Result<()> {
     order.clear();
     order.extend(0..count as u32);
     let mut random = SplitMix(0x1F83_D9AB_FB41_BD6B ^ count as u64);
     for i in (1..count).rev() {
+        if i % PULSE == 0 {
+            control.check()?;
+        }
         order.swap(i, random.below(i as u64 + 1) as usize);
     }
+    Ok(())
 }
 
 /// Distances `a < b` such that the triples `(i, i + a, i + b)` modulo `count`, for all `i`, are all triples of
@@ -77,8 +87,8 @@ mod tests {
     fn a_permutation_repeatable_and_not_the_identity() {
         for count in [0, 1, 2, 100] {
             let (mut first, mut second) = (Vec::new(), Vec::new());
-            shuffle(count, &mut first);
-            shuffle(count, &mut second);
+            shuffle(count, &mut first, &Control::new()).unwrap();
+            shuffle(count, &mut second, &Control::new()).unwrap();
             assert_eq!(first, second);
             let mut sorted = first.clone();
             sorted.sort_unstable();
