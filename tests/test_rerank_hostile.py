@@ -91,7 +91,7 @@ def test_a_store_whose_positions_went_bad(tmp_path: Path, rng: np.random.Generat
     images = hostile(rng)
     bad = images["good"].xy.copy()
     bad[7] = np.nan
-    with pytest.raises(NonFiniteError, match=r'xy \(image 0, "good"\): row 7'):
+    with pytest.raises(NonFiniteError, match=r'xy of image 0 \("good"\): row 7'):
         stored(tmp_path / "refused", {"good": images["good"]._replace(xy=bad)})
     # The same bytes, changed behind the store's back.
     stored(tmp_path / "store", images)

@@ -10,15 +10,14 @@ use super::writer::Writer;
 /// The error with the id of the image that a value which is not finite belongs to.
 fn named<S: AsRef<str>>(error: Error, ids: &[S], batch: &Batch<'_>) -> Error {
     let Error::NonFinite { what, row, column, value } = error else { return error };
-    let image = match batch {
-        Batch::Global(_) | Batch::Binary(_) => row,
-        Batch::Local(batch) => batch.offsets.partition_point(|&end| end as usize <= row) - 1,
-    };
-    // Sizes and offsets fit the ids: that was checked before the values.
-    let what = match (ids.get(image), batch) {
-        (Some(id), Batch::Local(_)) => format!("{what} (image {image}, {:?})", id.as_ref()),
-        (Some(id), _) => format!("{what} (of {:?})", id.as_ref()),
-        (None, _) => what,
+    // Numbers of rows and offsets fit the ids: that was checked before the values.
+    let (what, row) = match batch {
+        Batch::Global(_) | Batch::Binary(_) => (format!("{what} (of {:?})", ids[row].as_ref()), row),
+        Batch::Local(batch) => {
+            let image = batch.offsets.partition_point(|&first| first as usize <= row) - 1;
+            let what = format!("{what} of image {image} ({:?})", ids[image].as_ref());
+            (what, row - batch.offsets[image] as usize)
+        }
     };
     Error::NonFinite { what, row, column, value }
 }
