@@ -128,7 +128,10 @@ def test_threads_and_progress_are_the_same_everywhere(path: str) -> None:
         described = re.search(r"^progress: (.*(?:\n .*)*)", section(FUNCTIONS[path], "Args"), re.MULTILINE)
         assert described is not None
         if path.startswith("ilias_fast.kernels."):
-            counted = r"the number of (database rows finished|images finished|distances counted) so far"
+            counted = (
+                r"the number of (database rows|images|distances|query descriptors|results|distractors"
+                r"|instances|models) (finished|counted|searched for|found)( so far|:)"
+            )
             assert re.search(counted, described[1])
         elif path == "ilias_fast.pipeline.run_pipeline":
             assert "(stage, done, total)" in described[1]

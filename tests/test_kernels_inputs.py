@@ -143,6 +143,106 @@ def test_what_is_contiguous_is_used_in_place(
     assert seen[0].__array_interface__["data"][0] == original.__array_interface__["data"][0]
 
 
+def unaligned(array: np.ndarray[Any, Any]) -> Any:
+    return np.frombuffer(b"x" + array.tobytes(), np.uint8)[1:].view(array.dtype).reshape(array.shape)
+
+
+class Subclass(np.ndarray[Any, Any]):
+    """An array that is more than one."""
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda array: array.view(Subclass),
+        lambda array: np.ma.masked_array(array),
+        unaligned,
+    ],
+    ids=["subclass", "masked nowhere", "unaligned"],
+)
+def test_unusual_arrays_give_the_usual_answers(make: Callable[[np.ndarray[Any, Any]], Any]) -> None:
+    for found, expected in zip(everything(make), everything(lambda array: array), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_masked_values_are_refused_by_every_kernel() -> None:
+    def masked(array: np.ndarray[Any, Any]) -> Any:
+        return np.ma.masked_array(array, mask=np.arange(array.size).reshape(array.shape) % 7 == 0)
+
+    codes, xy = masked(np.zeros((9, 16), np.uint8)), masked(np.zeros((9, 2), np.float32))
+    vectors, scores = masked(np.zeros((9, 4), np.float16)), masked(np.zeros(9))
+    for call in (
+        lambda: kernels.topk(vectors, vectors, 1),
+        lambda: kernels.hamming_topk(codes, codes, 1),
+        lambda: kernels.hamming_matrix(codes, codes),
+        lambda: kernels.match(codes, codes),
+        lambda: kernels.match_images(codes, codes, [0, 9]),
+        lambda: kernels.chamfer(codes, codes, [0, 9]),
+        lambda: kernels.chamfer(vectors, vectors, [0, 9]),
+        lambda: kernels.verify_spatial(xy, xy, threshold=1.0),
+        lambda: kernels.verify_instances(xy, xy, threshold=1.0),
+        lambda: kernels.average_precision(scores, np.ones(9, bool), positives=9, k=1),
+        lambda: kernels.streaming_map([scores], []),
+        lambda: kernels.build_planes(vectors),
+    ):
+        with pytest.raises(DtypeError, match="masked array"):
+            call()
+
+
+@pytest.mark.parametrize("make", [torch_tensor, memmap, WithArray, WithDlpack])
+def test_large_arguments_take_no_memory(make: Callable[[np.ndarray[Any, Any]], Any]) -> None:
+    """Every kernel reads what it is given where it is: nothing of the size of an argument is allocated."""
+    import tracemalloc
+
+    count = 300_000
+    codes, few = make(np.zeros((count, 16), np.uint8)), np.zeros((2, 16), np.uint8)
+    vectors, xy = make(np.zeros((count, 16), np.float16)), make(np.zeros((count, 2), np.float32))
+    queries, scores = make(np.zeros((count, 16), np.float32)), make(np.linspace(1, 0, count))
+    relevant, block = make(np.zeros(count, np.bool_)), make(np.zeros((1, count), np.float32))
+    offsets = make(np.array([0, count]))
+    out = make(np.zeros((2, count), np.int32))
+    calls: dict[str, tuple[int, Callable[[], object]]] = {
+        "topk": (0, lambda: kernels.topk(queries[:2] if make is torch_tensor else few, vectors, 3)),
+        "hamming_topk": (0, lambda: kernels.hamming_topk(few, codes, 3)),
+        "hamming_matrix": (0, lambda: kernels.hamming_matrix(few, codes, out=out)),
+        "match": (0, lambda: kernels.match(few, codes)),
+        "match_images": (0, lambda: kernels.match_images(few, codes, offsets)),
+        "chamfer": (0, lambda: kernels.chamfer(few, codes, offsets)),
+        "chamfer of floats": (0, lambda: kernels.chamfer(np.zeros((1, 16), np.float32), vectors, offsets)),
+        "chamfer of a query": (0, lambda: kernels.chamfer(queries, np.zeros((1, 16), np.float16), [0, 1])),
+        "average_precision": (
+            0,
+            lambda: kernels.average_precision(scores, relevant, positives=1, k=10),
+        ),
+        "streaming_map": (0, lambda: kernels.streaming_map([[0.5]], [block])),
+        # A mask of a byte for each correspondence.
+        "verify_spatial": (count, lambda: kernels.verify_spatial(xy, xy, threshold=1.0)),
+    }
+    for name, (result, call) in calls.items():
+        call()
+        tracemalloc.start()
+        call()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < result + 50_000, name
+
+
+def test_progress_that_cannot_be_called_is_refused_before_the_work() -> None:
+    codes, xy = np.zeros((9, 16), np.uint8), np.zeros((9, 2), np.float32)
+    bad: Any = 3
+    for call in (
+        lambda: kernels.topk(xy, xy.astype(np.float16), 1, progress=bad),
+        lambda: kernels.hamming_matrix(codes, codes, progress=bad),
+        lambda: kernels.match(codes, codes, progress=bad),
+        lambda: kernels.match(codes.repeat(90, 0), codes.repeat(90, 0), progress=bad),
+        lambda: kernels.verify_spatial(xy, xy, threshold=1.0, progress=bad),
+        lambda: kernels.average_precision([1.0], [True], positives=1, k=1, progress=bad),
+        lambda: kernels.streaming_map([[1.0]], [], progress=bad),
+    ):
+        with pytest.raises(ParameterError, match=r"^progress: expected a function, or None, found 3"):
+            call()
+
+
 @pytest.mark.parametrize("value", [Elsewhere(np.zeros((2, 16), np.uint8)), "codes", {1: 2}, object(), None])
 def test_what_is_no_array_here_is_refused(value: Any) -> None:
     codes = np.zeros((2, 16), np.uint8)

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kernels": {"_arrays", "_core", "_counting", "errors", "store"},
     "run": {"_arrays", "_core", "_extras", "_files", "_html", "errors"},
     "images": {"_arrays", "_extras", "_files", "errors"},
-    "datasets": {"_core", "_extras", "_files", "cpu", "errors", "images", "run"},
+    "datasets": {"_arrays", "_core", "_extras", "_files", "cpu", "errors", "images", "run"},
     "adapt": {
         "_arrays",
         "_checkpoints",

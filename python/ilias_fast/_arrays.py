@@ -42,6 +42,7 @@ __all__ = [
 
 
 _UINT8, _FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
+_PLAIN = 0x101  # the flags C_CONTIGUOUS and ALIGNED of NumPy's C interface
 _MOST_THREADS = 1024
 _LONGEST = 80
 """Characters of a value that a message shows."""
@@ -71,7 +72,7 @@ def _seen(value: Any) -> NDArray[Any]:
 
 def float32_rows(name: str, value: ArrayLike, dimensions: str = "Q, d") -> NDArray[np.float32]:
     """Return real numbers as a C-contiguous float32 matrix; float64 is rounded."""
-    if type(value) is np.ndarray and value.dtype is _FLOAT32 and value.ndim == 2 and value.flags.c_contiguous:
+    if type(value) is np.ndarray and value.dtype is _FLOAT32 and value.ndim == 2 and _is_plain(value):
         return value  # the common case, at a fraction of the time of what follows
     array = any_array(name, value, dimensions)
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
@@ -79,10 +80,15 @@ def float32_rows(name: str, value: ArrayLike, dimensions: str = "Q, d") -> NDArr
     return _contiguous(array, np.float32)
 
 
+def _is_plain(array: NDArray[Any]) -> bool:
+    """Return whether an array is C-contiguous and its values lie where their type wants them."""
+    return array.flags.num & _PLAIN == _PLAIN
+
+
 def _contiguous(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
     """Return a C-contiguous array of `dtype`; too large a number is infinite, and refused later."""
     if array.dtype == dtype:
-        return np.ascontiguousarray(array)
+        return np.ascontiguousarray(array) if array.flags.aligned else np.array(array, order="C")
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(array, dtype=dtype)
 
@@ -91,7 +97,7 @@ def float16_rows(name: str, value: ArrayLike, dimensions: str = "n, d") -> NDArr
     """Return a C-contiguous float16 matrix; wider types only if every value is a float16 already."""
     array = any_array(name, value, dimensions)
     if array.dtype == np.float16:
-        return np.ascontiguousarray(array)
+        return _contiguous(array, np.float16)
     if array.dtype.kind not in "fiu":
         raise DtypeError(f"{name}: expected float16, found {array.dtype}")
     with np.errstate(over="ignore"):
@@ -106,7 +112,7 @@ def float16_rows(name: str, value: ArrayLike, dimensions: str = "n, d") -> NDArr
 
 def codes(name: str, value: ArrayLike, dimensions: str = "n, bytes") -> NDArray[np.uint8]:
     """Return packed binary codes as a C-contiguous uint8 matrix; no other dtype is accepted."""
-    if type(value) is np.ndarray and value.dtype is _UINT8 and value.ndim == 2 and value.flags.c_contiguous:
+    if type(value) is np.ndarray and value.dtype is _UINT8 and value.ndim == 2 and _is_plain(value):
         return value  # the common case, at a fraction of the time of what follows
     array = any_array(name, value, dimensions)
     if array.dtype != np.uint8:
@@ -124,7 +130,7 @@ def offsets(name: str, value: ArrayLike) -> NDArray[np.int64]:
     array = any_array(name, value, "N + 1")
     if array.dtype.kind not in "iu":
         raise DtypeError(f"{name}: expected int64, found {array.dtype}")
-    return np.ascontiguousarray(array, dtype=np.int64)
+    return _contiguous(array, np.int64)
 
 
 def count(name: str, value: SupportsIndex) -> int:
@@ -192,8 +198,8 @@ def output(
         raise DtypeError(f"{name}: expected {np.dtype(dtype)}, found {array.dtype}")
     if array.shape != shape:
         raise ShapeError(f"{name}: expected shape {list(shape)}, found {list(array.shape)}")
-    if not (array.flags.c_contiguous and array.flags.writeable):
-        raise ParameterError(f"{name}: expected a C-contiguous array that can be written to")
+    if not (_is_plain(array) and array.flags.writeable):
+        raise ParameterError(f"{name}: expected a C-contiguous, aligned array that can be written to")
     if any(np.may_share_memory(array, other) for other in inputs):
         raise ParameterError(f"{name}: expected memory of its own, found that of another argument")
     return array
@@ -222,7 +228,7 @@ def vector(
     name: str, value: ArrayLike, kinds: str, dtype: type[np.generic], dimensions: str = "n"
 ) -> NDArray[Any]:
     """Return a contiguous vector of `dtype` from an array whose dtype kind is one of `kinds`."""
-    if type(value) is np.ndarray and value.dtype == dtype and value.ndim == 1 and value.flags.c_contiguous:
+    if type(value) is np.ndarray and value.dtype == dtype and value.ndim == 1 and _is_plain(value):
         return value  # the common case, at a fraction of the time of what follows
     array = any_array(name, value, dimensions)
     if array.dtype.kind not in kinds:

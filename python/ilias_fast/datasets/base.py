@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ilias_fast import _arrays
 from ilias_fast._core import Ids, IdSearch
 from ilias_fast._files import is_file, read_lines, read_text
-from ilias_fast.errors import DatasetError, ParameterError, UnknownIdError
+from ilias_fast.errors import DatasetError, UnknownIdError
 
 if TYPE_CHECKING:
     from ilias_fast.images import ImageSource
@@ -205,8 +206,7 @@ class Dataset:
             "positives": self.positives,
             "distractors": self.distractors,
         }
-        if part not in ids:
-            raise ParameterError(f"part: expected one of {', '.join(ids)}, found {part!r}")
+        _arrays.choice("part", part, tuple(ids))
         from ilias_fast.images import FolderSource, TarSource
 
         if part == "distractors" and self.tars:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
+from ilias_fast import _arrays
 from ilias_fast._files import StrPath, is_file, is_folder
 from ilias_fast.datasets.benchmarks import (
     GroundTruth,
@@ -18,7 +19,7 @@ from ilias_fast.datasets.benchmarks import (
     load_sop,
     load_ukbench,
 )
-from ilias_fast.errors import FileFormatError, ParameterError, StorageError
+from ilias_fast.errors import FileFormatError, StorageError
 
 __all__ = ["TruthKind", "load_truth"]
 
@@ -72,8 +73,8 @@ def load_truth(path: StrPath, kind: TruthKind | None = None) -> GroundTruth:
         ['a/1.jpg', 'a/2.jpg']
     """
     path = Path(path)
-    if kind is not None and kind not in _LOADERS:
-        raise ParameterError(f"kind: expected one of {', '.join(_LOADERS)}, found {kind!r}")
+    if kind is not None:
+        _arrays.choice("kind", kind, tuple(_LOADERS))
     return _LOADERS[kind or _kind_of(path)](path)
 
 

@@ -170,8 +170,8 @@ class LocalExtractor:
             raise ParameterError(
                 f"itq: expected a binarisation of dimension {network.dim}, found {itq.input_dim}"
             )
-        if global_by not in (None, "cls", "attention"):
-            raise ParameterError(f"global_by: expected cls, attention or None, found {global_by!r}")
+        if global_by is not None:
+            _arrays.choice("global_by", global_by, ("cls", "attention"))
         if global_by == "cls" and len(network.scales) > 1:
             raise ParameterError("global_by: this network has no class token; expected attention or None")
         self.global_by = global_by

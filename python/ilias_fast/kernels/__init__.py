@@ -1,8 +1,8 @@
 """The drop-in functions: arrays in, arrays out.
 
 Arguments are anything NumPy can read as an array (see `ilias_fast._arrays` for the conversion rule). Every
-function takes `threads` and `progress`, releases the GIL, may be called from several threads and after a fork,
-and can be stopped by Ctrl-C. No answer depends on `threads` or on the CPU level.
+function takes `threads` and `progress`, releases the GIL, may be called from several threads and after a
+fork, and can be stopped by Ctrl-C. No answer depends on `threads` or on the CPU level.
 """
 
 from ilias_fast.kernels.evaluation import MapCounter, StreamedMap, average_precision, streaming_map

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from ilias_fast import _arrays, _core
 from ilias_fast._counting import MapCounter, StreamedMap
-from ilias_fast.errors import ShapeError
+from ilias_fast.errors import ParameterError, ShapeError
 from ilias_fast.kernels.progress import Progress
 
 __all__ = ["MapCounter", "StreamedMap", "average_precision", "streaming_map"]
@@ -35,7 +35,7 @@ def average_precision(
         relevant: bool [n].
         positives: Number of positives in the database (found or not), at least the number in the list.
         k: Cut, at least 1.
-        threads: Number of threads, of which lists of fewer than a million results take one; None for all cores.
+        threads: Number of threads; None for all cores. Fewer than a million results take one.
         progress: Called now and then with the number of results counted so far, once they are sorted.
 
     Returns:
@@ -106,6 +106,8 @@ def streaming_map(
         >>> curve.prefix_map.round(3).tolist()
         [1.0, 0.583]
     """
+    if progress is not None and not callable(progress):
+        raise ParameterError(f"progress: expected a function, or None, found {progress!r}")
     counter = MapCounter(positive_scores, prefixes=prefixes, subsets=len(subsets))
     chosen = [_arrays.vector(f"subsets[{s}]", subset, "b", np.bool_, "N") for s, subset in enumerate(subsets)]
     first = 0

@@ -5,7 +5,10 @@
 //! microseconds are asked first with the arguments as given: see [`ready`].
 
 use ilias_fast_core::Error;
-use numpy::{Element, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use numpy::{
+    Element, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArray,
+    PyUntypedArrayMethods,
+};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt};
 
@@ -26,9 +29,14 @@ pub fn vector<'a, T: Element>(what: &str, array: &'a PyReadonlyArray1<'_, T>) ->
     })
 }
 
-/// A matrix that needs no conversion: an array of that type, C-contiguous. None for anything else.
+/// A matrix that needs no conversion: an array of that type, C-contiguous and aligned. None for anything else, such as a subclass
+/// whose values are not all that it is (masked arrays).
 pub fn plain<'a, 'py, T: Element>(value: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyArray2<T>>> {
-    value.cast::<PyArray2<T>>().ok().filter(|array| array.is_c_contiguous())
+    let exact = value.is_exact_instance_of::<PyUntypedArray>();
+    exact
+        .then(|| value.cast::<PyArray2<T>>().ok())
+        .flatten()
+        .filter(|array| array.is_c_contiguous() && array.data().is_aligned())
 }
 
 /// [`plain`], held against being written to.

@@ -3,7 +3,8 @@
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use ilias_fast_core::{Control, Result, threads};
+use ilias_fast_core::kernels::float_mode::in_standard;
+use ilias_fast_core::{Control, Error, Result, threads};
 use pyo3::prelude::*;
 
 use crate::error::to_python;
@@ -33,6 +34,7 @@ pub fn call_counting<T: Send>(
     counted: impl Fn(&Control) -> u64 + Sync,
     work: impl FnOnce(&Control) -> Result<T> + Send,
 ) -> PyResult<T> {
+    check_callable(py, progress)?;
     let pool = threads::pool(threads).map_err(to_python)?;
     let control = Control::new();
     let report = |py: Python<'_>| -> PyResult<()> {
@@ -80,4 +82,31 @@ pub fn call_counting<T: Send>(
     })?;
     report(py)?;
     Ok(result)
+}
+
+/// Runs `work` that takes a few milliseconds on this thread, without the GIL, and calls `progress` once, at its end.
+///
+/// Handing it to a pool would cost as much as the work.
+pub fn call_short<T: Send>(
+    py: Python<'_>,
+    progress: Option<&Py<PyAny>>,
+    counted: impl Fn(&Control) -> u64,
+    work: impl FnOnce(&Control) -> Result<T> + Send,
+) -> PyResult<T> {
+    check_callable(py, progress)?;
+    let control = Control::new();
+    let found = py.detach(|| in_standard(|| work(&control))).map_err(to_python)?;
+    progress.map_or(Ok(()), |callback| callback.call1(py, (counted(&control),)).map(drop))?;
+    Ok(found)
+}
+
+/// An error, before any work is done, if `progress` is nothing that can be called.
+pub fn check_callable(py: Python<'_>, progress: Option<&Py<PyAny>>) -> PyResult<()> {
+    match progress.map(|callback| callback.bind(py)) {
+        Some(callback) if !callback.is_callable() => {
+            let found = callback.repr()?.to_string();
+            Err(to_python(Error::parameter("progress", "a function, or None", found)))
+        }
+        _ => Ok(()),
+    }
 }

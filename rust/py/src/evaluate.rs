@@ -2,13 +2,12 @@
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands over owned arguments")]
 
 use ilias_fast_core::evaluate::{self, Block, Judgements};
-use ilias_fast_core::kernels::float_mode::in_standard;
 use ilias_fast_core::{Control, Error};
 use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2, ToPyArray};
 use pyo3::prelude::*;
 
 use crate::arrays::{matrix, vector};
-use crate::call::call;
+use crate::call::{call, call_short};
 use crate::error::to_python;
 
 /// A count that Python gave as any integer; the core checks what else must hold of it.
@@ -36,9 +35,7 @@ fn average_precision(
     if scores.len() > SHORT {
         return call(py, threads, progress.as_ref(), work);
     }
-    let found = py.detach(|| in_standard(|| work(&Control::new()))).map_err(to_python)?;
-    progress.map_or(Ok(()), |callback| callback.call1(py, (scores.len(),)).map(drop))?;
-    Ok(found)
+    call_short(py, progress.as_ref(), Control::done, work)
 }
 
 /// Arrays `aps`, `oracles`, `official_oracles` and `found`.

@@ -21,7 +21,7 @@ use pyo3::types::{PySequence, PyTuple};
 
 use super::{SHORT, same_length};
 use crate::arrays::{matrix, plain, ready_count, ready_flag, ready_real, vector};
-use crate::call::{call, call_counting};
+use crate::call::{call, call_counting, call_short, check_callable};
 use crate::error::to_python;
 
 /// Query descriptor, database descriptor and distance of correspondences.
@@ -121,12 +121,11 @@ fn match_codes<'py>(
     same_length("database_codes", bytes, found).map_err(to_python)?;
     let units = query_codes.shape()[0].saturating_mul(database_codes.shape()[0]);
     let queries = query_codes.shape()[0];
-    let report =
-        |count: usize| progress.as_ref().map_or(Ok(()), |callback| callback.call1(py, (count,)).map(drop));
     if units <= TINY && query_codes.len().max(database_codes.len()) <= KEPT {
         // SAFETY: C-contiguous bytes. Nobody writes into them: this thread has the GIL until the slices are gone, and
         // without it only imports write bytes, into arrays that nobody else has yet.
         let (query, database) = unsafe { (query_codes.as_slice()?, database_codes.as_slice()?) };
+        check_callable(py, progress.as_ref())?;
         let found = LAST.with_borrow_mut(|last| {
             let block = last.block(query, bytes).map_err(to_python)?;
             // Where every query descriptor has a correspondence, the memory comes while they are searched.
@@ -141,7 +140,9 @@ fn match_codes<'py>(
             last.block = Some(block);
             found.rows()
         })?;
-        report(queries)?;
+        if let Some(callback) = &progress {
+            callback.call1(py, (queries,))?;
+        }
         return Ok(Some(found));
     }
     let (query_codes, database_codes) = (query_codes.try_readonly()?, database_codes.try_readonly()?);
@@ -153,9 +154,7 @@ fn match_codes<'py>(
         Ok((block, workspace, count))
     };
     let (block, workspace, count) = if units <= SHORT {
-        let found = py.detach(|| in_standard(|| work(&Control::new()))).map_err(to_python)?;
-        report(queries)?;
-        found
+        call_short(py, progress.as_ref(), |_| queries as u64, work)?
     } else {
         let counted = |control: &Control| control.parts().min(queries as u64);
         call_counting(py, threads, progress.as_ref(), counted, work)?

@@ -5,7 +5,6 @@
 mod matching;
 mod verification;
 
-use ilias_fast_core::kernels::float_mode::in_standard;
 use ilias_fast_core::kernels::nearest::QueryBlock;
 use ilias_fast_core::rerank::descriptors::Descriptors;
 use ilias_fast_core::rerank::options::{SpatialOptions, SpatialScore, Truncation};
@@ -17,7 +16,7 @@ use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 
 use crate::arrays::{matrix, vector};
-use crate::call::call;
+use crate::call::{call, call_short};
 use crate::error::to_python;
 use crate::store::PyStore;
 
@@ -36,8 +35,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 const SHORT: usize = 1 << 24;
 
 /// Runs the work of one pair of images: here, without the GIL, if it is short; else as any long call.
-///
-/// Handing a pair to the pool costs as much as verifying it.
 fn call_pair<T: Send>(
     py: Python<'_>,
     units: usize,
@@ -46,12 +43,10 @@ fn call_pair<T: Send>(
     work: impl FnOnce(&Control) -> Result<T> + Send,
 ) -> PyResult<T> {
     if units > SHORT {
-        return call(py, threads, progress, work);
+        call(py, threads, progress, work)
+    } else {
+        call_short(py, progress, Control::done, work)
     }
-    let control = Control::new();
-    let found = py.detach(|| in_standard(|| work(&control))).map_err(to_python)?;
-    progress.map_or(Ok(()), |callback| callback.call1(py, (control.done(),)).map(drop))?;
-    Ok(found)
 }
 
 /// An error unless both sides have codes of the same number of bytes.
