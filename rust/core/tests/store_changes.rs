@@ -235,3 +235,34 @@ fn compaction_does_not_spread_damage() {
     assert!(!file.exists());
     check_healthy(&path);
 }
+
+#[test]
+fn rows_of_another_store_that_were_half_appended_are_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let filled = |name: &str, from: u32| {
+        let path = folder.path().join(name);
+        let mut writer = Writer::create(&path, Spec::global(4).unwrap(), "{}", None, false).unwrap();
+        let ids: Vec<String> = (from..from + 50).map(|number| format!("id{number}")).collect();
+        writer.append(&ids, &Batch::Global(&[f16::ONE; 200]), &Control::new()).unwrap();
+        writer.commit().unwrap();
+        path
+    };
+    let (path, source) = (filled("to", 0), Store::open(&filled("from", 50)).unwrap());
+    let rows: Vec<usize> = (0..50).collect();
+    let mut writer = Writer::open_append(&path).unwrap();
+    let stop = Control::new();
+    stop.interrupt();
+    assert!(matches!(writer.append_rows(&source, &rows, &stop), Err(Error::Interrupted)));
+    // Nobody knows how far it came: the writer takes nothing more, and commits nothing of it.
+    let refused = |outcome: Result<()>| {
+        let message = outcome.unwrap_err().to_string();
+        assert!(message.contains("whose last write failed"), "{message}");
+    };
+    refused(writer.append_rows(&source, &rows, &Control::new()));
+    refused(writer.commit().map(drop));
+    drop(writer);
+    assert_eq!(Store::open(&path).unwrap().len(), 50);
+    let mut writer = Writer::open_append(&path).unwrap();
+    writer.append_rows(&source, &rows, &Control::new()).unwrap();
+    assert_eq!(writer.commit().unwrap(), 100);
+}
