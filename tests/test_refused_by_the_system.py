@@ -58,11 +58,7 @@ def output(preloaded: Path, script: str, *arguments: object, **environment: obje
         [sys.executable, "-c", script, *map(str, arguments)],
         capture_output=True,
         text=True,
-        env={
-            **os.environ,
-            "LD_PRELOAD": str(preloaded),
-            **{key: str(value) for key, value in environment.items()},
-        },
+        env={**os.environ, "LD_PRELOAD": str(preloaded), **variables},
         timeout=120,
     )
     assert (done.returncode, done.stderr) == (0, "")
