@@ -12,7 +12,7 @@ use super::entry::{Derived, Listed, is_kind};
 use super::layout::{PADDING, Part, layout, width};
 use super::manifest::json_object;
 use super::mmap::bytes_of;
-use super::reader::ShardView;
+use super::views::ShardView;
 use super::write_file::sync_folder;
 use super::{PARTIAL, SHARDS, Writer, disk};
 

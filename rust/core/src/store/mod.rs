@@ -30,6 +30,7 @@ mod disk;
 mod entry;
 #[cfg(test)]
 mod faults;
+mod filling;
 mod filter;
 mod ids;
 mod incoming;
@@ -44,6 +45,7 @@ mod shard;
 mod spec;
 mod tombstones;
 mod verify;
+mod views;
 mod write_file;
 mod writer;
 
@@ -52,9 +54,10 @@ pub use attached::{Attached, Element};
 pub use batch::{Batch, LocalBatch};
 pub use compact::{Compacted, compact, compactable_rows};
 pub use ids::{MAX_ID_BYTES, check_id};
-pub use reader::{LocalView, Run, ShardView, Store};
+pub use reader::{Run, Store};
 pub use spec::{Kind, Optional, Spec};
 pub use verify::{Damage, Report, committed_bytes, gc, verify};
+pub use views::{LocalView, ShardView};
 pub use writer::Writer;
 
 /// Name of the manifest inside the directory.
