@@ -17,7 +17,11 @@ pub fn sort<T: Ord + Copy + Send>(values: &mut [T], control: &Control) -> Result
 /// enough to be sorted in one piece, on the threads of the current pool, if there is one.
 ///
 /// Complexity: O(n log n), in place.
-pub fn sort_by<T: Send>(values: &mut [T], order: fn(&T, &T) -> Ordering, control: &Control) -> Result<()> {
+pub fn sort_by<T: Send>(
+    values: &mut [T],
+    order: impl Fn(&T, &T) -> Ordering + Copy + Send + Sync,
+    control: &Control,
+) -> Result<()> {
     control.check()?;
     if values.len() <= PIECE {
         values.sort_unstable_by(order);

@@ -24,17 +24,21 @@ pub(super) fn agreement_rate(
     let step = points.len().div_ceil(rows.max(1));
     let looked_at = points.len().div_ceil(step);
     let near = |row: usize| {
-        control.check()?;
         let [x, y, _, _] = points.get(row * step).map(f64::from);
         let (u, v) = map(x, y);
-        Ok(u64::from(consensus.near(points, u as f32, v as f32, 1.0)))
+        u64::from(consensus.near(points, u as f32, v as f32, 1.0))
     };
     // Whole numbers: in whatever order they are added.
-    let agreeing = if looked_at * points.len() > LONG && rayon::current_thread_index().is_some() {
-        (0..looked_at).into_par_iter().map(near).try_reduce(|| 0, |a, b| Ok(a + b))?
+    let mut agreeing = 0;
+    if looked_at * points.len() > LONG && rayon::current_thread_index().is_some() {
+        let found = (0..looked_at).into_par_iter().map(|row| control.check().map(|()| near(row)));
+        agreeing = found.try_reduce(|| 0, |a, b| Ok(a + b))?;
     } else {
-        (0..looked_at).map(near).sum::<Result<u64>>()?
-    };
+        for row in 0..looked_at {
+            control.check()?;
+            agreeing += near(row);
+        }
+    }
     // The inliers themselves are no pairs i != j; a sample has its share of them.
     let own = inliers as f64 * looked_at as f64 / points.len() as f64;
     let pairs = (looked_at * (points.len() - 1)) as f64;
