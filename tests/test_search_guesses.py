@@ -72,7 +72,7 @@ def test_rows_in_the_order_of_their_scores(rng: np.random.Generator, screen: str
 
 @pytest.mark.parametrize("hopeless", [1, 100, 155, 160])
 def test_queries_that_codes_tell_nothing_of(rng: np.random.Generator, cpu_level: str, hopeless: int) -> None:
-    """Rows that lie on a line, in both directions and a little beside it, for some queries; the others tell them apart."""
+    """For some queries rows lie on a line, in both directions, or nearly; the others tell them apart."""
     rows = rng.standard_normal((20_000, 64)).astype(np.float16)
     rows[:, :32] = rng.choice(np.array([-30, 30], np.float16), (20_000, 1))
     rows[:, 0] += rng.integers(0, 4, 20_000) / np.float16(8)
