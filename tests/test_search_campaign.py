@@ -55,12 +55,19 @@ def rows_of(rng: np.random.Generator, kind: str, n: int, d: int) -> NDArray[np.f
             x[:, d // 2 :] = -x[:, : d - d // 2]
         case "sorted":
             x = x[np.argsort(x[:, 0])]
+        case "off centre":  # a cone, from wide to narrower than the steps of float16
+            x = rng.standard_normal(d) * 10.0 ** rng.uniform(0, 4) + x
+        case "two cones":
+            x += np.where(rng.random((n, 1)) < 0.1, 30, -20) * rng.standard_normal(d)
+        case "all but one far away":  # the mean says nothing of the row
+            x[1:] += 3000
     return np.clip(x.astype(np.float64), -65504, 65504)
 
 
 KINDS = [
     "gaussian", "near ties", "heavy tails", "one huge coordinate", "few huge rows", "low rank", "subnormal",
     "norms", "duplicates", "equal", "zeros", "signs", "cancelling", "sorted",
+    "off centre", "two cones", "all but one far away",
 ]  # fmt: skip
 
 
@@ -88,11 +95,16 @@ def case(number: int) -> None:
     selected = rng.random(n) < rng.choice([0.02, 0.5, 0.98]) if rng.random() < 0.3 else None
     expected = topk_of_many(queries, database, k, selected)
     search = _core.topk if narrow else _core.topk_float32
+    planes = _core.Planes.build(database, 1, None) if narrow else None
     for level in cpu.available_levels():
-        for screen in ("auto", "float32", "bfloat16", "int8"):
+        for screen in ("auto", "float32", "bfloat16", "int8", "planes"):
+            if screen == "planes" and planes is None:
+                continue
+            ready = {"planes": planes} if screen == "planes" else {}
             with cpu.pinned(level):
                 threads = int(rng.integers(1, 4))
-                scores, indices = search(queries, database, k, selected, threads, None, screen)
+                named = "int8" if ready else screen
+                scores, indices = search(queries, database, k, selected, threads, None, named, **ready)
             where = f"case {number}: {kind}, {q} x {n} x {d}, k {k}, {level}, {screen}, {threads} threads"
             np.testing.assert_array_equal(indices, expected[1], err_msg=where)
             np.testing.assert_array_equal(scores.view(np.uint32), expected[0].view(np.uint32), err_msg=where)

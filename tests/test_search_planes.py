@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from ilias_fast import _core
 from ilias_fast.errors import (
@@ -17,7 +18,8 @@ from ilias_fast.errors import (
     StoreLockedError,
 )
 from ilias_fast.kernels import build_planes, topk
-from ilias_fast.store import BinaryStore, GlobalStore, drop_planes, gc, verify
+from ilias_fast.search import search
+from ilias_fast.store import BinaryStore, GlobalStore, delete, drop_planes, gc, verify
 from ilias_fast.store import build_planes as build_store_planes
 
 ROWS, DIM = 20_000, 72
@@ -33,10 +35,10 @@ def vectors(rng: np.random.Generator) -> np.ndarray:
     return rows.astype(np.float16)
 
 
-def make(path: Path, vectors: np.ndarray, shards: int) -> GlobalStore:
+def make(path: Path, vectors: np.ndarray, shards: int, prefix: str = "") -> GlobalStore:
     with GlobalStore.create(path, dim=vectors.shape[1]) as writer:
         for part in np.array_split(np.arange(len(vectors)), shards):
-            writer.append([f"{row}" for row in part], vectors[part])
+            writer.append([f"{prefix}{row}" for row in part], vectors[part])
             writer.commit()
     return GlobalStore.open(path)
 
@@ -116,3 +118,42 @@ def test_refusals(vectors: np.ndarray, tmp_path: Path) -> None:
         build_store_planes(tmp_path / "codes")
     with GlobalStore.append_to(tmp_path / "own"), pytest.raises(StoreLockedError):
         build_store_planes(tmp_path / "own")
+
+
+def cone(rng: np.random.Generator, rows: int) -> np.ndarray:
+    """Rows around a direction of their own."""
+    return (5 * rng.standard_normal(DIM) + rng.standard_normal((rows, DIM))).astype(np.float16)
+
+
+@pytest.mark.parametrize("count", [1, 9, 40, 130])
+def test_rows_around_different_centres(
+    rng: np.random.Generator, tmp_path: Path, cpu_level: str, count: int
+) -> None:
+    """Each store has planes around its own mean; one has none, and one has deleted rows between."""
+    parts = [cone(rng, rows) for rows in (9000, 700, 8000, 3000)]
+    stores = [make(tmp_path / str(number), part, 2, f"{number}/") for number, part in enumerate(parts)]
+    stores = [store if number == 1 else build_store_planes(store.path) for number, store in enumerate(stores)]
+    delete(stores[2].path, [f"2/{row}" for row in range(0, 8000, 7)])
+    stores[2] = GlobalStore.open(stores[2].path)
+    left = [np.delete(part, np.s_[::7], axis=0) if number == 2 else part for number, part in enumerate(parts)]
+    queries = rng.standard_normal((count, DIM)).astype(np.float32)
+    scores, indices = _core.topk(queries, np.concatenate(left), 200, None, 2, None, "float32")
+    ids = [name for store in stores for name in store.ids]
+    found = search(([f"q{query}" for query in range(count)], queries), stores, k=200, threads=2)
+    for query in range(count):
+        assert found[f"q{query}"].ids == [ids[row] for row in indices[query]], cpu_level
+        assert found[f"q{query}"].scores.tolist() == scores[query].tolist(), cpu_level
+
+
+def test_what_is_appended_gets_planes_around_the_same_centre(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    path = tmp_path / "store"
+    make(path, cone(rng, 500), 1)
+    build_store_planes(path)
+    with GlobalStore.append_to(path) as writer:
+        writer.append([f"new {row}" for row in range(500)], cone(rng, 500))
+    build_store_planes(path)
+    one, two = (load_file(file)["centre"] for file in (path / "shards").glob("*.planes-*"))
+    assert one.any()
+    np.testing.assert_array_equal(one, two)

@@ -180,6 +180,7 @@ fn planes_that_a_disk_has_damaged_lose_no_query_and_end_no_process() {
     let codes: Vec<i8> = (0..rows * d).map(|i| (i % 255) as u8 as i8).collect();
     let sums: Vec<i32> = codes.chunks(d).map(|row| row.iter().map(|&code| i32::from(code)).sum()).collect();
     let values: Vec<f32> = (0..40 * d).map(|i| (i * 7 % 31) as f32 - 15.0).collect();
+    let centre = vec![0.0; d];
     for queries in [1, 8, 9, 32, 40] {
         let wanted = Matrix::new("queries", queries, d, &values[..queries * d]).unwrap();
         let expected = expected(&values[..queries * d], &vectors, d, k, None);
@@ -187,7 +188,7 @@ fn planes_that_a_disk_has_damaged_lose_no_query_and_end_no_process() {
             for level in Level::available() {
                 level::pin(Some(level)).unwrap();
                 let (scales, rests) = (vec![scale; rows], vec![rest; rows]);
-                let planes = Planes::new(d, &codes, &sums, &scales, &rests, &rests).unwrap();
+                let planes = Planes::new(d, &codes, &sums, &scales, &rests, &rests, &centre).unwrap();
                 let mut database = Database::new(d, vec![matrix], None).unwrap();
                 database.attach(0, planes).unwrap();
                 let found = topk_with(wanted, &database, k, Screen::Int8, &Control::new()).unwrap();

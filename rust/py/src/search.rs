@@ -75,7 +75,7 @@ impl PyPlanes {
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let matrix = rows("database", &database)?;
-        let inner = call(py, threads, progress.as_ref(), |control| OwnedPlanes::build(matrix, 0, control))?;
+        let inner = call(py, threads, progress.as_ref(), |control| OwnedPlanes::build(matrix, control))?;
         Ok(Self { inner })
     }
 

@@ -148,7 +148,15 @@ impl<T: Element> Codec<T> for Bfloat16 {
         (0.0, self.queries[query].norm())
     }
 
-    fn limit(&self, query: usize, least: f32) -> f32 {
+    fn centre(&self, _: &Database<'_, T>, _: usize) -> usize {
+        0
+    }
+
+    fn shift(&self, _: usize, _: usize) -> f32 {
+        0.0
+    }
+
+    fn limit(&self, query: usize, _: usize, least: f32) -> f32 {
         self.queries[query].limit(least)
     }
 

@@ -104,10 +104,23 @@ pub struct Quantised {
     screened: Screened,
     /// Int8 units are this many times screen units.
     unit: f64,
+    /// The rotated query is about `scale` times its codes.
+    scale: f64,
     /// Error per unit of the norm of a row's residual.
     residual: f64,
     /// Error per unit of a row's norm.
     norm: f64,
+    /// Error per unit of the norm of what was subtracted from the rotated rows.
+    centre: f64,
+}
+
+/// What a query's screened scores of rows lack from which a centre was subtracted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Shift {
+    /// The product of the rotated query with the centre.
+    product: f64,
+    /// Its error, and what the rotation of rows as large as the centre adds to that of the scores.
+    error: f64,
 }
 
 impl Quantised {
@@ -130,8 +143,25 @@ impl Quantised {
         let residual = codes_square.sqrt() * slack;
         // The rounding of the query's rotation, relative to the exact norm, which is close to that computed.
         let rest = (rest_square.sqrt() + rounding * square.sqrt() * (1.0 + 2.0 * rounding)) * slack;
-        let norm = root * (rest / scale + rounding * residual + 4.0 * U * residual) * slack;
-        Self { screened: screened.clone(), unit: block as f64 / scale, residual, norm }
+        let norm =
+            root * (rest / scale + (rounding + 5.0 * U) * residual) * (1.0 + power_of_two(-17)) * slack;
+        // The query's rotation, and that of rows.
+        let whole = square.sqrt() * (1.0 + 2.0 * rounding) / scale + residual + rest / scale;
+        let centre = rounding * whole * (1.0 + power_of_two(-8));
+        Self { screened: screened.clone(), unit: block as f64 / scale, scale, residual, norm, centre }
+    }
+
+    /// What rows lack from which `centre` was subtracted; `rotated` is the query.
+    pub fn shift(&self, rotated: &[f32], centre: &[f32]) -> Shift {
+        let (mut product, mut square) = (0.0, 0.0);
+        for (&value, &subtracted) in rotated.iter().zip(centre) {
+            product += f64::from(value) * f64::from(subtracted);
+            square += f64::from(subtracted) * f64::from(subtracted);
+        }
+        Shift {
+            product: product / self.scale,
+            error: self.centre * square.sqrt() * (1.0 + power_of_two(-20)),
+        }
     }
 
     /// Error per unit of residual norm, rounded up, and positive, so that times infinity it is infinite.
@@ -145,21 +175,32 @@ impl Quantised {
     }
 
     /// The threshold for [`crate::kernels::dot_i8::Limits`] that lets every row through whose canonical score
-    /// could be at least `least`.
-    pub fn limit(&self, least: f32) -> f32 {
+    /// could be at least `least`, of rows that lack `shift`.
+    pub fn limit(&self, shift: Shift, least: f32) -> f32 {
         if least == f32::NEG_INFINITY {
             return f32::NEG_INFINITY;
         }
         let exact = f64::from(least.next_down()) * power_of_two(-self.screened.exponent);
-        let lowered =
-            (exact - exact.abs() * power_of_two(-21) - self.screened.floor) * self.unit - power_of_two(-140);
+        let lacking = exact * self.unit - shift.product;
+        let lowered = lacking
+            - lacking.abs() * power_of_two(-21)
+            - self.screened.floor * self.unit
+            - shift.error
+            - power_of_two(-140);
         let rounded = lowered as f32;
         if f64::from(rounded) > lowered { rounded.next_down() } else { rounded }
     }
 
-    /// The estimate of a canonical score from a screened one; a guess, nothing is promised.
+    /// The estimate of a canonical score from a screened one that lacks nothing; a guess, nothing is promised.
     pub fn estimate(&self, score: f32) -> f32 {
         (f64::from(score) / self.unit * power_of_two(self.screened.exponent)) as f32
+    }
+}
+
+impl Shift {
+    /// What is added to a screened score before it is compared with those of other rows.
+    pub const fn amount(self) -> f32 {
+        self.product as f32
     }
 }
 
@@ -218,4 +259,86 @@ fn rotation(block: usize) -> f64 {
 pub fn residual(square: f32, columns: usize) -> f32 {
     let exact = f64::from(square) * growth(columns) + columns as f64 * power_of_two(-126);
     (exact.sqrt() as f32).next_up()
+}
+
+/// A bound of the norm of a vector from its squared norm in float32 after a transform of `block` values.
+pub fn rotated_norm(square: f32, columns: usize, block: usize) -> f32 {
+    ((f64::from(residual(square, columns)) / (block as f64).sqrt()) as f32).next_up()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::dot_i8::Kernels;
+    use crate::level::Level;
+    use crate::search::exact::fsum;
+
+    /// Whole numbers from -1,000,000 to 1,000,000, always the same.
+    fn numbers() -> impl FnMut() -> f64 {
+        let mut state = 7_u64;
+        move || {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            ((state >> 33) % 2_000_001) as f64 - 1e6
+        }
+    }
+
+    #[test]
+    fn int8_scores_keep_within_their_bounds_around_any_centre() {
+        let mut number = numbers();
+        for (columns, common, own) in [1, 40, 64, 100, 512]
+            .into_iter()
+            .flat_map(|columns| [0.0, 1.0, 30.0, 1e4].map(|common| (columns, common)))
+            .flat_map(|(columns, common)| [1e-6, 1.0].map(|own| (columns, common, own)))
+        {
+            let mean: Vec<f64> = (0..columns).map(|_| common * number() / 1e6).collect();
+            let rows: Vec<Vec<f32>> = (0..12)
+                .map(|_| mean.iter().map(|mean| (mean + own * number() / 1e6) as f32).collect())
+                .collect();
+            let queries: Vec<Vec<f32>> = (0..6)
+                .map(|_| (0..columns).map(|_| (number() / 1e6) as f32).collect())
+                .chain(rows[..3].to_vec())
+                .collect();
+            for level in Level::available() {
+                let quantiser = || {
+                    let mut quantiser = Quantiser::new(columns).unwrap().unwrap();
+                    quantiser.kernels = Kernels::of(level).unwrap();
+                    quantiser
+                };
+                let far: Vec<f32> = (0..quantiser().padded()).map(|_| (number() / 1e3) as f32).collect();
+                let centred = [
+                    quantiser(),
+                    quantiser().around_mean(rows.iter().map(Vec::as_slice)),
+                    quantiser().around(&far),
+                ];
+                for quantiser in centred {
+                    for query in &queries {
+                        check(&quantiser, query, &rows);
+                    }
+                }
+            }
+        }
+    }
+
+    fn check(quantiser: &Quantiser, query: &[f32], rows: &[Vec<f32>]) {
+        let padded = quantiser.padded();
+        let (mut rotated, mut codes, mut scratch) = (vec![0.0; padded], vec![0; padded], vec![0.0; padded]);
+        let screened = Screened::new(query, 0, 1e6, &mut rotated[..query.len()]).unwrap();
+        let scaled: Vec<f64> = rotated[..query.len()].iter().map(|&value| f64::from(value)).collect();
+        quantiser.rotate(&mut rotated);
+        let quantised = Quantised::new(&screened, quantiser, &rotated, &mut codes);
+        let shift = quantised.shift(&rotated, quantiser.centre());
+        for values in rows {
+            let mut row_codes = vec![0; padded];
+            let row = quantiser.quantise(values, &mut scratch, &mut row_codes);
+            let product: i32 = codes.iter().zip(&row_codes).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum();
+            let score = product as f32 * row.scale;
+            let exact = fsum(scaled.iter().zip(values).map(|(query, &value)| query * f64::from(value)));
+            let found = (f64::from(score) + shift.product - quantised.unit * exact).abs();
+            let bound = quantised.residual * f64::from(row.residual) + quantised.norm * f64::from(row.norm);
+            assert!(found <= bound + shift.error, "{found} of {bound} + {}", shift.error);
+            let canonical = fsum(query.iter().zip(values).map(|(&q, &x)| f64::from(q) * f64::from(x))) as f32;
+            let slack = quantised.limit(shift, canonical) - quantised.residual() * row.residual;
+            assert!(score >= slack - quantised.norm() * row.norm, "a row is lost at its own score");
+        }
+    }
 }

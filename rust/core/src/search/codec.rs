@@ -44,8 +44,13 @@ pub trait Codec<T>: Sync {
     fn scores(&self, panel: usize, rows: Self::Rows<'_>, scores: &mut [[f32; PANEL]]);
     /// Errors of a query per unit of residual norm and per unit of norm.
     fn slopes(&self, query: usize) -> (f32, f32);
-    /// The threshold of a query's coarse scores that lets every row through whose canonical score could be at least `least`.
-    fn limit(&self, query: usize, least: f32) -> f32;
-    /// The estimate of a canonical score from a coarse one; a guess, nothing is promised.
+    /// Which centre was subtracted from the rows of the shard in which row `first` is.
+    fn centre(&self, database: &Database<'_, T>, first: usize) -> usize;
+    /// What coarse scores of a query lack, of rows from which a centre was subtracted.
+    fn shift(&self, query: usize, centre: usize) -> f32;
+    /// The threshold of a query's coarse scores, of rows with a centre, that lets every row through whose canonical score
+    /// could be at least `least`.
+    fn limit(&self, query: usize, centre: usize, least: f32) -> f32;
+    /// The estimate of a canonical score from a coarse one that lacks nothing; a guess, nothing is promised.
     fn estimate(&self, query: usize, score: f32) -> f32;
 }

@@ -65,6 +65,9 @@ pub struct Database<'a, T> {
     searched: usize,
     /// The int8 planes of each shard, as far as there are some.
     planes: Vec<Option<Planes<'a>>>,
+    /// What was subtracted from rows before they were quantised; and which of them, for each shard.
+    centres: Vec<&'a [f32]>,
+    centre_of: Vec<usize>,
     /// The files that the rows and the planes of each shard are mapped from, as far as that is known.
     backings: Vec<[Option<Backing<'a>>; 2]>,
 }
@@ -90,7 +93,8 @@ impl<'a, T> Database<'a, T> {
         }
         let searched = selected.map_or(rows, |selected| selected.iter().filter(|&&kept| kept).count());
         let (planes, backings) = (vec![None; shards.len()], vec![[None; 2]; shards.len()]);
-        Ok(Self { shards, starts, columns, selected, searched, planes, backings })
+        let (centres, centre_of) = (Vec::new(), vec![0; shards.len()]);
+        Ok(Self { shards, starts, columns, selected, searched, planes, centres, centre_of, backings })
     }
 
     /// Adds the int8 planes of a shard; it is then screened without a look at its vectors.
@@ -106,8 +110,41 @@ impl<'a, T> Database<'a, T> {
                 format!("{} rows of {}", planes.rows(), planes.columns()),
             ));
         }
+        let centre = planes.centre();
+        // Runs of one shard have the very same one, shards of one store mostly an equal one.
+        let known = self.centres.iter().rposition(|known| std::ptr::eq(*known, centre) || *known == centre);
+        self.centre_of[shard] = known.unwrap_or(self.centres.len());
+        if known.is_none() {
+            self.centres.push(centre);
+        }
         self.planes[shard] = Some(planes);
         Ok(())
+    }
+
+    /// The centres that rows with planes were quantised around.
+    pub fn centres(&self) -> &[&'a [f32]] {
+        &self.centres
+    }
+
+    /// Which of the centres the planes of the shard have in which a row is, if it has some.
+    pub fn centre_of(&self, row: usize) -> Option<usize> {
+        let shard = self.shard(row);
+        self.planes[shard].is_some().then(|| self.centre_of[shard])
+    }
+
+    /// About `wanted` of the searched rows, spread evenly, `together` side by side.
+    pub fn evenly(&self, wanted: usize, together: usize) -> Vec<usize> {
+        let period = (self.searched / wanted.max(1)).max(1) * together;
+        let (mut position, mut rows) = (0, Vec::new());
+        self.runs(0..self.rows(), |first, count, _| {
+            let end = position + count;
+            for start in (position / period * period..end).step_by(period) {
+                let side_by_side = start.max(position)..(start + together).min(end);
+                rows.extend(side_by_side.map(|at| first + at - position));
+            }
+            position = end;
+        });
+        rows
     }
 
     /// Says which files the rows and the planes of a shard are mapped from.

@@ -3,12 +3,14 @@
 //! Rows come as int8 planes, ready or made block by block while the database streams by, and are multiplied with
 //! the rotated and quantised queries as integers.
 
+use std::iter::once;
 use std::ops::Range;
 
-use super::bounds::Quantised;
+use super::bounds::{Quantised, Shift};
 use super::codec::Codec;
 use super::database::{Database, Element};
-use super::planes::{OwnedPlanes, Quantiser};
+use super::planes::{CENTRED, OwnedPlanes, Quantiser};
+use super::sample::TOGETHER;
 use super::screen::Problem;
 use crate::error::Result;
 use crate::kernels::aligned::Aligned;
@@ -24,6 +26,8 @@ const ON_DISK: usize = 8;
 pub struct Int8 {
     quantiser: Quantiser,
     queries: Vec<Quantised>,
+    /// What scores lack: of rows quantised on the way, and of those with each centre that planes of the database have.
+    shifts: Vec<Vec<Shift>>,
     /// Panels of 32 queries across the lanes.
     panels: Vec<Aligned<u8>>,
     /// Whether the planes of the database are used.
@@ -36,7 +40,15 @@ impl Int8 {
     /// Rotates and quantises the queries; None if rows are too long or empty.
     pub fn new<T: Element>(problem: &Problem<'_, T>) -> Result<Option<Self>> {
         let columns = problem.database.columns();
-        let Some(quantiser) = Quantiser::new(columns)? else { return Ok(None) };
+        let Some(mut quantiser) = Quantiser::new(columns)? else { return Ok(None) };
+        let planes = Self::reads_planes_of(problem);
+        if !(planes && problem.database.has_planes()) {
+            let rows = problem.database.evenly(CENTRED, if problem.cold { TOGETHER } else { 1 });
+            let mean = || quantiser.around_mean(rows.iter().map(|&row| problem.database.row(row)));
+            quantiser = problem.here_and_there(mean);
+        }
+        let centres = || once(quantiser.centre()).chain(problem.database.centres().iter().copied());
+        let mut shifts: Vec<Vec<Shift>> = centres().map(|_| Vec::new()).collect();
         let (padded, offset) = (quantiser.padded(), quantiser.kernels.offset());
         let count = problem.screened.len();
         let mut few = (count <= FEW).then(|| Aligned::zeros(count * padded));
@@ -46,7 +58,11 @@ impl Int8 {
             rotated.fill(0.0);
             rotated[..columns].copy_from_slice(problem.scaled(number));
             quantiser.rotate(&mut rotated);
-            queries.push(Quantised::new(screened, &quantiser, &rotated, &mut codes));
+            let quantised = Quantised::new(screened, &quantiser, &rotated, &mut codes);
+            for (shifts, centre) in shifts.iter_mut().zip(centres()) {
+                shifts.push(quantised.shift(&rotated, centre));
+            }
+            queries.push(quantised);
             let unsigned = |code: i8| (i32::from(code) + offset) as u8;
             let lane = number % PANEL;
             if lane == 0 {
@@ -64,8 +80,7 @@ impl Int8 {
                 }
             }
         }
-        let planes = Self::reads_planes_of(problem);
-        Ok(Some(Self { quantiser, queries, panels, planes, few }))
+        Ok(Some(Self { quantiser, queries, shifts, panels, planes, few }))
     }
 
     /// Whether planes that a database has are used.
@@ -148,8 +163,16 @@ impl<T: Element> Codec<T> for Int8 {
         (self.queries[query].residual(), self.queries[query].norm())
     }
 
-    fn limit(&self, query: usize, least: f32) -> f32 {
-        self.queries[query].limit(least)
+    fn centre(&self, database: &Database<'_, T>, first: usize) -> usize {
+        database.centre_of(first).filter(|_| self.planes).map_or(0, |centre| centre + 1)
+    }
+
+    fn shift(&self, query: usize, centre: usize) -> f32 {
+        self.shifts[centre][query].amount()
+    }
+
+    fn limit(&self, query: usize, centre: usize, least: f32) -> f32 {
+        self.queries[query].limit(self.shifts[centre][query], least)
     }
 
     fn estimate(&self, query: usize, score: f32) -> f32 {

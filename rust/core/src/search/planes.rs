@@ -1,12 +1,13 @@
 //! Int8 planes: vectors rotated and quantised, with what the bound of the int8 screen needs to know about each.
 //!
 //! Rows and queries are multiplied with random signs and transformed by Walsh-Hadamard, which spreads large
-//! coordinates, and then quantised to 8 bits with a scale a row. Planes are made block by block while a database streams by,
-//! or once for a database that is searched often ([`OwnedPlanes`], or derived tensors of a store).
+//! coordinates, and then quantised to 8 bits with a scale a row. What the rows have in common, their mean, is subtracted
+//! before: a query's product with it is the same for all, and of what is left the 8 bits tell more. Planes are made block by
+//! block while a database streams by, or once for a database that is searched often ([`OwnedPlanes`], or derived tensors of a store).
 
 use rayon::prelude::*;
 
-use super::bounds::{growth, residual};
+use super::bounds::{growth, residual, rotated_norm};
 use super::database::{Element, Matrix};
 use crate::control::Control;
 use crate::error::{Error, Result};
@@ -19,6 +20,12 @@ pub const SEED: u64 = 0x1a5_fa57;
 
 /// Rows that a thread quantises between two looks at the control.
 const CHUNK: usize = 1024;
+
+/// Rows whose mean is the centre, as far as there are so many.
+pub const CENTRED: usize = 512;
+
+/// A centre is subtracted if its square is at least this part of those of the rows; below, nothing is gained by it.
+const LEAST_SHARE: f64 = 1.0 / 32.0;
 
 /// Random signs, 1 or -1 (splitmix64).
 fn signs(count: usize) -> Vec<f32> {
@@ -43,6 +50,9 @@ pub struct Quantiser {
     transform: usize,
     columns: usize,
     growth: f64,
+    /// What is subtracted from rotated rows: zeros, or about their mean.
+    centre: Vec<f32>,
+    centred: bool,
 }
 
 /// What is known about a quantised row.
@@ -54,12 +64,12 @@ pub struct Row {
     pub scale: f32,
     /// A bound of the norm of the rest.
     pub residual: f32,
-    /// A bound of the norm of the row, before the rotation; NaN if the row is not finite.
+    /// A bound of the norm of the row less the centre, before the rotation; NaN if the row is not finite.
     pub norm: f32,
 }
 
 impl Quantiser {
-    /// For vectors of `columns` values; None if they are empty or too long for int8.
+    /// For vectors of `columns` values, without a centre; None if they are empty or too long for int8.
     pub fn new(columns: usize) -> Result<Option<Self>> {
         let padded = Self::depth(columns);
         if padded == 0 || padded > DEEPEST {
@@ -72,7 +82,48 @@ impl Quantiser {
             transform: 1 << padded.trailing_zeros(),
             columns,
             growth: growth(columns),
+            centre: vec![0.0; padded],
+            centred: false,
         }))
+    }
+
+    /// Subtracts `centre`, finite values of a rotated vector, from rotated rows.
+    ///
+    /// # Panics
+    /// Unless it is as long as a rotated row.
+    #[must_use]
+    pub fn around(mut self, centre: &[f32]) -> Self {
+        self.centre.copy_from_slice(centre);
+        self.centred = centre.iter().any(|&value| value != 0.0);
+        self
+    }
+
+    /// Subtracts the mean of some of the rows, if it is large enough to gain by it. Rows that are not finite do not count.
+    #[must_use]
+    pub fn around_mean<'r, T: Element>(self, rows: impl Iterator<Item = &'r [T]>) -> Self {
+        let (mut sums, mut widened) = (vec![0.0; self.columns], vec![0.0; self.columns]);
+        let (mut count, mut squares) = (0.0, 0.0);
+        for row in rows {
+            let norm = f64::from(T::widen(self.floats, row, self.growth, &mut widened));
+            if norm.is_finite() {
+                count += 1.0;
+                squares += norm * norm;
+                sums.iter_mut().zip(&widened).for_each(|(sum, &value)| *sum += f64::from(value));
+            }
+        }
+        let square: f64 = sums.iter().map(|sum| sum * sum).sum();
+        if count == 0.0 || square / count < LEAST_SHARE * squares {
+            return self;
+        }
+        let mut centre = vec![0.0; self.padded()];
+        centre.iter_mut().zip(&sums).for_each(|(place, sum)| *place = (sum / count) as f32);
+        self.rotate(&mut centre);
+        self.around(&centre)
+    }
+
+    /// What is subtracted from rotated rows.
+    pub fn centre(&self) -> &[f32] {
+        &self.centre
     }
 
     /// Codes of a row of `columns` values.
@@ -105,10 +156,28 @@ impl Quantiser {
         let norm = T::widen(self.floats, row, self.growth, &mut scratch[..row.len()]);
         scratch[row.len()..].fill(0.0);
         self.rotate(scratch);
+        // An infinite norm lets a row through, whatever its codes.
+        let norm = if self.centred && norm.is_finite() {
+            rotated_norm(subtract(scratch, &self.centre), self.padded(), self.transform)
+        } else {
+            norm
+        };
         let quantised = self.kernels.quantise(scratch, ROW_LIMIT, codes);
         let residual = residual(quantised.square, self.padded());
         Row { sum: quantised.sum, scale: quantised.scale, residual, norm }
     }
+}
+
+/// Subtracts a centre; returns the squared norm of what is left, in float32.
+fn subtract(values: &mut [f32], centre: &[f32]) -> f32 {
+    let mut squares = [0.0; STEP];
+    for (values, centre) in values.chunks_exact_mut(STEP).zip(centre.chunks_exact(STEP)) {
+        for ((value, centre), square) in values.iter_mut().zip(centre).zip(&mut squares) {
+            *value -= centre;
+            *square += *value * *value;
+        }
+    }
+    squares.iter().sum()
 }
 
 /// The planes of consecutive rows of `columns` values.
@@ -116,13 +185,14 @@ impl Quantiser {
 pub struct Planes<'a> {
     rows: Rows<'a>,
     columns: usize,
+    centre: &'a [f32],
 }
 
 impl<'a> Planes<'a> {
-    /// Codes without gaps, and one value of each kind a row.
+    /// Codes without gaps, one value of each kind a row, and what was subtracted from the rotated rows.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the lengths do not fit.
+    /// [`Error::Shape`] if the lengths do not fit, [`Error::NonFinite`] for a centre.
     pub fn new(
         columns: usize,
         codes: &'a [i8],
@@ -130,6 +200,7 @@ impl<'a> Planes<'a> {
         scales: &'a [f32],
         residuals: &'a [f32],
         norms: &'a [f32],
+        centre: &'a [f32],
     ) -> Result<Self> {
         let (count, stride) = (sums.len(), Quantiser::depth(columns));
         let found = [scales.len(), residuals.len(), norms.len(), codes.len()];
@@ -141,7 +212,14 @@ impl<'a> Planes<'a> {
                 format!("scales, residuals, norms, codes: {found:?}"),
             ));
         }
-        Ok(Self { rows: Rows { codes, stride, sums, scales, residuals, norms }, columns })
+        if centre.len() != stride {
+            let expected = format!("{stride} values");
+            return Err(Error::shape("centre of planes", expected, format!("{} values", centre.len())));
+        }
+        if let Some(column) = centre.iter().position(|value| !value.is_finite()) {
+            return Err(Error::NonFinite { what: "centre".into(), row: 0, column, value: centre[column] });
+        }
+        Ok(Self { rows: Rows { codes, stride, sums, scales, residuals, norms }, columns, centre })
     }
 
     /// Number of rows.
@@ -157,6 +235,11 @@ impl<'a> Planes<'a> {
     pub(super) const fn as_rows(&self) -> Rows<'a> {
         self.rows
     }
+
+    /// What was subtracted from the rotated rows.
+    pub const fn centre(&self) -> &'a [f32] {
+        self.centre
+    }
 }
 
 /// Planes in memory.
@@ -168,6 +251,7 @@ pub struct OwnedPlanes {
     scales: Vec<f32>,
     residuals: Vec<f32>,
     norms: Vec<f32>,
+    centre: Vec<f32>,
 }
 
 impl OwnedPlanes {
@@ -180,20 +264,32 @@ impl OwnedPlanes {
             scales: vec![0.0; rows],
             residuals: vec![0.0; rows],
             norms: vec![0.0; rows],
+            centre: Vec::new(),
         }
     }
 
-    /// Quantises a matrix on the current thread pool. Rows done are counted on `control`.
+    /// Quantises a matrix around its mean on the current thread pool. Rows done are counted on `control`.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for rows without or with too many values, [`Error::NonFinite`] naming a row (from
-    /// `first` on), [`Error::Interrupted`].
-    pub fn build<T: Element>(matrix: Matrix<'_, T>, first: usize, control: &Control) -> Result<Self> {
-        let columns = matrix.columns();
-        let quantiser = Quantiser::new(columns)?.ok_or_else(|| {
-            Error::parameter("columns of a database with int8 planes", format!("1 to {DEEPEST}"), columns)
-        })?;
-        let mut planes = Self::zeros(matrix.rows(), columns);
+    /// [`Error::Parameter`] for rows without or with too many values, [`Error::NonFinite`] naming a row, [`Error::Interrupted`].
+    pub fn build<T: Element>(matrix: Matrix<'_, T>, control: &Control) -> Result<Self> {
+        let step = (matrix.rows() / CENTRED).max(1);
+        let some = (0..matrix.rows()).step_by(step).map(|row| matrix.row(row));
+        Self::of(matrix, 0, &quantiser(matrix.columns())?.around_mean(some), control)
+    }
+
+    /// Quantises a matrix whose first row is row `first` of a database. Rows done are counted on `control`.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] naming a row, [`Error::Interrupted`].
+    pub(super) fn of<T: Element>(
+        matrix: Matrix<'_, T>,
+        first: usize,
+        quantiser: &Quantiser,
+        control: &Control,
+    ) -> Result<Self> {
+        let mut planes = Self::zeros(matrix.rows(), matrix.columns());
+        planes.centre.extend_from_slice(quantiser.centre());
         let depth = quantiser.padded();
         let Self { codes, sums, scales, residuals, norms, .. } = &mut planes;
         codes.as_mut_slice()[..matrix.rows() * depth]
@@ -260,8 +356,18 @@ impl OwnedPlanes {
             residuals: &self.residuals,
             norms: &self.norms,
         };
-        Planes { rows, columns: self.columns }
+        Planes { rows, columns: self.columns, centre: &self.centre }
     }
+}
+
+/// How vectors of `columns` values are quantised.
+///
+/// # Errors
+/// [`Error::Parameter`] for none or too many.
+pub(super) fn quantiser(columns: usize) -> Result<Quantiser> {
+    Quantiser::new(columns)?.ok_or_else(|| {
+        Error::parameter("columns of a database with int8 planes", format!("1 to {DEEPEST}"), columns)
+    })
 }
 
 /// The error for a row that is not finite.

@@ -19,7 +19,7 @@ const SMALL_SAMPLE: Range<usize> = 1024..4096;
 /// Queries that are few.
 const FEW: usize = 8;
 /// How many rows of the sample lie side by side in a database on disk.
-const TOGETHER: usize = 16;
+pub const TOGETHER: usize = 16;
 /// Rows of the sample that are multiplied at once.
 const SAMPLE_BLOCK: usize = 1024;
 
@@ -65,25 +65,20 @@ impl<T: Element, C: Codec<T>> Sweep<'_, T, C> {
         let wanted = (searched / 12).clamp(sizes.start, sizes.end).min(searched);
         // From disk a few rows cost as much as one, and every hole in what is read later costs as well.
         let together = if self.problem.cold { TOGETHER } else { 1 };
-        let period = searched / wanted.max(1) * together;
-        let (mut position, mut sampled) = (0, Vec::new());
-        database.runs(0..database.rows(), |first, count, _| {
-            let end = position + count;
-            for start in (position / period * period..end).step_by(period) {
-                let rows = start.max(position)..(start + together).min(end);
-                sampled.extend(rows.map(|at| first + at - position));
-            }
-            position = end;
-        });
+        let sampled = database.evenly(wanted, together);
         let rank = |spreads, more| rank(k, sampled.len(), searched, spreads, more);
         let (start, ceiling) = (rank(4.0, 8.0), rank(1.5, 2.0));
         if start > sampled.len() {
             let nothing = Guess { start: Rank::LAST, ceiling: Rank::LAST };
             return Ok(vec![nothing; self.problem.screened.len()]);
         }
+        // Of one centre each.
+        let centre = |row: usize| self.codec.centre(database, row);
+        let parts = sampled.chunk_by(|&one, &next| centre(one) == centre(next));
+        let parts: Vec<&[usize]> = parts.flat_map(|rows| rows.chunks(SAMPLE_BLOCK)).collect();
         let blocks = self.problem.here_and_there(|| {
-            let sampled = sampled.par_chunks(SAMPLE_BLOCK);
-            sampled
+            parts
+                .par_iter()
                 .map(|rows| {
                     control.advance(0)?;
                     self.problem.ask_for(rows.iter().copied(), self.codec.reads_planes());
@@ -98,11 +93,17 @@ impl<T: Element, C: Codec<T>> Sweep<'_, T, C> {
             let mut scores = vec![Vec::new(); lanes];
             // The best of a part are not better than the best of all.
             let mut least = [f32::NEG_INFINITY; PANEL];
-            for (part, (block, rows)) in blocks.iter().zip(sampled.chunks(SAMPLE_BLOCK)).enumerate() {
+            for (part, (block, rows)) in blocks.iter().zip(&parts).enumerate() {
                 control.advance(0)?;
                 self.codec.scores(number, self.codec.head(block, rows.len()), &mut block_scores);
+                let mut shifts = [0.0; PANEL];
+                for (shift, query) in shifts.iter_mut().zip(queries.clone()) {
+                    *shift = self.codec.shift(query, centre(rows[0]));
+                }
                 for row in &block_scores[..rows.len()] {
-                    for (lane, (&score, &least)) in row.iter().zip(&least).take(lanes).enumerate() {
+                    let scores_and_shifts = row.iter().zip(&shifts).zip(&least).take(lanes);
+                    for (lane, ((&score, shift), &least)) in scores_and_shifts.enumerate() {
+                        let score = score + shift;
                         if score >= least {
                             scores[lane].push(score);
                         }

@@ -7,7 +7,7 @@ use half::f16;
 use rayon::prelude::*;
 
 use super::database::{Database, Matrix};
-use super::planes::{OwnedPlanes, Planes, Quantiser, SEED};
+use super::planes::{CENTRED, OwnedPlanes, Planes, Quantiser, SEED, quantiser};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernels::dot_i8::ROW_LIMIT;
@@ -25,7 +25,7 @@ const IDS: usize = 1 << 14;
 
 /// How planes of vectors of `columns` values are made; others are not used, and made again by [`build_planes`].
 fn parameters(columns: usize) -> String {
-    format!(r#"{{"version":1,"columns":{columns},"limit":{ROW_LIMIT},"seed":{SEED}}}"#)
+    format!(r#"{{"version":2,"columns":{columns},"limit":{ROW_LIMIT},"seed":{SEED}}}"#)
 }
 
 /// Whether the parameters of derived tensors say that they are planes as they are made today.
@@ -51,7 +51,8 @@ pub fn build_planes(path: &Path, control: &Control) -> Result<usize> {
         });
     }
     let columns = writer.spec().dim();
-    let depth = Quantiser::depth(columns);
+    let quantiser = centred(&writer, columns)?;
+    let depth = quantiser.padded();
     let mut made = 0;
     for shard in 0..writer.shards() {
         let view = writer.shard(shard)?;
@@ -67,13 +68,14 @@ pub fn build_planes(path: &Path, control: &Control) -> Result<usize> {
             TensorSpec::new::<f32>("scales", &[rows]),
             TensorSpec::new::<f32>("residuals", &[rows]),
             TensorSpec::new::<f32>("norms", &[rows]),
+            TensorSpec::new::<f32>("centre", &[1, depth]),
         ];
         writer.attach(shard, KIND, &parameters(columns), &tensors, |view, sink| {
             let vectors = view.vectors().unwrap_or_default();
             let piece = (PIECE_BYTES / depth).max(1);
             for (number, vectors) in vectors.chunks(piece * columns).enumerate() {
                 let matrix = Matrix::new("shard", vectors.len() / columns, columns, vectors)?;
-                let planes = OwnedPlanes::build(matrix, number * piece, control)?;
+                let planes = OwnedPlanes::of(matrix, number * piece, &quantiser, control)?;
                 let rows = planes.as_planes().as_rows();
                 sink.write("codes", rows.codes)?;
                 sink.write("sums", rows.sums)?;
@@ -81,11 +83,32 @@ pub fn build_planes(path: &Path, control: &Control) -> Result<usize> {
                 sink.write("residuals", rows.residuals)?;
                 sink.write("norms", rows.norms)?;
             }
-            Ok(())
+            sink.write("centre", quantiser.centre())
         })?;
         made += 1;
     }
     Ok(made)
+}
+
+/// How the rows of a store are quantised: around the centre that planes of it already have, or else about their mean.
+fn centred(writer: &Writer, columns: usize) -> Result<Quantiser> {
+    let quantiser = quantiser(columns)?;
+    let (mut vectors, mut rows) = (Vec::new(), 0);
+    for shard in 0..writer.shards() {
+        let view = writer.shard(shard)?;
+        if let Ok(Some(attached)) = view.attached(KIND)
+            && are_current(attached.parameters(), columns)
+            && let Ok((_, centre)) = attached.tensor::<f32>("centre")
+            && centre.len() == quantiser.padded()
+            && centre.iter().all(|value| value.is_finite())
+        {
+            return Ok(quantiser.around(centre));
+        }
+        rows += view.rows();
+        vectors.extend(view.vectors());
+    }
+    let step = (rows / CENTRED).max(1);
+    Ok(quantiser.around_mean(vectors.iter().flat_map(|rows| rows.chunks_exact(columns)).step_by(step)))
 }
 
 /// The planes of some runs of rows of a store, where there are some that can be used.
@@ -102,13 +125,13 @@ fn planes(store: &Store, runs: Range<usize>) -> Vec<Option<Planes<'_>>> {
         let codes = attached.tensor::<i8>("codes").ok()?.1;
         let sums = attached.tensor::<i32>("sums").ok()?.1;
         let numbers = |name| Some(attached.tensor::<f32>(name).ok()?.1);
-        Some((codes, sums, numbers("scales")?, numbers("residuals")?, numbers("norms")?))
+        Some((codes, sums, numbers("scales")?, numbers("residuals")?, numbers("norms")?, numbers("centre")?))
     };
     // Deleted rows cut a shard into many runs, so what all of them need is looked up once.
     let of_runs = |runs: &[Run]| {
         let tensors = of_shard(runs[0].shard);
         let of_run = |run: &Run| {
-            let (codes, sums, scales, residuals, norms) = tensors?;
+            let (codes, sums, scales, residuals, norms, centre) = tensors?;
             let range = run.first..run.first + run.rows;
             Planes::new(
                 columns,
@@ -117,6 +140,7 @@ fn planes(store: &Store, runs: Range<usize>) -> Vec<Option<Planes<'_>>> {
                 scales.get(range.clone())?,
                 residuals.get(range.clone())?,
                 norms.get(range)?,
+                centre,
             )
             .ok()
         };

@@ -93,8 +93,9 @@ pub(super) struct Worker<B> {
     hits: Vec<Hit>,
     /// For each panel.
     limits: Vec<Limits>,
-    /// The thresholds that the limits stand for.
+    /// The thresholds that the limits stand for, and the centre of the rows they are for.
     thresholds: Vec<Rank>,
+    centre: usize,
     /// For each panel, the rows of the chunk that came through, and for which of its queries.
     pub(super) survivors: Vec<Vec<(usize, u32)>>,
     /// The rows of the chunk before and what came through of them, while its vectors are on their way.
@@ -211,8 +212,9 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
                 }
                 ahead.wait(chunk, control)?;
                 let rows = chunks.get((chunk as u128 * stride as u128 % chunks.len() as u128) as usize);
-                self.update(&mut worker, &shared);
-                self.chunk(rows.clone(), &mut worker, control)?;
+                let centre = worker.centre;
+                self.update(&mut worker, &shared, centre);
+                self.chunk(rows.clone(), &mut worker, &shared, control)?;
                 screened.fetch_add(1, Relaxed);
                 if late {
                     // Their vectors are still on disk: they come while the next chunk is screened.
@@ -264,36 +266,49 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
             limits,
             // Of no score: every limit is set before the first chunk.
             thresholds: vec![Rank(0); self.problem.screened.len()],
+            centre: 0,
             queue: Vec::new(),
             scored: Vec::new(),
         }
     }
 
-    /// Takes over the thresholds that have risen.
-    fn update(&self, worker: &mut Worker<C::Block>, shared: &[Shared]) {
+    /// Takes over the thresholds that have risen, for rows with a centre.
+    fn update(&self, worker: &mut Worker<C::Block>, shared: &[Shared], centre: usize) {
+        let moved = std::mem::replace(&mut worker.centre, centre) != centre;
         for (query, (shared, known)) in shared.iter().zip(&mut worker.thresholds).enumerate() {
             let limit = &mut worker.limits[query / PANEL].threshold[query % PANEL];
             let threshold = shared.threshold();
             if shared.is_given_up() {
                 *limit = f32::INFINITY;
-            } else if threshold != *known {
+            } else if moved || threshold != *known {
                 *known = threshold;
                 *limit = if threshold == Rank::LAST {
                     f32::NEG_INFINITY
                 } else {
-                    self.codec.limit(query, threshold.score())
+                    self.codec.limit(query, centre, threshold.score())
                 };
             }
         }
     }
 
     /// Screens the rows of a chunk.
-    fn chunk(&self, rows: Range<usize>, worker: &mut Worker<C::Block>, control: &Control) -> Result<()> {
+    fn chunk(
+        &self,
+        rows: Range<usize>,
+        worker: &mut Worker<C::Block>,
+        shared: &[Shared],
+        control: &Control,
+    ) -> Result<()> {
         let (columns, full) = (self.problem.database.columns(), self.block_rows());
         let mut outcome = Ok(());
         self.problem.database.runs(rows, |first, count, values| {
             if outcome.is_err() {
                 return;
+            }
+            let centre = self.codec.centre(self.problem.database, first);
+            if centre != worker.centre {
+                self.flush(&[], worker);
+                self.update(worker, shared, centre);
             }
             let codes = self.codec.ready(self.problem.database, first, count);
             if let Some(codes) = codes.filter(|_| count >= SHORT_RUN) {

@@ -21,7 +21,8 @@ use super::{PARTIAL, SHARDS, Writer, disk};
 pub struct TensorSpec(Part);
 
 impl TensorSpec {
-    /// A tensor of `T`; the first extent is the number of rows of the shard (or of its local descriptors).
+    /// A tensor of `T`; the first extent is the number of rows of the shard (or of its local descriptors), or 1 for
+    /// what belongs to all of them.
     pub fn new<T: Element>(name: &str, shape: &[usize]) -> Self {
         Self(Part::new(name, T::DTYPE, shape.to_vec()))
     }
@@ -176,9 +177,9 @@ fn check_tensors(tensors: &[TensorSpec], extents: [usize; 2]) -> Result<()> {
             let expected = "different names of 1 to 32 of a-z, 0-9 and _";
             return Err(Error::parameter("tensors", expected, format!("{:?}", part.name)));
         }
-        let rows = part.shape.first().is_some_and(|first| extents.contains(first));
-        if !rows || part.bytes().is_none_or(|bytes| bytes > 1 << 46) {
-            let expected = format!("one row for each of {} images", extents[0]);
+        let fits = part.shape.first().is_some_and(|first| *first == 1 || extents.contains(first));
+        if !fits || part.bytes().is_none_or(|bytes| bytes > 1 << 46) {
+            let expected = format!("one row, or one for each of {} images", extents[0]);
             return Err(Error::shape(&part.name, expected, format!("{:?}", part.shape)));
         }
     }

@@ -79,8 +79,9 @@ impl Attached {
                     tensor.dtype
                 )));
             }
-            if name != super::layout::PADDING && !shape.first().is_some_and(|first| extents.contains(first)) {
-                let expected = format!("one row for each of {} images", extents[0]);
+            let fits = shape.first().is_some_and(|first| *first == 1 || extents.contains(first));
+            if name != super::layout::PADDING && !fits {
+                let expected = format!("one row, or one for each of {} images", extents[0]);
                 return Err(fault(format!("tensor {name:?}: expected {expected}, found shape {shape:?}")));
             }
             check_alignment(tensor, width(tensor.dtype)).map_err(fault)?;
@@ -103,7 +104,7 @@ impl Attached {
         Backing(&self.map)
     }
 
-    /// Shape and elements of a tensor; row i belongs to row i of the shard, deleted or not.
+    /// Shape and elements of a tensor; row i belongs to row i of the shard, deleted or not, unless there is but one.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if there is none of that name and dtype.
