@@ -261,7 +261,7 @@ def verification(repeats: int = 100) -> None:
 
 
 def hard_recall(repeats: int = 2000) -> None:
-    """Recall where one correspondence in ten is right, over enough scenes to tell methods apart; not timed."""
+    """Recall where one correspondence in ten is right, over enough scenes to tell methods apart."""
     chosen = {name: verify for name, verify in verifiers().items() if not name.startswith("skimage")}
     say(f"Recall where 10% are right, {repeats} scenes a cell: mean and its standard error")
     say("(chance: the same for as many wrong correspondences, named beforehand, among random ones)")
@@ -434,7 +434,9 @@ def stores() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--record", type=Path, help="also append what is printed to this file")
-    parser.add_argument("--only", nargs="+", help="sections: descriptors floats verification recall stores run long")
+    parser.add_argument(
+        "--only", nargs="+", help="sections: descriptors floats verification recall stores run long"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
