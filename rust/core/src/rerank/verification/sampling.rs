@@ -126,6 +126,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_equals_what_is_made() {
+        let mut samples = Samples::default();
+        for count in [20, 300, KEPT, 20, KEPT - 1, 1, 300, 301] {
+            for rounds in [9, 4, 9] {
+                let (mut order, mut distances) = (Vec::new(), Vec::new());
+                shuffle(count, &mut order);
+                triples(count, rounds, &mut distances);
+                let sample = samples.of(count);
+                assert_eq!((&sample.order, sample.triples(rounds)), (&order, &distances[..]), "{count}");
+            }
+        }
+    }
+
+    #[test]
     fn a_permutation_repeatable_and_not_the_identity() {
         for count in [0, 1, 2, 100] {
             let (mut first, mut second) = (Vec::new(), Vec::new());
