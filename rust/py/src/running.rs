@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use half::f16;
-use ilias_fast_core::search::database::Element;
+use ilias_fast_core::search::element::Element;
 use ilias_fast_core::search::{self, Database, Running, Screen, TopK};
 use numpy::{PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use half::f16;
 use ilias_fast_core::Error;
-use ilias_fast_core::search::database::Element;
+use ilias_fast_core::search::element::Element;
 use ilias_fast_core::search::{self, Database, Matrix, OwnedPlanes, Screen};
 use numpy::{
     Element as NumpyElement, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,

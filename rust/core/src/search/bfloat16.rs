@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use super::bounds::{Rounded, growth};
 use super::codec::Codec;
-use super::database::{Database, Element, norm};
+use super::database::Database;
+use super::element::{Element, norm};
 use super::screen::Problem;
 use crate::error::Result;
 use crate::kernels::aligned::Aligned;

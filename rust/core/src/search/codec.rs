@@ -10,7 +10,7 @@ pub trait Codec<T>: Sync {
     /// Room for coded rows.
     type Block: Send + Sync;
     /// Coded rows.
-    type Rows<'r>: Copy;
+    type Rows<'r>: Copy + Send + Sync;
 
     /// Bytes of a coded row.
     fn row_bytes(&self) -> usize;

@@ -2,11 +2,8 @@
 
 use std::ops::Range;
 
-use half::f16;
-
 use super::planes::Planes;
 use crate::error::{Error, Result};
-use crate::kernels::dot_f16::Kernels;
 use crate::kernels::dot_i8;
 use crate::store::advice::{Backing, at_random, is_resident, will_need};
 use crate::store::ahead::ReadAhead;
@@ -132,13 +129,15 @@ impl<'a, T> Database<'a, T> {
         self.planes[shard].is_some().then(|| self.centre_of[shard])
     }
 
-    /// About `wanted` of the searched rows, spread evenly, `together` side by side.
+    /// About `wanted` of the searched rows, in order, `together` side by side: some of each part of the database, always the same,
+    /// but in no rhythm, since rows may have one.
     pub fn evenly(&self, wanted: usize, together: usize) -> Vec<usize> {
         let period = (self.searched / wanted.max(1)).max(1) * together;
         let (mut position, mut rows) = (0, Vec::new());
         self.runs(0..self.rows(), |first, count, _| {
             let end = position + count;
-            for start in (position / period * period..end).step_by(period) {
+            for part in position / period..end.div_ceil(period) {
+                let start = part * period + scattered(part) % (period - together + 1);
                 let side_by_side = start.max(position)..(start + together).min(end);
                 rows.extend(side_by_side.map(|at| first + at - position));
             }
@@ -285,6 +284,13 @@ impl<'a, T> Database<'a, T> {
     }
 }
 
+/// A number that looks random, always the same for a number (the finish of splitmix64).
+const fn scattered(number: usize) -> usize {
+    let mixed = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (mixed >> 32) as usize
+}
+
 /// Rows, those of one shard without a look for their shard.
 #[derive(Debug)]
 pub struct Near<'d, 'a, T> {
@@ -338,98 +344,42 @@ impl Chunks {
     }
 }
 
-/// The types a database of vectors can hold. Their products with float32 are exact in float64.
-pub trait Element: Copy + Send + Sync + 'static {
-    /// The screen sees no larger magnitude than this.
-    const LARGEST: f64;
-    /// The value in float64.
-    fn to_f64(self) -> f64;
-    /// Writes the row for the screen and returns an upper bound of its norm: infinite for a row
-    /// the screen cannot handle (it is then written as zeros), NaN for a row that is not finite.
-    fn widen(kernels: &Kernels, row: &[Self], growth: f64, out: &mut [f32]) -> f32;
-    /// The inner product and the squared norm of the row, as [`Kernels::dot`].
-    fn dot(kernels: &Kernels, row: &[Self], query: &[f64]) -> (f64, f64);
-    /// The rows as float16, if that is what they are: then there is a screen for few queries.
-    fn halves(rows: &[Self]) -> Option<&[f16]>;
-}
-
-/// The norm, rounded up, from a squared norm that is too small by at most the factor `growth`.
-pub fn norm(square: f32, growth: f64) -> f32 {
-    if square.is_finite() { ((f64::from(square) * growth).sqrt() as f32).next_up() } else { f32::NAN }
-}
-
-impl Element for f16 {
-    const LARGEST: f64 = 65504.0;
-
-    fn to_f64(self) -> f64 {
-        f64::from(crate::kernels::dot_f16::to_f32(self))
-    }
-
-    fn widen(kernels: &Kernels, row: &[Self], growth: f64, out: &mut [f32]) -> f32 {
-        norm(kernels.widen(row, out), growth)
-    }
-
-    fn dot(kernels: &Kernels, row: &[Self], query: &[f64]) -> (f64, f64) {
-        let (sum, square) = kernels.dot(row, query);
-        (sum, f64::from(square))
-    }
-
-    fn halves(rows: &[Self]) -> Option<&[f16]> {
-        Some(rows)
-    }
-}
-
-impl Element for f32 {
-    /// 2^60: squares and sums of up to 2^60 of them stay finite.
-    const LARGEST: f64 = 1_152_921_504_606_846_976.0;
-
-    fn to_f64(self) -> f64 {
-        f64::from(self)
-    }
-
-    fn widen(_: &Kernels, row: &[Self], _: f64, out: &mut [f32]) -> f32 {
-        let (mut squares, mut largest) = ([0.0_f64; 8], 0.0_f32);
-        for values in row.chunks(8) {
-            for (square, &x) in squares.iter_mut().zip(values) {
-                *square += f64::from(x) * f64::from(x);
-                largest = largest.max(x.abs());
-            }
-        }
-        let square: f64 = squares.iter().sum();
-        if !square.is_finite() {
-            f32::NAN
-        } else if f64::from(largest) > Self::LARGEST {
-            out[..row.len()].fill(0.0);
-            f32::INFINITY
-        } else {
-            out[..row.len()].copy_from_slice(row);
-            // Relative error of the float64 sum: below 2^-20 for any row of less than 2^32 values.
-            ((square * (1.0 + 2.0_f64.powi(-20))).sqrt() as f32).next_up()
-        }
-    }
-
-    fn dot(_: &Kernels, row: &[Self], query: &[f64]) -> (f64, f64) {
-        let (mut sums, mut squares) = ([0.0_f64; 8], [0.0_f64; 8]);
-        for (values, queries) in row.chunks(8).zip(query.chunks(8)) {
-            for ((x, query), (sum, square)) in
-                values.iter().zip(queries).zip(sums.iter_mut().zip(&mut squares))
-            {
-                let x = f64::from(*x);
-                *sum += x * query;
-                *square += x * x;
-            }
-        }
-        (sums.iter().sum(), squares.iter().sum())
-    }
-
-    fn halves(_: &[Self]) -> Option<&[f16]> {
-        None
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_spread_evenly_and_in_no_rhythm() {
+        let values = vec![0_u8; 40_000];
+        let shards = [0..7, 7..7, 7..20_000, 20_000..40_000]
+            .map(|rows: Range<usize>| Matrix::new("shard", rows.len(), 1, &values[rows]).unwrap());
+        let selected: Vec<bool> = (0..40_000).map(|row| row % 4 != 2).collect();
+        for (together, selected) in
+            [(1, None), (16, None), (1, Some(&selected[..])), (16, Some(&selected[..]))]
+        {
+            let database = Database::new(1, shards.to_vec(), selected).unwrap();
+            let rows = database.evenly(2000, together);
+            assert!(
+                rows.is_sorted_by(|one, next| one < next) && rows.len().abs_diff(2000) < 30,
+                "{}",
+                rows.len()
+            );
+            assert!(rows.iter().all(|&row| selected.is_none_or(|selected| selected[row])));
+            for tenth in 0..10 {
+                let inside = rows.iter().filter(|&row| row / 4000 == tenth).count();
+                assert!(inside.abs_diff(200) <= 2 * together, "{inside}");
+            }
+            for rest in 0..4 {
+                let share = rows.iter().filter(|&row| row % 4 == rest).count();
+                let expected = if selected.is_none() { 500 } else { 667 };
+                assert!(share.abs_diff(expected) < 70 || selected.is_some() && rest == 2 && share == 0);
+            }
+        }
+        assert_eq!(
+            Database::new(1, vec![shards[0]], None).unwrap().evenly(2000, 16),
+            (0..7).collect::<Vec<_>>()
+        );
+    }
 
     #[test]
     fn runs_cover_the_selected_rows_in_order() {

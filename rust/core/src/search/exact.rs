@@ -7,7 +7,7 @@
 
 #![expect(clippy::float_cmp, reason = "exact comparisons are what this is about")]
 
-use super::database::Element;
+use super::element::Element;
 use crate::kernels::dot_f16::Kernels;
 
 /// Longer rows are summed without error at once: their norms in float32 are not precise enough.

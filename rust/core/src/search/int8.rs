@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use super::bounds::{Quantised, Shift};
 use super::codec::Codec;
-use super::database::{Database, Element};
+use super::database::Database;
+use super::element::Element;
 use super::planes::{CENTRED, OwnedPlanes, Quantiser};
 use super::sample::TOGETHER;
 use super::screen::Problem;

@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`database`] | matrices and sequences of shards seen as one database |
+//! | [`element`] | the types of their values |
 //! | [`exact`] | the canonical score: the exact inner product, rounded |
 //! | [`bounds`] | what the screens prove about a canonical score |
 //! | [`select`] | the candidates of one query, never more than a few times k |
@@ -24,6 +25,7 @@ mod bfloat16;
 pub mod bounds;
 pub mod codec;
 pub mod database;
+pub mod element;
 pub mod exact;
 pub mod hamming;
 pub mod int8;

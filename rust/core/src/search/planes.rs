@@ -8,7 +8,8 @@
 use rayon::prelude::*;
 
 use super::bounds::{growth, residual, rotated_norm};
-use super::database::{Element, Matrix};
+use super::database::Matrix;
+use super::element::Element;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernels::aligned::Aligned;

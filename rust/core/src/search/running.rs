@@ -1,6 +1,7 @@
 //! A search that goes on: parts of a database, one after the other, against the same queries.
 
-use super::database::{Database, Element, Matrix};
+use super::database::{Database, Matrix};
+use super::element::Element;
 use super::select::{Rank, Ranked};
 use super::topk::{Screen, TopK, checked, ranked};
 use crate::control::Control;

@@ -5,12 +5,13 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::codec::Codec;
-use super::database::Element;
+use super::element::Element;
 use super::select::Rank;
-use super::sweep::Sweep;
+use super::settle::each;
+use super::sweep::{Sweep, lanes};
 use crate::control::Control;
 use crate::error::Result;
-use crate::kernels::tiles::PANEL;
+use crate::kernels::tiles::{Hit, PANEL};
 
 /// Rows in the sample at least and at most, as far as there are so many.
 const SAMPLE: Range<usize> = 1024..16384;
@@ -22,6 +23,8 @@ const FEW: usize = 8;
 pub const TOGETHER: usize = 16;
 /// Rows of the sample that are multiplied at once.
 const SAMPLE_BLOCK: usize = 1024;
+/// Rows that show which part comes through.
+const PROBED: usize = 1024;
 
 /// What the sample says of the k-th best of a query.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +33,15 @@ pub struct Guess {
     pub start: Rank,
     /// More rows than k reach it, probably: no guess that is made later, from rows that may lie in an order, goes beyond.
     pub ceiling: Rank,
+    /// The part of the rows that is likely to come through at the best threshold that can be hoped for.
+    pub passing: f32,
+}
+
+impl Guess {
+    /// A threshold that is known, and not to be exceeded.
+    pub const fn known(start: Rank) -> Self {
+        Self { start, ceiling: Rank::LAST, passing: 0.0 }
+    }
 }
 
 /// The rank among a part of the rows that the k-th of all is not behind: the number of the best k in a random part has
@@ -69,8 +81,7 @@ impl<T: Element, C: Codec<T>> Sweep<'_, T, C> {
         let rank = |spreads, more| rank(k, sampled.len(), searched, spreads, more);
         let (start, ceiling) = (rank(4.0, 8.0), rank(1.5, 2.0));
         if start > sampled.len() {
-            let nothing = Guess { start: Rank::LAST, ceiling: Rank::LAST };
-            return Ok(vec![nothing; self.problem.screened.len()]);
+            return Ok(vec![Guess::known(Rank::LAST); self.problem.screened.len()]);
         }
         // Of one centre each.
         let centre = |row: usize| self.codec.centre(database, row);
@@ -86,11 +97,17 @@ impl<T: Element, C: Codec<T>> Sweep<'_, T, C> {
                 })
                 .collect::<Result<Vec<_>>>()
         })?;
+        // Some of every part of the database.
+        let probed = parts.iter().zip(&blocks).map(|(rows, block)| {
+            let share = (rows.len() * PROBED).div_ceil(sampled.len()).min(rows.len());
+            (self.codec.head(block, share), centre(rows[0]), share)
+        });
+        let probed: Vec<_> = probed.collect();
         let panels: Vec<Range<usize>> = self.panels().collect();
-        let starts = panels.into_par_iter().enumerate().with_max_len(1).map(|(number, queries)| {
+        let guesses = panels.into_par_iter().enumerate().with_max_len(1).map(|(number, queries)| {
             let lanes = queries.len();
             let mut block_scores = vec![[0.0; PANEL]; SAMPLE_BLOCK];
-            let mut scores = vec![Vec::new(); lanes];
+            let mut nearest = vec![Vec::new(); lanes];
             // The best of a part are not better than the best of all.
             let mut least = [f32::NEG_INFINITY; PANEL];
             for (part, (block, rows)) in blocks.iter().zip(&parts).enumerate() {
@@ -100,34 +117,74 @@ impl<T: Element, C: Codec<T>> Sweep<'_, T, C> {
                 for (shift, query) in shifts.iter_mut().zip(queries.clone()) {
                     *shift = self.codec.shift(query, centre(rows[0]));
                 }
-                for row in &block_scores[..rows.len()] {
-                    let scores_and_shifts = row.iter().zip(&shifts).zip(&least).take(lanes);
+                for (scores, &row) in block_scores.iter().zip(*rows) {
+                    let scores_and_shifts = scores.iter().zip(&shifts).zip(&least).take(lanes);
                     for (lane, ((&score, shift), &least)) in scores_and_shifts.enumerate() {
                         let score = score + shift;
                         if score >= least {
-                            scores[lane].push(score);
+                            nearest[lane].push((score, row));
                         }
                     }
                 }
                 if part == blocks.len() / 8 || part + 1 == blocks.len() {
-                    for (scores, least) in scores.iter_mut().zip(&mut least) {
-                        if scores.len() >= start {
-                            *least = *scores.select_nth_unstable_by(start - 1, |a, b| b.total_cmp(a)).1;
-                            scores.truncate(start);
+                    for (nearest, least) in nearest.iter_mut().zip(&mut least) {
+                        if nearest.len() >= start {
+                            *least =
+                                nearest.select_nth_unstable_by(start - 1, |a, b| b.0.total_cmp(&a.0)).1.0;
+                            nearest.truncate(start);
                         }
                     }
                 }
             }
-            let guesses = queries.zip(&mut scores).zip(least).map(|((query, scores), least)| {
-                let estimate = |score| Rank::of(self.codec.estimate(query, score));
+            let guesses = queries.clone().zip(&nearest).map(|(query, nearest)| {
                 // Scores that are not a number are not among them.
-                let enough = scores.len() >= start;
-                let nearer =
-                    enough.then(|| *scores.select_nth_unstable_by(ceiling - 1, |a, b| b.total_cmp(a)).1);
-                Guess { start: estimate(least), ceiling: nearer.map_or(Rank::LAST, estimate) }
+                if nearest.len() < start {
+                    return Guess::known(Rank::LAST);
+                }
+                let mut ranks = self.ranks(query, nearest);
+                ranks.sort_unstable();
+                Guess { start: ranks[start - 1], ceiling: ranks[ceiling - 1], passing: 0.0 }
             });
-            Ok(guesses.collect::<Vec<_>>())
+            let mut guesses: Vec<Guess> = guesses.collect();
+            self.probe(number, queries, &probed, &mut guesses);
+            Ok(guesses)
         });
-        Ok(starts.collect::<Result<Vec<_>>>()?.concat())
+        Ok(guesses.collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    /// The ranks of sampled rows, of which a coarse score is known.
+    fn ranks(&self, query: usize, rows: &[(f32, usize)]) -> Vec<Rank> {
+        if self.problem.cold {
+            // Their vectors would have to be read for this alone.
+            return rows.iter().map(|&(score, _)| Rank::of(self.codec.estimate(query, score))).collect();
+        }
+        rows.iter().map(|&(_, row)| Rank::of(self.problem.score(query, row))).collect()
+    }
+
+    /// Finds out which part of coded rows, each lot with its centre and number, comes through for the queries of a panel.
+    fn probe(
+        &self,
+        panel: usize,
+        queries: Range<usize>,
+        probed: &[(C::Rows<'_>, usize, usize)],
+        guesses: &mut [Guess],
+    ) {
+        let mut limits = self.limits(queries.clone());
+        let (mut passed, mut rows) = ([0_u32; PANEL], 0);
+        for &(lot, centre, count) in probed {
+            for (lane, (query, guess)) in queries.clone().zip(guesses.iter()).enumerate() {
+                let threshold = guess.start.min(guess.ceiling);
+                limits.threshold[lane] = self.limit(query, centre, threshold);
+            }
+            let mut hits = vec![Hit::default(); count];
+            let found = self.codec.hits(panel, queries.len(), lot, &limits, &mut hits, &[]);
+            for hit in &hits[..found] {
+                each(hit.queries & lanes(queries.len()), |lane| passed[lane] += 1);
+            }
+            rows += count;
+        }
+        for (guess, &passed) in guesses.iter_mut().zip(&passed) {
+            guess.passing = passed as f32 / rows.max(1) as f32;
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::database::{Database, Element, Matrix};
+use super::database::{Database, Matrix};
+use super::element::Element;
 use super::screen::Problem;
 use super::select::{Best, Rank};
 use super::topk::TopK;

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::ahead::{Ahead, reading_ahead};
 use super::bounds::{Screened, growth};
-use super::database::{Chunks, Database, Element, Matrix, norm};
+use super::database::{Chunks, Database, Matrix};
+use super::element::{Element, norm};
 use super::exact;
 use super::schedule::Scan;
 use super::select::{Candidate, Candidates, Rank};

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use super::codec::Codec;
-use super::database::Element;
+use super::element::Element;
 use super::sample::rank;
 use super::select::{Best, Rank};
 use super::sweep::{Sweep, Worker};
@@ -13,8 +13,8 @@ use crate::error::Result;
 use crate::kernels::prefetch::prefetch;
 use crate::kernels::tiles::PANEL;
 
-/// A canonical score costs about as much as this many rows in the float32 screen.
-const ROWS_PER_SCORE: usize = 12;
+/// Rows for each one that may come through until the float32 screen is faster.
+const ROWS_PER_SCORE: usize = 6;
 
 /// How many survivors ahead the rows are fetched.
 const AHEAD: usize = 6;
@@ -186,7 +186,7 @@ impl<T: Element, C: Codec<T>> Sweep<'_, T, C> {
 }
 
 /// Calls `visit` for each bit that is set.
-fn each(mut bits: u32, mut visit: impl FnMut(usize)) {
+pub fn each(mut bits: u32, mut visit: impl FnMut(usize)) {
     while bits != 0 {
         visit(bits.trailing_zeros() as usize);
         bits &= bits - 1;

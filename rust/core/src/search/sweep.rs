@@ -7,7 +7,7 @@
 //! The coarse scores of a sample give a threshold that about the best k of a query should exceed, and what was seen of
 //! the rows better ones; they are trusted during the scan and proven at the end by k rows that reach them. A query whose
 //! threshold is refuted is searched again, at last without one. A query for which so many rows come through that the
-//! float32 screen will be faster is given up.
+//! float32 screen is faster is given up; by the sample's word, before the scan.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use super::ahead::{Ahead, reading_ahead};
 use super::codec::Codec;
-use super::database::Element;
+use super::element::Element;
 use super::sample::Guess;
 use super::screen::Problem;
 use super::select::{Rank, Ranked};
@@ -112,25 +112,27 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
         Self { problem, codec, may_give_up }
     }
 
+    /// What to expect of each query.
+    pub fn guesses(&self, control: &Control) -> Result<Vec<Guess>> {
+        // What is known of other rows says more than a sample of these.
+        if self.problem.has_floors() {
+            let queries = 0..self.problem.screened.len();
+            return Ok(queries.map(|query| Guess::known(self.problem.floor(query))).collect());
+        }
+        self.sample(control)
+    }
+
     /// The best rows of each query; None for one that was given up. Rows are counted on `control`.
-    pub fn search(&self, control: &Control) -> Result<Vec<Option<Ranked>>> {
+    pub fn search(&self, guesses: &[Guess], control: &Control) -> Result<Vec<Option<Ranked>>> {
         let floors: Vec<Rank> =
             (0..self.problem.screened.len()).map(|query| self.problem.floor(query)).collect();
-        // What is known of other rows says more than a sample of these.
-        let mut starts: Vec<Start> = if self.problem.has_floors() {
-            floors.iter().map(|&threshold| Start { threshold, ceiling: None, skipped: false }).collect()
-        } else {
-            let sample = self.sample(control)?.into_iter();
+        let start = |(guess, floor): (&Guess, &Rank)| Start {
+            threshold: *floor.min(&guess.start),
             // What comes from disk comes in order, and the front says little of the rest.
-            let ceiling = |guess: Guess| (!self.problem.cold).then_some(guess.ceiling);
-            sample
-                .map(|guess| Start { threshold: guess.start, ceiling: ceiling(guess), skipped: false })
-                .collect()
+            ceiling: Some(guess.ceiling).filter(|&ceiling| !self.problem.cold && ceiling != Rank::LAST),
+            skipped: false,
         };
-        starts
-            .iter_mut()
-            .zip(&floors)
-            .for_each(|(start, floor)| start.threshold = *floor.min(&start.threshold));
+        let mut starts: Vec<Start> = guesses.iter().zip(&floors).map(start).collect();
         let mut found = self.scan(&starts, true, control)?;
         loop {
             let mut refuted = false;
@@ -243,17 +245,26 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
             .collect()
     }
 
-    fn worker(&self) -> Worker<C::Block> {
-        let nothing =
+    /// Limits of a panel of queries that let nothing through.
+    pub(super) fn limits(&self, queries: Range<usize>) -> Limits {
+        let mut limits =
             Limits { threshold: [f32::INFINITY; PANEL], residual: [0.0; PANEL], norm: [0.0; PANEL] };
-        let limits = self.panels().map(|queries| {
-            let mut limits = nothing.clone();
-            for (lane, query) in queries.enumerate() {
-                (limits.residual[lane], limits.norm[lane]) = self.codec.slopes(query);
-            }
-            limits
-        });
-        let limits: Vec<Limits> = limits.collect();
+        for (lane, query) in queries.enumerate() {
+            (limits.residual[lane], limits.norm[lane]) = self.codec.slopes(query);
+        }
+        limits
+    }
+
+    /// The limit of a query's coarse scores, of rows with a centre.
+    pub(super) fn limit(&self, query: usize, centre: usize, threshold: Rank) -> f32 {
+        if threshold == Rank::LAST {
+            return f32::NEG_INFINITY;
+        }
+        self.codec.limit(query, centre, threshold.score())
+    }
+
+    fn worker(&self) -> Worker<C::Block> {
+        let limits: Vec<Limits> = self.panels().map(|queries| self.limits(queries)).collect();
         let rows = self.block_rows();
         Worker {
             block: self.codec.block(rows),
@@ -282,11 +293,7 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
                 *limit = f32::INFINITY;
             } else if moved || threshold != *known {
                 *known = threshold;
-                *limit = if threshold == Rank::LAST {
-                    f32::NEG_INFINITY
-                } else {
-                    self.codec.limit(query, centre, threshold.score())
-                };
+                *limit = self.limit(query, centre, threshold);
             }
         }
     }
@@ -374,10 +381,15 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
             ahead = &[];
             let hits = hits[..found].iter();
             // Planes damaged on the disk can make a score infinite, which passes in the lanes of no query, too.
-            let lanes = u32::MAX >> (PANEL - queries.len());
+            let lanes = lanes(queries.len());
             worker.survivors[panel].extend(hits.map(|hit| (number(hit.row as usize), hit.queries & lanes)));
         }
     }
+}
+
+/// The bits of a panel's queries.
+pub const fn lanes(queries: usize) -> u32 {
+    u32::MAX >> (PANEL - queries)
 }
 
 impl<B> Worker<B> {

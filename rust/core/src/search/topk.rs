@@ -4,8 +4,10 @@ use rayon::prelude::*;
 
 use super::bfloat16::Bfloat16;
 use super::codec::Codec;
-use super::database::{Chunks, Database, Element, Matrix};
+use super::database::{Chunks, Database, Matrix};
+use super::element::Element;
 use super::int8::Int8;
+use super::sample::Guess;
 use super::schedule::{Scan, run};
 use super::screen::{Lane, Panels, Problem, Rows};
 use super::select::{Candidate, Candidates, Rank, Ranked};
@@ -21,6 +23,11 @@ const INT8_QUERIES: usize = 128;
 const INT8_QUERIES_WITHOUT_BFLOAT16: usize = 24;
 /// and where there is, it is rounded to that from so many on.
 const BFLOAT16_QUERIES: usize = 9;
+
+/// The part of the rows that comes through at most, if codes are to be faster than the float32 screen,
+const MOST_PASSING: f32 = 0.1;
+/// and the part of the queries for which that must be so, if the others are to be searched in float32 beside them.
+const LEAST_HOPEFUL: usize = 8;
 
 /// How many candidates ahead the rows are fetched.
 const AHEAD: usize = 4;
@@ -156,13 +163,10 @@ pub(super) fn ranked<T: Element>(
     }
     let (found, patient) = (screen.chosen(&problem), screen != Screen::Auto);
     let found = match found {
-        Screen::Int8 => Int8::new(&problem)?.map(|codec| coarsely(&problem, &codec, !patient, control)),
-        Screen::Bfloat16 => {
-            Bfloat16::new(&problem)?.map(|codec| coarsely(&problem, &codec, !patient, control))
-        }
-        Screen::Float32 | Screen::Auto => None,
+        Screen::Int8 => coarsely(&problem, Int8::new, !patient, control),
+        Screen::Bfloat16 => coarsely(&problem, Bfloat16::new, !patient, control),
+        Screen::Float32 | Screen::Auto => in_float32(&problem, true, control),
     };
-    let found = found.unwrap_or_else(|| in_float32(&problem, true, control));
     found.map_err(|error| match error {
         Error::NonFinite { .. } => problem.first_non_finite().unwrap_or(error),
         other => other,
@@ -180,14 +184,33 @@ fn in_float32<T: Element>(problem: &Problem<'_, T>, counted: bool, control: &Con
     settle(problem, candidates?, control)
 }
 
-/// The best rows of each query by a sweep with coarse codes, and by the float32 screen where that was given up.
+/// The best rows of each query by a sweep with coarse codes, and by the float32 screen where that was given up or there are
+/// no codes.
 fn coarsely<T: Element, C: Codec<T>>(
     problem: &Problem<'_, T>,
-    codec: &C,
+    codec: impl Fn(&Problem<'_, T>) -> Result<Option<C>>,
     may_give_up: bool,
     control: &Control,
 ) -> Result<Vec<Ranked>> {
-    let mut found = Sweep::new(problem, codec, may_give_up).search(control)?;
+    let Some(all) = codec(problem)? else { return in_float32(problem, true, control) };
+    let sweep = Sweep::new(problem, &all, may_give_up);
+    let guesses = sweep.guesses(control)?;
+    let hopeful = |query: &usize| !may_give_up || guesses[*query].passing <= MOST_PASSING;
+    let hopeful: Vec<usize> = (0..guesses.len()).filter(hopeful).collect();
+    let mut found = if hopeful.len() == guesses.len() {
+        sweep.search(&guesses, control)?
+    } else if hopeful.len() < guesses.len() / LEAST_HOPEFUL {
+        return in_float32(problem, true, control);
+    } else {
+        // Panels of them alone: in a mixed one they would all be multiplied.
+        let some = problem.subset(&hopeful);
+        let Some(codec) = codec(&some)? else { return in_float32(problem, true, control) };
+        let guesses: Vec<Guess> = hopeful.iter().map(|&query| guesses[query]).collect();
+        let mut found = vec![None; problem.screened.len()];
+        let searched = Sweep::new(&some, &codec, true).search(&guesses, control)?;
+        hopeful.iter().zip(searched).for_each(|(&query, best)| found[query] = best);
+        found
+    };
     // Every row has a place among the best k as long as there are fewer; only damaged planes lose one then.
     let complete =
         |query: usize, found: &Ranked| found.len() >= problem.k || problem.floor(query) != Rank::LAST;
