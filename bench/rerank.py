@@ -219,7 +219,10 @@ def verifiers() -> dict[str, Verifier]:
 
 
 def verification(repeats: int = 100) -> None:
-    """Recall, pairs/s, false inliers over the grid; scikit-image, which is slow, on three scenes a cell."""
+    """Recall, pairs/s, false inliers over the grid; scikit-image, which is slow, on three scenes a cell.
+
+    A recall p over n scenes has a standard error of sqrt(p (1 - p) / n): 0.05 at the most over a hundred.
+    """
     chosen = verifiers()
     say("Verification from positions, 1 thread: recall (80% of the true inliers found) and pairs/s by call")
     say("(random: mean number of inliers and pairs/s); the last line compares pairs/s over the grid")
@@ -255,6 +258,33 @@ def verification(repeats: int = 100) -> None:
                     say(f"  {threshold:3.0f} {kind:7} {count:4d} {ratio:7.0%} " + " ".join(shown))
     means = (f"{np.exp(np.mean(np.log(values))):.1f} ({min(values):.1f})" for values in ratios.values())
     say("  faster than (least): " + " ".join(f"{mean:>16}" for mean in means))
+
+
+def hard_recall(repeats: int = 2000) -> None:
+    """Recall where one correspondence in ten is right, over enough scenes to tell methods apart."""
+    chosen = {name: verify for name, verify in verifiers().items() if not name.startswith("skimage")}
+    say(f"Recall where 10% are right, {repeats} scenes a cell: mean and its standard error")
+    say("(chance: the same for as many wrong correspondences, named beforehand, among random ones)")
+    say(f"  {'px':>3} {'kind':7} {'M':>4} " + " ".join(f"{name:>16}" for name in chosen))
+    for threshold in (12.0, 4.0):
+        for kind in ("mild", "strong", "chance"):
+            for count in (20, 50, 100, 300) if kind != "chance" else (20, 50):
+                rng = np.random.default_rng([count, 1, repeats])
+                ratio = 0.0 if kind == "chance" else 0.1
+                found: dict[str, list[bool]] = {name: [] for name in chosen}
+                for q, d, right in scenes(rng, repeats, count, ratio, kind == "strong", threshold):
+                    wanted = right if kind != "chance" else np.arange(count) < round(0.1 * count)
+                    for name, verify in chosen.items():
+                        inside = verify(q, d, threshold) & wanted
+                        found[name].append(bool(inside.sum() >= 0.8 * wanted.sum()))
+                means = {name: float(np.mean(values)) for name, values in found.items()}
+                say(
+                    f"  {threshold:3.0f} {kind:7} {count:4d} "
+                    + " ".join(
+                        f"{mean:8.3f} +- {np.sqrt(mean * (1 - mean) / repeats):.3f}"
+                        for mean in means.values()
+                    )
+                )
 
 
 def float_descriptors(rng: np.random.Generator) -> None:
@@ -404,7 +434,9 @@ def stores() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--record", type=Path, help="also append what is printed to this file")
-    parser.add_argument("--only", nargs="+", help="sections: descriptors floats verification stores run long")
+    parser.add_argument(
+        "--only", nargs="+", help="sections: descriptors floats verification recall stores run long"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
@@ -432,6 +464,7 @@ def main() -> None:
         "descriptors": lambda: descriptors(np.random.default_rng(0)),
         "floats": lambda: float_descriptors(np.random.default_rng(0)),
         "verification": verification,
+        "recall": hard_recall,
         "stores": stores,
         "run": whole_run,
         "long": long_shortlists,

@@ -225,11 +225,11 @@ impl Mutual {
         places.clear();
         places.resize(database.len() / bytes, NOWHERE);
         for pair in found.iter() {
-            candidates.extend_from_slice(code(query, bytes, pair.query));
+            append(candidates, code(query, bytes, pair.query));
             let place = &mut places[pair.database as usize];
             if *place == NOWHERE {
                 *place = (targets.len() / bytes) as u32;
-                targets.extend_from_slice(code(database, bytes, pair.database));
+                append(targets, code(database, bytes, pair.database));
             }
         }
         QueryBlock::new(targets, bytes)?.nearest(candidates, scratch, control)?;
@@ -238,6 +238,18 @@ impl Mutual {
             scratch.indices().get(places[pair.database as usize] as usize).copied() == index.next()
         });
         Ok(())
+    }
+}
+
+/// Appends a code; those of usual lengths without a call of `memcpy`.
+#[inline]
+fn append(codes: &mut Vec<u8>, code: &[u8]) {
+    if let Ok(code) = <&[u8; 16]>::try_from(code) {
+        codes.extend_from_slice(code);
+    } else if let Ok(code) = <&[u8; 32]>::try_from(code) {
+        codes.extend_from_slice(code);
+    } else {
+        codes.extend_from_slice(code);
     }
 }
 

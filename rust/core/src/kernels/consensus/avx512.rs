@@ -42,19 +42,19 @@ impl Pack for Packed {
 }
 
 /// See [`super::Consensus::fill`].
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
+#[target_feature(enable = "avx2,fma,popcnt,avx512f,avx512bw,avx512vl,avx512dq")]
 pub fn fill(points: &mut Points, correspondences: &[[f32; 4]], order: &[u32], scaling: &Scaling) {
     scalar::fill(points, correspondences, order, scaling);
 }
 
 /// See [`super::Consensus::extent`].
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
+#[target_feature(enable = "avx2,fma,popcnt,avx512f,avx512bw,avx512vl,avx512dq")]
 pub fn extent(points: &Points) -> [f32; 2] {
     scalar::extent(points)
 }
 
 /// See [`super::Consensus::scan`].
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
+#[target_feature(enable = "avx2,fma,popcnt,avx512f,avx512bw,avx512vl,avx512dq")]
 pub fn scan(
     points: &Points,
     source: &Source<'_>,
@@ -67,25 +67,25 @@ pub fn scan(
 }
 
 /// See [`super::Consensus::supports`].
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
+#[target_feature(enable = "avx2,fma,popcnt,avx512f,avx512bw,avx512vl,avx512dq")]
 pub fn supports(points: &Points, maps: &Maps) -> Lanes {
     scalar::supports(points, maps)
 }
 
 /// See [`super::Consensus::refine`].
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
+#[target_feature(enable = "avx2,fma,popcnt,avx512f,avx512bw,avx512vl,avx512dq")]
 pub fn refine(points: &Points, most: usize, maps: &mut Maps, squared_radius: f32, fit: &Fit) {
     scalar::refine(points, most, maps, squared_radius, fit);
 }
 
 /// See [`super::Consensus::polish`].
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
+#[target_feature(enable = "avx2,fma,popcnt,avx512f,avx512bw,avx512vl,avx512dq")]
 pub fn polish(points: &Points, map: &mut [f32; 6], steps: &[Scoring], fit: &Fit) -> f32 {
     scalar::polish(points, map, steps, fit)
 }
 
 /// See [`super::Consensus::near`].
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
+#[target_feature(enable = "avx2,fma,popcnt,avx512f,avx512bw,avx512vl,avx512dq")]
 pub fn near(points: &Points, u0: f32, v0: f32, squared_radius: f32) -> u32 {
     scalar::near(points, u0, v0, squared_radius)
 }

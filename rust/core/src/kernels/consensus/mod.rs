@@ -119,6 +119,14 @@ impl Points {
         }
     }
 
+    /// The same for translations.
+    pub fn fill_translations(&mut self) {
+        for (column, value) in [(&mut self.p, 1.0), (&mut self.q, 0.0)] {
+            column.clear();
+            column.resize(2 * self.len + 2 * LANES, value);
+        }
+    }
+
     /// Number of correspondences.
     pub fn len(&self) -> usize {
         self.len

@@ -16,6 +16,12 @@ fn lanes(column: &[f32], start: usize) -> &Lanes {
     column[start..].first_chunk().expect("columns are long enough for every start")
 }
 
+/// Sixteen correspondences from `start`: `x`, `y`, `u`, `v`.
+#[inline(always)]
+fn sample(points: &Points, start: usize) -> [&Lanes; 4] {
+    [lanes(&points.x, start), lanes(&points.y, start), lanes(&points.u, start), lanes(&points.v, start)]
+}
+
 /// The weights of one correspondence for sixteen maps; not a number counts as no agreement.
 #[inline(always)]
 fn weights(maps: &Maps, [x, y, u, v]: [f32; 4], inverse: f32) -> Lanes {
@@ -97,17 +103,22 @@ pub fn scan(
 }
 
 /// The sum of weights of each map over the first `most` correspondences.
+///
+/// Summed times the squared radius, which is one operation less a correspondence.
 #[inline(always)]
 pub fn gains(points: &Points, most: usize, maps: &Maps, squared_radius: f32) -> Lanes {
-    let inverse = 1.0 / squared_radius;
+    let [a, b, c, d, e, f] = maps;
     let mut sum = [0.0; LANES];
-    for point in points.first(most) {
-        let weights = weights(maps, point, inverse);
+    for [x, y, u, v] in points.first(most) {
         for l in 0..LANES {
-            sum[l] += weights[l];
+            let p = a[l].mul_add(x, b[l].mul_add(y, c[l])) - u;
+            let q = d[l].mul_add(x, e[l].mul_add(y, f[l])) - v;
+            let gain = (-q).mul_add(q, (-p).mul_add(p, squared_radius));
+            sum[l] += if gain > 0.0 { gain } else { 0.0 };
         }
     }
-    sum
+    let inverse = 1.0 / squared_radius;
+    sum.map(|sum| sum * inverse)
 }
 
 /// See [`super::Consensus::supports`].
@@ -309,9 +320,8 @@ fn fold(lanes: &Lanes) -> f32 {
 /// `start` and `offset` are below the number of correspondences.
 #[inline(always)]
 pub fn pairs(points: &Points, start: usize, offset: usize, area: f32) -> Maps {
-    let columns = [&points.x, &points.y, &points.u, &points.v];
-    let [x, y, u, v] = columns.map(|column| lanes(column, start));
-    let [x1, y1, u1, v1] = columns.map(|column| lanes(column, start + offset));
+    let [x, y, u, v] = sample(points, start);
+    let [x1, y1, u1, v1] = sample(points, start + offset);
     let mut maps = [[0.0; LANES]; 6];
     for l in 0..LANES {
         let (dx, dy) = (x1[l] - x[l], y1[l] - y[l]);
@@ -336,10 +346,9 @@ pub fn pairs(points: &Points, start: usize, offset: usize, area: f32) -> Maps {
 /// says so, and where the squares of the linear part sum to more than `spread` times its determinant.
 #[inline(always)]
 pub fn triples(points: &Points, start: usize, offsets: [usize; 2], area: f32, spread: f32) -> Maps {
-    let columns = [&points.x, &points.y, &points.u, &points.v];
-    let [x, y, u, v] = columns.map(|column| lanes(column, start));
-    let [x1, y1, u1, v1] = columns.map(|column| lanes(column, start + offsets[0]));
-    let [x2, y2, u2, v2] = columns.map(|column| lanes(column, start + offsets[1]));
+    let [x, y, u, v] = sample(points, start);
+    let [x1, y1, u1, v1] = sample(points, start + offsets[0]);
+    let [x2, y2, u2, v2] = sample(points, start + offsets[1]);
     let mut maps = [[0.0; LANES]; 6];
     for l in 0..LANES {
         let (dx1, dy1, du1, dv1) = (x1[l] - x[l], y1[l] - y[l], u1[l] - u[l], v1[l] - v[l]);
@@ -366,8 +375,8 @@ pub fn triples(points: &Points, start: usize, offsets: [usize; 2], area: f32, sp
 /// The similarities that the keypoints of correspondences `start + l` suggest.
 #[inline(always)]
 pub fn keypoints(points: &Points, start: usize) -> Maps {
-    let columns = [&points.x, &points.y, &points.u, &points.v, &points.p, &points.q];
-    let [x, y, u, v, p, q] = columns.map(|column| lanes(column, start));
+    let [x, y, u, v] = sample(points, start);
+    let [p, q] = [lanes(&points.p, start), lanes(&points.q, start)];
     let mut maps = [[0.0; LANES]; 6];
     for l in 0..LANES {
         maps[0][l] = p[l];

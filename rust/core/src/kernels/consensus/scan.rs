@@ -17,8 +17,8 @@ pub struct Scoring {
     pub squared_radius: f32,
 }
 
-/// Receives a score and its map; returns the score the next must exceed.
-pub type Offer<'a> = dyn FnMut(f32, [f32; 6]) -> f32 + 'a;
+/// Receives a score, maps, and the lane of the one it is of; returns the score the next must exceed.
+pub type Offer<'a> = dyn FnMut(f32, &Maps, usize) -> f32 + 'a;
 
 /// Maps that wait until they are sixteen.
 pub type Waiting = [[f32; 2 * LANES]; 6];
@@ -166,7 +166,7 @@ fn hand_out<P: Pack>(gains: &Lanes, maps: &Maps, count: usize, mut bar: f32, off
         let lane = above.trailing_zeros() as usize % LANES;
         above &= above - 1;
         if gains[lane] > bar {
-            bar = offer(gains[lane], std::array::from_fn(|i| maps[i][lane]));
+            bar = offer(gains[lane], maps, lane);
         }
     }
     bar

@@ -146,9 +146,9 @@ fn offered(
     let rounds = points.len().min(3);
     let batches = if matches!(source, Source::Keypoints) { 1 } else { rounds } * points.batches();
     let scoring = Scoring { most, squared_radius: 30.0 };
-    consensus.scan(points, source, 0..batches, &scoring, bar, &mut |gain, map| {
+    consensus.scan(points, source, 0..batches, &scoring, bar, &mut |gain, maps, lane| {
         assert!(gain > bar);
-        found.push((gain.to_bits(), map.map(f32::to_bits)));
+        found.push((gain.to_bits(), maps.map(|row| row[lane].to_bits())));
         if found.len() > 10 {
             bar = gain;
         }
@@ -188,8 +188,8 @@ fn scan_offers_every_believed_map_that_something_agrees_with() {
             let scoring = Scoring { most: usize::MAX, squared_radius: 30.0 };
             // In two calls, split anywhere.
             for batches in [0..rounds, rounds..rounds * points.batches()] {
-                consensus.scan(&points, &source, batches, &scoring, 0.0, &mut |gain, map| {
-                    found.push((gain.to_bits(), map.map(f32::to_bits)));
+                consensus.scan(&points, &source, batches, &scoring, 0.0, &mut |gain, maps, lane| {
+                    found.push((gain.to_bits(), maps.map(|row| row[lane].to_bits())));
                     0.0
                 });
             }

@@ -150,8 +150,8 @@ impl Estimator for Correspondences<'_> {
     fn search(&self, batches: Range<usize>, radius: f64, kept: &mut Kept<[f32; 6]>) {
         let scoring = Scoring { most: SCORED, squared_radius: (radius * radius) as f32 };
         let bar = kept.bar();
-        self.consensus.scan(self.points, &self.source(), batches, &scoring, bar, &mut |score, model| {
-            kept.offer(Candidate { model, score });
+        self.consensus.scan(self.points, &self.source(), batches, &scoring, bar, &mut |score, maps, lane| {
+            kept.offer(Candidate { model: maps.get(lane), score });
             kept.bar()
         });
     }

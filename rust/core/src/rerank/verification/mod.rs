@@ -41,6 +41,7 @@ use frame::Frame;
 use models::homography::Homography;
 use models::{Affine, Family, Limits, translation};
 use ransac::{Candidate, Plan, estimate};
+use sampling::Samples;
 use significance::agreement_rate;
 pub use significance::{distinct_inliers, significance};
 
@@ -75,8 +76,8 @@ const MARGIN: f64 = 4.0;
 const PAIRS: Plan<'_> = Plan {
     keep: 16,
     hypothesis_radius: 2.5,
-    schedule: &[3.0, 2.5, 2.0, 1.5, 1.2, 1.2],
-    enough: 10.0,
+    schedule: &[3.0, 2.2, 1.6, 1.2],
+    enough: 5.0,
     glance: Some((5.0, &[5.0, 4.0, 3.0, 2.0, 1.5, 1.2])),
 };
 const TRIPLES: Plan<'_> =
@@ -157,8 +158,7 @@ pub struct Geometry<'a> {
 pub struct Workspace {
     points: Points,
     columns: Columns,
-    order: Vec<u32>,
-    triples: Vec<[u32; 2]>,
+    samples: Samples,
     positions: Vec<[u32; 2]>,
     /// The coordinates of `points`.
     frame: Option<Frame>,
@@ -184,7 +184,7 @@ pub fn verify(
     if !(threshold.is_finite() && threshold > 0.0) {
         return Err(Error::parameter("threshold", "a positive finite number", threshold));
     }
-    let Workspace { points, columns, order, triples, mask, frame: kept, .. } = workspace;
+    let Workspace { points, columns, samples, mask, frame: kept, .. } = workspace;
     if correspondences.is_empty() {
         mask.clear();
         return Ok(Verification { model: None, homography: None, inliers: 0, hypotheses: 0 });
@@ -197,13 +197,10 @@ pub fn verify(
     }
     let frame = Frame::around(centre, threshold);
     *kept = Some(frame);
-    if order.len() != correspondences.len() {
-        order.clear();
-        sampling::shuffle(correspondences.len(), order, control)?;
-    }
+    let sample = samples.of(correspondences.len(), control)?;
     control.check()?;
     let consensus = Consensus::new()?;
-    consensus.fill(points, correspondences, order, &frame.scaling());
+    consensus.fill(points, correspondences, &sample.order, &frame.scaling());
     let least = Cell::new(None);
     let run = |points: &Points, samples: &[[u32; 2]], proposals, family, plan: &Plan<'_>, known| {
         let limits = Limits::DEFAULT;
@@ -222,7 +219,6 @@ pub fn verify(
         control.check()?;
         estimate(&problem, plan, known, least, control)
     };
-    let translations = |points: &mut Points| points.fill_keypoints(order.iter().map(|_| [1.0, 0.0]));
     let finish = |best: Option<Candidate<[f32; 6]>>, family| {
         let first = || translation::from_correspondence(correspondences[0].map(f64::from));
         let start = best.map_or_else(first, |best| frame.denormalise(&Affine::from_map(best.model)));
@@ -234,10 +230,10 @@ pub fn verify(
         let mut plan = &TRANSLATIONS;
         match geometry.filter(|_| options.hypotheses == Hypotheses::Similarity) {
             Some(geometry) => {
-                points.fill_keypoints(order.iter().map(|&j| linear_part(geometry.ratios[j as usize])));
+                points.fill_keypoints(sample.order.iter().map(|&j| linear_part(geometry.ratios[j as usize])));
                 plan = &KEYPOINTS;
             }
-            None => translations(points),
+            None => points.fill_translations(),
         }
         let outcome = run(points, &[], Proposals::Keypoints, family, plan, 0.0)?;
         (model, hypotheses) = (finish(outcome.best, family)?.0, outcome.hypotheses);
@@ -249,7 +245,7 @@ pub fn verify(
         let certain = known >= CERTAIN && f64::from(known) >= CERTAIN_SHARE * points.len() as f64;
         if family == Family::Affine && !certain {
             let batches = TRIPLE_WORK / points.len().min(128);
-            sampling::triples(points.len(), batches, triples);
+            let triples = sample.triples(batches.div_ceil(points.batches()));
             let plan = if known < PART { &TRIPLES_OF_PART } else { &TRIPLES };
             let outcome = run(points, triples, Proposals::Triples(batches), family, plan, known)?;
             hypotheses += outcome.hypotheses;
@@ -264,7 +260,7 @@ pub fn verify(
             Ok(chance::expects_at_most(tolerated.ln(), correspondences.len(), inliers, rate))
         };
         if !(believed(GLANCED_AT, MARGIN)? || believed(LOOKED_AT, 1.0)?) {
-            translations(points);
+            points.fill_translations();
             let family = Family::Translation;
             let outcome = run(points, &[], Proposals::Keypoints, family, &TRANSLATION_ONLY, 0.0)?;
             model = finish(outcome.best, family)?.0;

@@ -83,13 +83,18 @@ impl<M: Copy> Kept<M> {
     }
 
     /// Keeps a hypothesis whose score is above the bar, in place of the worst if there is no room.
+    #[inline]
     pub fn offer(&mut self, candidate: Candidate<M>) {
         let Candidate { model, score } = candidate;
-        if self.models.len() < self.most {
-            self.scores[self.models.len()] = score;
+        let place = if self.models.len() < self.most { self.models.len() } else { self.worst };
+        // Lane by lane: whole registers read just after one value was written would wait for it.
+        for (l, kept) in self.scores.iter_mut().enumerate() {
+            *kept = if l == place { score } else { *kept };
+        }
+        if place == self.models.len() {
             self.models.push(model);
         } else {
-            (self.scores[self.worst], self.models[self.worst]) = (score, model);
+            self.models[place] = model;
         }
         self.changed = true;
         if self.models.len() == self.most {

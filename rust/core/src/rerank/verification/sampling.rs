@@ -7,7 +7,7 @@ use crate::error::Result;
 const PULSE: usize = 1 << 20;
 
 /// A permutation of `0..count`, the same for the same count everywhere.
-pub fn shuffle(count: usize, order: &mut Vec<u32>, control: &Control) -> Result<()> {
+fn shuffle(count: usize, order: &mut Vec<u32>, control: &Control) -> Result<()> {
     order.clear();
     order.extend(0..count as u32);
     let mut random = SplitMix(0x1F83_D9AB_FB41_BD6B ^ count as u64);
@@ -20,11 +20,67 @@ pub fn shuffle(count: usize, order: &mut Vec<u32>, control: &Control) -> Result<
     Ok(())
 }
 
+/// Orders and triples of as many correspondences as images mostly have are kept, up to this number.
+const KEPT: usize = 256;
+
+/// What depends on the number of correspondences alone, for the numbers seen so far.
+#[derive(Debug, Default)]
+pub struct Samples {
+    kept: Vec<Option<Sample>>,
+    last: Sample,
+}
+
+/// The order of correspondences, and the triples once asked for.
+#[derive(Debug, Default)]
+pub struct Sample {
+    /// See [`shuffle`].
+    pub order: Vec<u32>,
+    rounds: usize,
+    triples: Vec<[u32; 2]>,
+}
+
+impl Samples {
+    /// The sample of so many correspondences.
+    pub fn of(&mut self, count: usize, control: &Control) -> Result<&mut Sample> {
+        if count >= KEPT {
+            if self.last.order.len() != count {
+                self.last = Sample::new(count, control)?;
+            }
+            return Ok(&mut self.last);
+        }
+        if self.kept.len() <= count {
+            self.kept.resize_with(count + 1, || None);
+        }
+        let kept = &mut self.kept[count];
+        if kept.is_none() {
+            *kept = Some(Sample::new(count, control)?);
+        }
+        Ok(kept.as_mut().expect("just made"))
+    }
+}
+
+impl Sample {
+    fn new(count: usize, control: &Control) -> Result<Self> {
+        let mut order = Vec::new();
+        shuffle(count, &mut order, control)?;
+        Ok(Self { order, ..Self::default() })
+    }
+
+    /// See [`triples`]; `rounds`, above zero, is a function of the number of correspondences.
+    pub fn triples(&mut self, rounds: usize) -> &[[u32; 2]] {
+        if self.rounds != rounds {
+            triples(self.order.len(), rounds, &mut self.triples);
+            self.rounds = rounds;
+        }
+        &self.triples
+    }
+}
+
 /// Distances `a < b` such that the triples `(i, i + a, i + b)` modulo `count`, for all `i`, are all triples of
 /// correspondences, each once (or thrice, if the three lie evenly on the circle); at most `rounds` of them.
 ///
 /// Of a triple's three gaps the first is the smallest; of two equal ones it is followed by the other.
-pub fn triples(count: usize, rounds: usize, distances: &mut Vec<[u32; 2]>) {
+fn triples(count: usize, rounds: usize, distances: &mut Vec<[u32; 2]>) {
     distances.clear();
     for first in 1..=count / 3 {
         // The last gap is at least the first, and longer if it would come before the first on the circle.
@@ -81,6 +137,21 @@ mod tests {
         let mut distances = Vec::new();
         triples(1000, 7, &mut distances);
         assert_eq!(distances.len(), 7);
+    }
+
+    #[test]
+    fn what_is_kept_equals_what_is_made() {
+        let mut samples = Samples::default();
+        for count in [20, 300, KEPT, 20, KEPT - 1, 1, 300, 301] {
+            for rounds in [9, 4, 9] {
+                let (mut order, mut distances) = (Vec::new(), Vec::new());
+                shuffle(count, &mut order, &Control::new()).unwrap();
+                triples(count, rounds, &mut distances);
+                let sample = samples.of(count, &Control::new()).unwrap();
+                assert_eq!(sample.order, order, "{count}");
+                assert_eq!(sample.triples(rounds), distances, "{count}, {rounds}");
+            }
+        }
     }
 
     #[test]
