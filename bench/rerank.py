@@ -476,8 +476,7 @@ def main() -> None:
     flags = Path("/proc/cpuinfo").read_text()
     amx = "with AMX" if "amx_tile" in flags else "no AMX"
     say(f"commit {commit}, {processor} ({amx}), level {cpu.level()}, {time.strftime('%Y-%m-%d')}")
-    peers = (torch, faiss, cv2, np)
-    say(", ".join(f"{peer.__name__} {peer.__version__}" for peer in peers))
+    say(", ".join(f"{peer.__name__} {peer.__version__}" for peer in (torch, faiss, cv2, np)))
     start = time.perf_counter()
     sections: dict[str, Callable[[], None]] = {
         "descriptors": lambda: descriptors(np.random.default_rng(0)),
