@@ -7,10 +7,11 @@ use rayon::prelude::*;
 use super::codec::Codec;
 use super::element::Element;
 use super::select::Rank;
-use super::settle::each;
+use super::settle::{AHEAD, each};
 use super::sweep::{Sweep, lanes};
 use crate::control::Control;
 use crate::error::Result;
+use crate::kernels::prefetch::prefetch;
 use crate::kernels::tiles::{Hit, PANEL};
 
 /// Rows in the sample at least and at most, as far as there are so many.
@@ -158,7 +159,13 @@ impl<T: Element, C: Codec<T>> Sweep<'_, T, C> {
             // Their vectors would have to be read for this alone.
             return rows.iter().map(|&(score, _)| Rank::of(self.codec.estimate(query, score))).collect();
         }
-        rows.iter().map(|&(_, row)| Rank::of(self.problem.score(query, row))).collect()
+        let scored = rows.iter().enumerate().map(|(at, &(_, row))| {
+            if let Some(&(_, soon)) = rows.get(at + AHEAD) {
+                prefetch(self.problem.database.row(soon));
+            }
+            Rank::of(self.problem.score(query, row))
+        });
+        scored.collect()
     }
 
     /// Finds out which part of coded rows, each lot with its centre and number, comes through for the queries of a panel.

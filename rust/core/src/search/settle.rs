@@ -17,7 +17,7 @@ use crate::kernels::tiles::PANEL;
 const ROWS_PER_SCORE: usize = 6;
 
 /// How many survivors ahead the rows are fetched.
-const AHEAD: usize = 6;
+pub const AHEAD: usize = 6;
 
 /// A guess is made after this part of all rows, and again after this part more than were seen.
 const FIRST_GUESS: usize = 24;
