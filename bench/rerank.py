@@ -16,6 +16,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,26 @@ def descriptors(rng: np.random.Generator) -> None:
         },
         3,
     )
+
+
+def match_shapes(rng: np.random.Generator) -> None:
+    """`kernels.match` without a limit and within a quarter of the bits, beside faiss."""
+    for bits in (64, 128, 256):
+        for query, database in ((600, 100), (300, 300), (600, 600), (1000, 1000)):
+            a, b = (rng.integers(0, 256, (rows, bits // 8), dtype=np.uint8) for rows in (query, database))
+            distance, _ = faiss.knn_hamming(a, b, 1)
+            np.testing.assert_array_equal(kernels.match(a, b, max_distance=bits).distance, distance[:, 0])
+            calls = range(10_000_000 // (query * database))
+            say(f"Nearest neighbour with index, {query} x {database}, {bits} bits, 1 thread, us a call")
+            contestants: dict[str, Callable[[], Any]] = {
+                "faiss knn_hamming": partial(faiss.knn_hamming, a, b, 1)
+            }
+            for limit in (bits // 4, bits):
+                contestants[f"within {limit} bits"] = partial(kernels.match, a, b, max_distance=limit)
+            repeated = {
+                n: lambda call=call, calls=calls: [call() for _ in calls] for n, call in contestants.items()
+            }
+            race(dict(reversed(repeated.items())), 7, 1e6 / len(calls))
 
 
 def scenes(
@@ -435,7 +456,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--record", type=Path, help="also append what is printed to this file")
     parser.add_argument(
-        "--only", nargs="+", help="sections: descriptors floats verification recall stores run long"
+        "--only", nargs="+", help="sections: descriptors shapes floats verification recall stores run long"
     )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -455,13 +476,11 @@ def main() -> None:
     flags = Path("/proc/cpuinfo").read_text()
     amx = "with AMX" if "amx_tile" in flags else "no AMX"
     say(f"commit {commit}, {processor} ({amx}), level {cpu.level()}, {time.strftime('%Y-%m-%d')}")
-    say(
-        f"torch {torch.__version__}, faiss {faiss.__version__}, opencv {cv2.__version__}, "
-        f"numpy {np.__version__}"
-    )
+    say(", ".join(f"{peer.__name__} {peer.__version__}" for peer in (torch, faiss, cv2, np)))
     start = time.perf_counter()
     sections: dict[str, Callable[[], None]] = {
         "descriptors": lambda: descriptors(np.random.default_rng(0)),
+        "shapes": lambda: match_shapes(np.random.default_rng(0)),
         "floats": lambda: float_descriptors(np.random.default_rng(0)),
         "verification": verification,
         "recall": hard_recall,
