@@ -318,5 +318,5 @@ def test_images_of_the_official_layout(root: Path) -> None:
     assert list(everything.ids()) == [*dataset.image_queries, *dataset.positives, *DISTRACTORS]
     assert everything.read("yfcc100m_1.tar/20") == b"twenty"
     assert everything.read(dataset.positives[1]) == dataset.positives[1].encode()
-    with pytest.raises(ParameterError, match="^part: expected 'queries', 'positives' or 'distractors'"):
+    with pytest.raises(ParameterError, match=r"^part: expected 'queries', 'positives' or 'distractors'"):
         dataset.images("everything")  # type: ignore[arg-type]
