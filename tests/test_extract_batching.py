@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ilias_fast.errors import IliasFastError, ImageError, ParameterError
-from ilias_fast.extract import extract_on_devices, extract_to_stores
+from ilias_fast.extract import extract_on_devices, extract_to_stores, spreading
 from ilias_fast.extract.batching import Batcher
 from ilias_fast.extract.scheduling import decoders
 from ilias_fast.images import FolderSource
@@ -107,6 +107,10 @@ def make_shapes(device: str) -> Shapes:
         raise ParameterError("device: broken")
     if device == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if device == "deaf":  # does not end when it is told to, nor by itself
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=time.sleep, args=(90,)).start()
+        raise ParameterError("device: deaf")
     return Shapes(concurrent=device == "cpu")
 
 
@@ -255,6 +259,16 @@ def test_several_devices_fill_one_store(shapes: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("g.part*"))
     again = extract_on_devices(make_shapes, ["cpu", "cpu"], source, global_store=tmp_path / "g")
     assert (again.extracted, again.resumed) == (0, 39)
+
+
+def test_a_process_that_does_not_end_is_not_waited_for(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spreading, "_GRACE_SECONDS", 0.2)
+    start = time.monotonic()
+    with pytest.raises(ParameterError, match="deaf"):
+        extract_on_devices(make_shapes, ["deaf"], FolderSource(shapes), global_store=tmp_path / "g")
+    assert time.monotonic() - start < 60
 
 
 def test_threads_do_not_wait_for_each_other_forever(shapes: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ __all__ = ["extract_on_devices"]
 
 _MERGE_ROWS = 8192
 _POLL_SECONDS = 0.2
+_GRACE_SECONDS = 15.0
 
 
 def extract_on_devices(
@@ -137,7 +138,10 @@ def extract_on_devices(
     finally:
         for worker in workers.values():
             if worker.pid is not None:  # it was started
-                worker.join()
+                worker.join(_GRACE_SECONDS)
+                if worker.is_alive():  # what it has committed is safe, and nothing else is waited for
+                    worker.kill()
+                    worker.join()
     _merge(store, names)
     order = {name: place for place, name in enumerate(names)}
     return ExtractReport(extracted, report.resumed, sorted(skipped, key=lambda one: order[one[0]]))
