@@ -23,8 +23,57 @@ pub fn seek(query: &[u64], planes: &[u64], limit: u32, distances: &mut Distances
         3 => words::<3>(query, planes, limit, distances),
         4 => words::<4>(query, planes, limit, distances),
         8 => words::<8>(query, planes, limit, distances),
-        _ => words::<0>(query, planes, limit, distances),
+        _ => any(query, planes, limit, distances),
     }
+}
+
+/// The lesser of sums in each lane. Of `short` ones, below 2^16, the minimum of 16-bit lanes runs on twice as many ports as that
+/// of 64-bit lanes, and is the same.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn minimum(a: __m512i, b: __m512i, short: bool) -> __m512i {
+    if short { _mm512_min_epu16(a, b) } else { _mm512_min_epu64(a, b) }
+}
+
+/// Writes the distances of a block, and returns which are below the limits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl")]
+fn keep(sums: [__m512i; BLOCK / LANES], limits: __m512i, distances: &mut Distances) -> u64 {
+    let mut hits = 0;
+    for (group, sum) in sums.into_iter().enumerate() {
+        hits |= u64::from(_mm512_cmplt_epu64_mask(sum, limits)) << (group * LANES);
+        let place = distances[group * LANES..][..LANES].as_mut_ptr();
+        // SAFETY: 8 distances start at `place`.
+        unsafe { _mm256_storeu_si256(place.cast(), _mm512_cvtepi64_epi32(sum)) };
+    }
+    hits
+}
+
+/// Codes of any length: one word of all 64 codes after the other, with their sums in registers.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
+fn any(query: &[u64], planes: &[u64], limit: u32, distances: &mut Distances) -> (usize, u64) {
+    let limits = _mm512_set1_epi64(i64::from(limit));
+    let blocks = planes.chunks_exact(query.len() * BLOCK);
+    let count = blocks.len();
+    for (block, planes) in blocks.enumerate() {
+        let mut sums = [_mm512_setzero_si512(); BLOCK / LANES];
+        for (&word, codes) in query.iter().zip(planes.as_chunks::<BLOCK>().0) {
+            let word = _mm512_set1_epi64(word as i64);
+            for (group, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: a plane has 64 codes, 8 of which start at `group * 8`.
+                let codes = unsafe { _mm512_loadu_si512(codes.as_ptr().add(group * LANES).cast()) };
+                *sum = _mm512_add_epi64(*sum, _mm512_popcnt_epi64(_mm512_xor_si512(codes, word)));
+            }
+        }
+        let mut least = sums[0];
+        for &sum in &sums[1..] {
+            least = minimum(least, sum, query.len() <= SHORT);
+        }
+        if _mm512_cmplt_epu64_mask(least, limits) != 0 {
+            return (block, keep(sums, limits, distances));
+        }
+    }
+    (count, 0)
 }
 
 /// The distances of 8 codes of a block.
@@ -44,7 +93,7 @@ unsafe fn sums(query: &[__m512i], planes: *const u64, group: usize) -> __m512i {
     sum
 }
 
-/// With `W` words in a code; 0 for a number known only at run time.
+/// With `W` words in a code, which stay in registers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
 fn words<const W: usize>(
@@ -53,39 +102,20 @@ fn words<const W: usize>(
     limit: u32,
     distances: &mut Distances,
 ) -> (usize, u64) {
-    let (fixed, long): ([__m512i; W], Vec<__m512i>);
-    let query: &[__m512i] = if W == 0 {
-        long = query.iter().map(|&word| _mm512_set1_epi64(word as i64)).collect();
-        &long
-    } else {
-        fixed = core::array::from_fn(|w| _mm512_set1_epi64(query[w] as i64));
-        &fixed
-    };
-    let short = query.len() <= SHORT;
+    let query: [__m512i; W] = core::array::from_fn(|w| _mm512_set1_epi64(query[w] as i64));
     let limits = _mm512_set1_epi64(i64::from(limit));
-    let blocks = planes.chunks_exact(query.len() * BLOCK);
+    let blocks = planes.chunks_exact(W * BLOCK);
     let count = blocks.len();
     for (block, planes) in blocks.enumerate() {
-        // One comparison tells whether any of the 64 codes is near. The minimum of 16-bit lanes runs on twice
-        // as many ports as that of 64-bit lanes, and is the same for sums below 2^16.
-        let near = |least| _mm512_cmplt_epu64_mask(least, limits) != 0;
         // SAFETY: a block has a plane of 64 codes for each word of the query.
-        let sums = |group| unsafe { sums(query, planes.as_ptr(), group) };
+        let sums = |group| unsafe { sums(&query, planes.as_ptr(), group) };
         let mut least = sums(0);
         for group in 1..BLOCK / LANES {
-            let sum = sums(group);
-            least = if short { _mm512_min_epu16(least, sum) } else { _mm512_min_epu64(least, sum) };
+            least = minimum(least, sums(group), true);
         }
-        if near(least) {
-            let mut hits = 0;
-            for group in 0..BLOCK / LANES {
-                let sum = sums(group);
-                hits |= u64::from(_mm512_cmplt_epu64_mask(sum, limits)) << (group * LANES);
-                let place = distances[group * LANES..][..LANES].as_mut_ptr();
-                // SAFETY: 8 distances start at `place`.
-                unsafe { _mm256_storeu_si256(place.cast(), _mm512_cvtepi64_epi32(sum)) };
-            }
-            return (block, hits);
+        // One comparison tells whether any of the 64 codes is near.
+        if _mm512_cmplt_epu64_mask(least, limits) != 0 {
+            return (block, keep(core::array::from_fn(sums), limits, distances));
         }
     }
     (count, 0)
