@@ -38,9 +38,9 @@ fn minimum(a: __m512i, b: __m512i, short: bool) -> __m512i {
 /// Writes the distances of a block, and returns which are below the limits.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vl")]
-fn keep(sums: [__m512i; BLOCK / LANES], limits: __m512i, distances: &mut Distances) -> u64 {
+fn keep(sums: &[__m512i; BLOCK / LANES], limits: __m512i, distances: &mut Distances) -> u64 {
     let mut hits = 0;
-    for (group, sum) in sums.into_iter().enumerate() {
+    for (group, &sum) in sums.iter().enumerate() {
         hits |= u64::from(_mm512_cmplt_epu64_mask(sum, limits)) << (group * LANES);
         let place = distances[group * LANES..][..LANES].as_mut_ptr();
         // SAFETY: 8 distances start at `place`.
@@ -70,7 +70,7 @@ fn any(query: &[u64], planes: &[u64], limit: u32, distances: &mut Distances) -> 
             least = minimum(least, sum, query.len() <= SHORT);
         }
         if _mm512_cmplt_epu64_mask(least, limits) != 0 {
-            return (block, keep(sums, limits, distances));
+            return (block, keep(&sums, limits, distances));
         }
     }
     (count, 0)
@@ -115,7 +115,7 @@ fn words<const W: usize>(
         }
         // One comparison tells whether any of the 64 codes is near.
         if _mm512_cmplt_epu64_mask(least, limits) != 0 {
-            return (block, keep(core::array::from_fn(sums), limits, distances));
+            return (block, keep(&core::array::from_fn(sums), limits, distances));
         }
     }
     (count, 0)
