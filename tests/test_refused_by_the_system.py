@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +13,7 @@ import pytest
 from ilias_fast import kernels
 from ilias_fast.errors import ParameterError
 from ilias_fast.store import GlobalStore
-
-HERE = Path(__file__).parent
+from tests.preloading import compiled
 
 THREADS = """
 import os
@@ -42,13 +40,7 @@ print("fine")
 @pytest.fixture(scope="module")
 def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`system_faults.c`, compiled."""
-    compiler = shutil.which("cc")
-    if compiler is None or not sys.platform.startswith("linux"):
-        pytest.skip("needs a C compiler and Linux to stand between the process and the system")
-    library = tmp_path_factory.mktemp("faults") / "system_faults.so"
-    command = [compiler, "-O1", "-shared", "-fPIC", "-o", library, HERE / "system_faults.c", "-ldl"]
-    subprocess.run(command, check=True)
-    return library
+    return compiled("system_faults.c", tmp_path_factory.mktemp("faults"))
 
 
 def output(preloaded: Path, script: str, *arguments: object, **environment: object) -> list[str]:

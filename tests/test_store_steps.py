@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.preloading import compiled
+
 EACH = ["import", "import anew", "derive codes", "derive local codes", "select", "merge"]
 HERE = Path(__file__).resolve().parent
 
@@ -20,13 +21,7 @@ HERE = Path(__file__).resolve().parent
 @pytest.fixture(scope="module")
 def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`file_faults.c`, compiled."""
-    compiler = shutil.which("cc")
-    if compiler is None or not sys.platform.startswith("linux"):
-        pytest.skip("needs a C compiler and Linux to stand between the process and the file system")
-    library = tmp_path_factory.mktemp("faults") / "file_faults.so"
-    command = [compiler, "-O1", "-shared", "-fPIC", "-o", library, HERE / "file_faults.c", "-ldl"]
-    subprocess.run(command, check=True)
-    return library
+    return compiled("file_faults.c", tmp_path_factory.mktemp("faults"))
 
 
 @pytest.fixture

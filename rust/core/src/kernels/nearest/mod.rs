@@ -57,6 +57,23 @@ enum Layout {
     Avx512(avx512::Lanes),
 }
 
+impl Layout {
+    /// Lays out codes for a level that this machine can run.
+    fn new(codes: &[u8], bytes: usize, level: Level) -> Self {
+        assert!(level.is_available(), "{level:?} on this machine");
+        match level {
+            Level::Scalar => Self::Scalar(codes.to_vec()),
+            // SAFETY: the level is available.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => Self::Avx2(Box::new(unsafe { avx2::Planes::new(codes, bytes) })),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => Self::Avx512(avx512::Lanes::new(codes, bytes)),
+            #[cfg(not(target_arch = "x86_64"))]
+            Level::Avx2 | Level::Avx512 => unreachable!("not available on this architecture"),
+        }
+    }
+}
+
 /// The result of the last search, and buffers that are kept between searches.
 #[derive(Debug, Default)]
 pub struct Scratch {
@@ -85,17 +102,7 @@ impl QueryBlock {
     /// Lays out `codes`, `bytes` bytes each, for the active CPU level.
     pub fn new(codes: &[u8], bytes: usize) -> Result<Self> {
         let len = check("query codes", codes, bytes)?;
-        let layout = match level::active()? {
-            Level::Scalar => Layout::Scalar(codes.to_vec()),
-            // SAFETY: the active level is one this machine can run.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => Layout::Avx2(Box::new(unsafe { avx2::Planes::new(codes, bytes) })),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => Layout::Avx512(avx512::Lanes::new(codes, bytes)),
-            #[cfg(not(target_arch = "x86_64"))]
-            Level::Avx2 | Level::Avx512 => unreachable!("not available on this architecture"),
-        };
-        Ok(Self { bytes, len, layout })
+        Ok(Self { bytes, len, layout: Layout::new(codes, bytes, level::active()?) })
     }
 
     /// Number of query codes.

@@ -36,19 +36,7 @@ fn naive(query: &[u8], database: &[u8], bytes: usize) -> Vec<(u16, u32)> {
 fn blocks(codes: &[u8], bytes: usize) -> Vec<QueryBlock> {
     Level::available()
         .into_iter()
-        .map(|level| {
-            let layout = match level {
-                Level::Scalar => Layout::Scalar(codes.to_vec()),
-                // SAFETY: the level is available.
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx2 => Layout::Avx2(Box::new(unsafe { avx2::Planes::new(codes, bytes) })),
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => Layout::Avx512(avx512::Lanes::new(codes, bytes)),
-                #[cfg(not(target_arch = "x86_64"))]
-                Level::Avx2 | Level::Avx512 => unreachable!("levels of x86-64"),
-            };
-            QueryBlock { bytes, len: codes.len() / bytes, layout }
-        })
+        .map(|level| QueryBlock { bytes, len: codes.len() / bytes, layout: Layout::new(codes, bytes, level) })
         .collect()
 }
 
