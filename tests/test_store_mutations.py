@@ -83,8 +83,8 @@ def test_changed_values_of_planes_are_found_by_verify_and_crash_nothing(whole: P
     row = expected[0] + 4
     hidden = bytearray(good)
     tensors = json.loads(good[8:header])
-    for name in ("scales", "residuals"):
-        at = header + tensors[name]["data_offsets"][0] + 4 * row
+    for fact in (1, 2):  # the scale and the bound of the residual
+        at = header + tensors["facts"]["data_offsets"][0] + 20 * row + 4 * fact
         hidden[at : at + 4] = b"\x00" * 4
     file.write_bytes(hidden)
     assert expected[0] not in _answer(path)[0][:9], "planes are not read: the test tests nothing"

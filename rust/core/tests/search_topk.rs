@@ -187,8 +187,9 @@ fn planes_that_a_disk_has_damaged_lose_no_query_and_end_no_process() {
         for (scale, rest) in [(f32::INFINITY, 0.0), (f32::NAN, 0.0), (1.0, f32::NAN), (1e38, f32::INFINITY)] {
             for level in Level::available() {
                 level::pin(Some(level)).unwrap();
-                let (scales, rests) = (vec![scale; rows], vec![rest; rows]);
-                let planes = Planes::new(d, &codes, &sums, &scales, &rests, &rests, &centre).unwrap();
+                let facts: Vec<[f32; 5]> =
+                    sums.iter().map(|&sum| [sum as f32, scale, rest, rest, rest]).collect();
+                let planes = Planes::new(d, &codes, &facts, &centre).unwrap();
                 let mut database = Database::new(d, vec![matrix], None).unwrap();
                 database.attach(0, planes).unwrap();
                 let found = topk_with(wanted, &database, k, Screen::Int8, &Control::new()).unwrap();

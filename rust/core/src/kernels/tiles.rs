@@ -13,7 +13,7 @@ pub struct Hit {
 }
 
 /// Per query of a panel, which screened scores are let through:
-/// `score >= threshold - residual * residual norm - norm * norm`.
+/// `score >= threshold - residual * residual norm - norm * norm - centre * excess`.
 #[derive(Debug, Clone)]
 #[repr(C, align(64))]
 pub struct Limits {
@@ -23,6 +23,30 @@ pub struct Limits {
     pub residual: [f32; PANEL],
     /// Error per unit of a row's norm.
     pub norm: [f32; PANEL],
+    /// The product with the centre that was subtracted from the rows.
+    pub centre: [f32; PANEL],
+}
+
+impl Limits {
+    /// What lets nothing through.
+    pub const CLOSED: Self = Self {
+        threshold: [f32::INFINITY; PANEL],
+        residual: [0.0; PANEL],
+        norm: [0.0; PANEL],
+        centre: [0.0; PANEL],
+    };
+}
+
+/// A place that the compiler knows nothing of: what is read there is read each time. Kept in registers, it would send
+/// accumulators to the stack.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "it is no instruction")]
+pub(super) fn read_each_time(values: &[f32; PANEL]) -> *const f32 {
+    let mut place = values.as_ptr();
+    // SAFETY: no instruction, and nothing changes.
+    unsafe { core::arch::asm!("/* {0} */", inout(reg) place, options(nomem, nostack, preserves_flags)) };
+    place
 }
 
 /// Writes the rows for which `queries` is not 0, in order, and returns their number.

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::bounds::{Rounded, growth};
+use super::bounds::{Estimate, Rounded, growth};
 use super::codec::Codec;
 use super::database::Database;
 use super::element::{Element, norm};
@@ -131,6 +131,7 @@ impl<T: Element> Codec<T> for Bfloat16 {
 
     fn hits(
         &self,
+        _: usize,
         panel: usize,
         queries: usize,
         rows: Rows<'_>,
@@ -141,27 +142,23 @@ impl<T: Element> Codec<T> for Bfloat16 {
         self.kernels.panel(rows, self.panel(panel), queries <= PANEL / 2, limits, hits, ahead)
     }
 
-    fn scores(&self, panel: usize, rows: Rows<'_>, scores: &mut [[f32; PANEL]]) {
+    fn scores(&self, _: usize, panel: usize, rows: Rows<'_>, scores: &mut [[f32; PANEL]]) {
         self.kernels.scores(rows, self.panel(panel), scores);
     }
 
-    fn slopes(&self, query: usize) -> (f32, f32) {
-        (0.0, self.queries[query].norm())
+    fn slopes(&self, query: usize, _: usize) -> [f32; 3] {
+        [0.0, self.queries[query].norm(), 0.0]
     }
 
     fn centre(&self, _: &Database<'_, T>, _: usize) -> usize {
         0
     }
 
-    fn shift(&self, _: usize, _: usize) -> f32 {
-        0.0
-    }
-
     fn limit(&self, query: usize, _: usize, least: f32) -> f32 {
         self.queries[query].limit(least)
     }
 
-    fn estimate(&self, query: usize, score: f32) -> f32 {
-        self.queries[query].estimate(score)
+    fn estimate(&self, query: usize, _: usize) -> Estimate {
+        self.queries[query].estimate()
     }
 }

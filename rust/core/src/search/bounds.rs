@@ -2,6 +2,7 @@
 
 use super::planes::Quantiser;
 use crate::error::{Error, Result};
+use crate::kernels::dot_i8::STEP;
 
 /// Unit roundoff of float32.
 const U: f64 = 1.0 / 16_777_216.0;
@@ -96,71 +97,77 @@ impl Screened {
     }
 }
 
-/// A query as the int8 screen sees it: rotated and quantised.
+/// A query as the int8 screen sees it, for rows around one centre: rotated, less its part along the centre, and quantised.
 ///
-/// Its unit is such that the screened score of a row is the row's scale times the product of the codes.
+/// Its unit is such that the screened score of a row is the row's scale times the product of the codes, and its excess
+/// times that with the centre.
 #[derive(Debug, Clone)]
 pub struct Quantised {
     screened: Screened,
     /// Int8 units are this many times screen units.
     unit: f64,
-    /// The rotated query is about `scale` times its codes.
-    scale: f64,
     /// Error per unit of the norm of a row's residual.
     residual: f64,
     /// Error per unit of a row's norm.
     norm: f64,
-    /// Error per unit of the norm of what was subtracted from the rotated rows.
-    centre: f64,
+    /// The product with the centre, which screened scores lack,
+    product: f64,
+    /// and the error that comes of it, whatever the row.
+    floor: f64,
 }
 
-/// What a query's screened scores of rows lack from which a centre was subtracted.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Shift {
-    /// The product of the rotated query with the centre.
-    product: f64,
-    /// Its error, and what the rotation of rows as large as the centre adds to that of the scores.
-    error: f64,
-}
+/// The part of the multiple of the centre that was subtracted from a row which counts in the bound of its norm.
+pub const SHARE: f64 = 1.0 / 32.0;
 
 impl Quantised {
-    /// Quantises a rotated, scaled query.
-    pub fn new(screened: &Screened, quantiser: &Quantiser, rotated: &[f32], codes: &mut [i8]) -> Self {
+    /// Quantises a rotated, scaled query for rows around `centre`; `scratch` is as long.
+    pub fn new(
+        screened: &Screened,
+        quantiser: &Quantiser,
+        centre: &[f32],
+        rotated: &[f32],
+        scratch: &mut [f32],
+        codes: &mut [i8],
+    ) -> Self {
         let (kernels, block) = (quantiser.kernels, quantiser.transform());
-        let scale = f64::from(kernels.quantise(rotated, kernels.query_limit(), codes).scale);
+        let (mut product, mut length, mut square) = (0.0, 0.0, 0.0);
+        for (&value, &common) in rotated.iter().zip(centre) {
+            let (value, common) = (f64::from(value), f64::from(common));
+            product += value * common;
+            length += common * common;
+            square += value * value;
+        }
+        let part = if length == 0.0 { 0.0 } else { product / length };
+        for ((place, &value), &common) in scratch.iter_mut().zip(rotated).zip(centre) {
+            *place = (f64::from(value) - part * f64::from(common)) as f32;
+        }
+        let scale = f64::from(kernels.quantise(scratch, kernels.query_limit(), codes).scale);
         // A query of zeros has codes of zeros in any unit.
         let scale = if scale == 0.0 { 1.0 } else { scale };
         let slack = 1.0 + power_of_two(-20);
-        let (mut codes_square, mut rest_square, mut square) = (0.0, 0.0, 0.0);
-        for (&value, &code) in rotated.iter().zip(codes.iter()) {
+        let (mut codes_square, mut rest_square) = (0.0, 0.0);
+        for (&value, &code) in scratch.iter().zip(codes.iter()) {
             let (value, code) = (f64::from(value), f64::from(code));
             codes_square += code * code;
             rest_square += (value - scale * code) * (value - scale * code);
-            square += value * value;
         }
-        let root = (block as f64).sqrt() * slack;
         let rounding = rotation(block);
         let residual = codes_square.sqrt() * slack;
-        // The rounding of the query's rotation, relative to the exact norm, which is close to that computed.
-        let rest = (rest_square.sqrt() + rounding * square.sqrt() * (1.0 + 2.0 * rounding)) * slack;
-        let norm =
-            root * (rest / scale + (rounding + 5.0 * U) * residual) * (1.0 + power_of_two(-17)) * slack;
-        // The query's rotation, and that of rows.
-        let whole = square.sqrt() * (1.0 + 2.0 * rounding) / scale + residual + rest / scale;
-        let centre = rounding * whole * (1.0 + power_of_two(-8));
-        Self { screened: screened.clone(), unit: block as f64 / scale, scale, residual, norm, centre }
-    }
-
-    /// What rows lack from which `centre` was subtracted; `rotated` is the query.
-    pub fn shift(&self, rotated: &[f32], centre: &[f32]) -> Shift {
-        let (mut product, mut square) = (0.0, 0.0);
-        for (&value, &subtracted) in rotated.iter().zip(centre) {
-            product += f64::from(value) * f64::from(subtracted);
-            square += f64::from(subtracted) * f64::from(subtracted);
-        }
-        Shift {
-            product: product / self.scale,
-            error: self.centre * square.sqrt() * (1.0 + power_of_two(-20)),
+        let rest = rest_square.sqrt() / scale * slack;
+        // From the computed rotation, of which the exact norm is close.
+        let whole = square.sqrt() * (1.0 + 2.0 * rounding) / scale * slack;
+        // Per unit of the norm of a row and of what was subtracted from it: its rotation, subtraction and the product with
+        // the centre, and that they may not be quite perpendicular.
+        let (sums, share) = if length == 0.0 { (0.0, 1.0) } else { ((codes.len() / STEP + 4) as f64, SHARE) };
+        let rows = whole * ((sums + 7.0) * U + 2.0 * rounding) / share * (1.0 + power_of_two(-8));
+        let queries = rest + rounding * whole + 2.0 * U * rest + 7.0 * U * residual;
+        Self {
+            screened: screened.clone(),
+            unit: block as f64 / scale,
+            residual,
+            norm: (block as f64).sqrt() * (queries + rows) * (1.0 + power_of_two(-17)) * slack,
+            product: product / scale,
+            floor: 2.0 * rounding * whole * length.sqrt() * (1.0 + power_of_two(-8)),
         }
     }
 
@@ -174,33 +181,48 @@ impl Quantised {
         ((self.norm * (1.0 + power_of_two(-20))) as f32).next_up().max(f32::MIN_POSITIVE)
     }
 
+    /// The product with the centre, for [`crate::kernels::dot_i8::Limits`]; 0 if that is beyond float32, where nothing is
+    /// dropped.
+    pub const fn centre(&self) -> f32 {
+        let product = self.product as f32;
+        if product.is_finite() { product } else { 0.0 }
+    }
+
     /// The threshold for [`crate::kernels::dot_i8::Limits`] that lets every row through whose canonical score
-    /// could be at least `least`, of rows that lack `shift`.
-    pub fn limit(&self, shift: Shift, least: f32) -> f32 {
-        if least == f32::NEG_INFINITY {
+    /// could be at least `least`.
+    pub fn limit(&self, least: f32) -> f32 {
+        if least == f32::NEG_INFINITY || !(self.product as f32).is_finite() {
             return f32::NEG_INFINITY;
         }
         let exact = f64::from(least.next_down()) * power_of_two(-self.screened.exponent);
-        let lacking = exact * self.unit - shift.product;
+        let lacking = exact * self.unit - self.product;
         let lowered = lacking
             - lacking.abs() * power_of_two(-21)
             - self.screened.floor * self.unit
-            - shift.error
+            - self.floor
             - power_of_two(-140);
         let rounded = lowered as f32;
         if f64::from(rounded) > lowered { rounded.next_down() } else { rounded }
     }
 
-    /// The estimate of a canonical score from a screened one that lacks nothing; a guess, nothing is promised.
-    pub fn estimate(&self, score: f32) -> f32 {
-        (f64::from(score) / self.unit * power_of_two(self.screened.exponent)) as f32
+    /// How canonical scores are estimated from screened ones.
+    pub fn estimate(&self) -> Estimate {
+        let factor = power_of_two(self.screened.exponent) / self.unit;
+        Estimate { factor: factor as f32, shift: (self.product * factor) as f32 }
     }
 }
 
-impl Shift {
-    /// What is added to a screened score before it is compared with those of other rows.
-    pub const fn amount(self) -> f32 {
-        self.product as f32
+/// How canonical scores are estimated from screened ones; a guess, nothing is promised.
+#[derive(Debug, Clone, Copy)]
+pub struct Estimate {
+    factor: f32,
+    shift: f32,
+}
+
+impl Estimate {
+    /// The canonical score that a screened one stands for.
+    pub fn of(self, score: f32) -> f32 {
+        self.factor * score + self.shift
     }
 }
 
@@ -244,9 +266,9 @@ impl Rounded {
         if f64::from(rounded) > limit { rounded.next_down() } else { rounded }
     }
 
-    /// The estimate of a canonical score from a screened one; a guess, nothing is promised.
-    pub fn estimate(&self, score: f32) -> f32 {
-        (f64::from(score) * power_of_two(self.screened.exponent)) as f32
+    /// How canonical scores are estimated from screened ones.
+    pub fn estimate(&self) -> Estimate {
+        Estimate { factor: power_of_two(self.screened.exponent) as f32, shift: 0.0 }
     }
 }
 
@@ -261,9 +283,11 @@ pub fn residual(square: f32, columns: usize) -> f32 {
     (exact.sqrt() as f32).next_up()
 }
 
-/// A bound of the norm of a vector from its squared norm in float32 after a transform of `block` values.
-pub fn rotated_norm(square: f32, columns: usize, block: usize) -> f32 {
-    ((f64::from(residual(square, columns)) / (block as f64).sqrt()) as f32).next_up()
+/// A bound of the norm of a vector from its squared norm in float32 after a transform of `block` values, and of a share of
+/// what was subtracted from it.
+pub fn rotated_norm(square: f32, columns: usize, block: usize, subtracted: f64) -> f32 {
+    let norm = f64::from(residual(square, columns)) + SHARE * subtracted;
+    ((norm / (block as f64).sqrt()) as f32).next_up()
 }
 
 #[cfg(test)]
@@ -322,23 +346,25 @@ mod tests {
     fn check(quantiser: &Quantiser, query: &[f32], rows: &[Vec<f32>]) {
         let padded = quantiser.padded();
         let (mut rotated, mut codes, mut scratch) = (vec![0.0; padded], vec![0; padded], vec![0.0; padded]);
+        let centre = quantiser.centre();
         let screened = Screened::new(query, 0, 1e6, &mut rotated[..query.len()]).unwrap();
         let scaled: Vec<f64> = rotated[..query.len()].iter().map(|&value| f64::from(value)).collect();
         quantiser.rotate(&mut rotated);
-        let quantised = Quantised::new(&screened, quantiser, &rotated, &mut codes);
-        let shift = quantised.shift(&rotated, quantiser.centre());
+        let quantised = Quantised::new(&screened, quantiser, centre, &rotated, &mut scratch, &mut codes);
         for values in rows {
             let mut row_codes = vec![0; padded];
-            let row = quantiser.quantise(values, &mut scratch, &mut row_codes);
+            let [_, scale, residual, norm, excess] = quantiser.quantise(values, &mut scratch, &mut row_codes);
             let product: i32 = codes.iter().zip(&row_codes).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum();
-            let score = product as f32 * row.scale;
+            let score = product as f32 * scale;
             let exact = fsum(scaled.iter().zip(values).map(|(query, &value)| query * f64::from(value)));
-            let found = (f64::from(score) + shift.product - quantised.unit * exact).abs();
-            let bound = quantised.residual * f64::from(row.residual) + quantised.norm * f64::from(row.norm);
-            assert!(found <= bound + shift.error, "{found} of {bound} + {}", shift.error);
+            let common = quantised.product * (1.0 + f64::from(excess));
+            let found = (f64::from(score) + common - quantised.unit * exact).abs();
+            let bound = quantised.residual * f64::from(residual) + quantised.norm * f64::from(norm);
+            assert!(found <= bound + quantised.floor, "{found} of {bound} + {}", quantised.floor);
             let canonical = fsum(query.iter().zip(values).map(|(&q, &x)| f64::from(q) * f64::from(x))) as f32;
-            let slack = quantised.limit(shift, canonical) - quantised.residual() * row.residual;
-            assert!(score >= slack - quantised.norm() * row.norm, "a row is lost at its own score");
+            let slack = quantised.limit(canonical) - quantised.residual() * residual;
+            let slack = slack - quantised.norm() * norm;
+            assert!(score >= slack - quantised.centre() * excess, "a row is lost at its own score");
         }
     }
 }

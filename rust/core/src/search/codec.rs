@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::bounds::Estimate;
 use super::database::Database;
 use crate::kernels::tiles::{Hit, Limits, PANEL};
 
@@ -30,9 +31,12 @@ pub trait Codec<T>: Sync {
     fn ready<'r>(&self, database: &Database<'r, T>, first: usize, count: usize) -> Option<Self::Rows<'r>>;
     /// Whether it uses codes that the database has.
     fn reads_planes(&self) -> bool;
-    /// Which rows pass the limits of a panel with so many queries; their number. The vectors `ahead` are needed next.
+    /// Which rows around a centre pass the limits of a panel with so many queries; their number. The vectors `ahead` are
+    /// needed next.
+    #[expect(clippy::too_many_arguments, reason = "what is multiplied with what, and where the result goes")]
     fn hits(
         &self,
+        centre: usize,
         panel: usize,
         queries: usize,
         rows: Self::Rows<'_>,
@@ -40,17 +44,15 @@ pub trait Codec<T>: Sync {
         hits: &mut [Hit],
         ahead: &[T],
     ) -> usize;
-    /// The coarse scores of rows with the queries of a panel.
-    fn scores(&self, panel: usize, rows: Self::Rows<'_>, scores: &mut [[f32; PANEL]]);
-    /// Errors of a query per unit of residual norm and per unit of norm.
-    fn slopes(&self, query: usize) -> (f32, f32);
+    /// The coarse scores of rows around a centre with the queries of a panel.
+    fn scores(&self, centre: usize, panel: usize, rows: Self::Rows<'_>, scores: &mut [[f32; PANEL]]);
+    /// Errors of a query per unit of residual norm and per unit of norm, and its product with the centre.
+    fn slopes(&self, query: usize, centre: usize) -> [f32; 3];
     /// Which centre was subtracted from the rows of the shard in which row `first` is.
     fn centre(&self, database: &Database<'_, T>, first: usize) -> usize;
-    /// What coarse scores of a query lack, of rows from which a centre was subtracted.
-    fn shift(&self, query: usize, centre: usize) -> f32;
-    /// The threshold of a query's coarse scores, of rows with a centre, that lets every row through whose canonical score
+    /// The threshold of a query's coarse scores, of rows around a centre, that lets every row through whose canonical score
     /// could be at least `least`.
     fn limit(&self, query: usize, centre: usize, least: f32) -> f32;
-    /// The estimate of a canonical score from a coarse one that lacks nothing; a guess, nothing is promised.
-    fn estimate(&self, query: usize, score: f32) -> f32;
+    /// How canonical scores of a query are estimated from coarse ones, of rows around a centre.
+    fn estimate(&self, query: usize, centre: usize) -> Estimate;
 }

@@ -3,10 +3,9 @@
 //! Rows come as int8 planes, ready or made block by block while the database streams by, and are multiplied with
 //! the rotated and quantised queries as integers.
 
-use std::iter::once;
 use std::ops::Range;
 
-use super::bounds::{Quantised, Shift};
+use super::bounds::{Estimate, Quantised, Screened};
 use super::codec::Codec;
 use super::database::Database;
 use super::element::Element;
@@ -26,13 +25,20 @@ const ON_DISK: usize = 8;
 #[derive(Debug)]
 pub struct Int8 {
     quantiser: Quantiser,
-    queries: Vec<Quantised>,
-    /// What scores lack: of rows quantised on the way, and of those with each centre that planes of the database have.
-    shifts: Vec<Vec<Shift>>,
-    /// Panels of 32 queries across the lanes.
-    panels: Vec<Aligned<u8>>,
+    /// The queries for rows quantised on the way, and for those with each centre that planes of the database have.
+    around: Vec<Around>,
     /// Whether the planes of the database are used.
     planes: bool,
+}
+
+/// Queries for rows around one centre.
+#[derive(Debug, Default)]
+struct Around {
+    queries: Vec<Quantised>,
+    /// Their products with the centre, in panels.
+    centre: Vec<[f32; PANEL]>,
+    /// Panels of 32 queries across the lanes.
+    panels: Vec<Aligned<u8>>,
     /// Up to 8 queries, one after the other.
     few: Option<Aligned<u8>>,
 }
@@ -43,54 +49,67 @@ impl Int8 {
         let columns = problem.database.columns();
         let Some(mut quantiser) = Quantiser::new(columns)? else { return Ok(None) };
         let planes = Self::reads_planes_of(problem);
-        if !(planes && problem.database.has_planes()) {
+        let ready = planes && problem.database.has_planes();
+        if !ready {
             let rows = problem.database.evenly(CENTRED, if problem.cold { TOGETHER } else { 1 });
             let mean = || quantiser.around_mean(rows.iter().map(|&row| problem.database.row(row)));
             quantiser = problem.here_and_there(mean);
         }
-        let centres = || once(quantiser.centre()).chain(problem.database.centres().iter().copied());
-        let mut shifts: Vec<Vec<Shift>> = centres().map(|_| Vec::new()).collect();
-        let (padded, offset) = (quantiser.padded(), quantiser.kernels.offset());
-        let count = problem.screened.len();
-        let mut few = (count <= FEW).then(|| Aligned::zeros(count * padded));
-        let (mut rotated, mut codes) = (vec![0.0; padded], vec![0; padded]);
-        let (mut panels, mut queries) = (Vec::<Aligned<u8>>::new(), Vec::new());
-        for (number, screened) in problem.screened.iter().enumerate() {
-            rotated.fill(0.0);
+        let (padded, count) = (quantiser.padded(), problem.screened.len());
+        let mut rotated = vec![0.0; count * padded];
+        for (number, rotated) in rotated.chunks_exact_mut(padded).enumerate() {
             rotated[..columns].copy_from_slice(problem.scaled(number));
-            quantiser.rotate(&mut rotated);
-            let quantised = Quantised::new(screened, &quantiser, &rotated, &mut codes);
-            for (shifts, centre) in shifts.iter_mut().zip(centres()) {
-                shifts.push(quantised.shift(&rotated, centre));
-            }
-            queries.push(quantised);
-            let unsigned = |code: i8| (i32::from(code) + offset) as u8;
-            let lane = number % PANEL;
-            if lane == 0 {
-                panels.push(Aligned::zeros(padded * PANEL));
-            }
-            let panel = panels.last_mut().expect("just pushed").as_mut_slice();
-            for (groups, codes) in panel.chunks_exact_mut(4 * PANEL).zip(codes.chunks_exact(4)) {
-                for (place, &code) in groups[4 * lane..].iter_mut().zip(codes) {
-                    *place = unsigned(code);
-                }
-            }
-            if let Some(few) = &mut few {
-                for (place, &code) in few.as_mut_slice()[number * padded..].iter_mut().zip(&codes) {
-                    *place = unsigned(code);
-                }
-            }
+            quantiser.rotate(rotated);
         }
-        Ok(Some(Self { quantiser, queries, shifts, panels, planes, few }))
+        let of = |centre: &[f32]| Around::new(&problem.screened, &quantiser, centre, &rotated);
+        let mut around = vec![if ready { Around::default() } else { of(quantiser.centre()) }];
+        if planes {
+            around.extend(problem.database.centres().iter().map(|centre| of(centre)));
+        }
+        Ok(Some(Self { quantiser, around, planes }))
     }
 
     /// Whether planes that a database has are used.
     pub fn reads_planes_of<T: Element>(problem: &Problem<'_, T>) -> bool {
         !problem.cold || problem.screened.len() <= ON_DISK
     }
+}
 
-    fn panel(&self, panel: usize) -> &[u8] {
-        &self.panels[panel].as_slice()[..self.quantiser.padded() * PANEL]
+impl Around {
+    /// Quantises queries, `rotated` one after the other.
+    fn new(screened: &[Screened], quantiser: &Quantiser, centre: &[f32], rotated: &[f32]) -> Self {
+        let (padded, offset) = (quantiser.padded(), quantiser.kernels.offset());
+        let few = (screened.len() <= FEW).then(|| Aligned::zeros(screened.len() * padded));
+        let mut around = Self { few, ..Self::default() };
+        let (mut scratch, mut codes) = (vec![0.0; padded], vec![0; padded]);
+        for (number, (screened, rotated)) in screened.iter().zip(rotated.chunks_exact(padded)).enumerate() {
+            let quantised = Quantised::new(screened, quantiser, centre, rotated, &mut scratch, &mut codes);
+            let unsigned = |code: i8| (i32::from(code) + offset) as u8;
+            let (panel, lane) = (number / PANEL, number % PANEL);
+            if lane == 0 {
+                around.panels.push(Aligned::zeros(padded * PANEL));
+                around.centre.push([0.0; PANEL]);
+            }
+            around.centre[panel][lane] = quantised.centre();
+            around.queries.push(quantised);
+            let groups = around.panels[panel].as_mut_slice().chunks_exact_mut(4 * PANEL);
+            for (group, codes) in groups.zip(codes.chunks_exact(4)) {
+                for (place, &code) in group[4 * lane..].iter_mut().zip(codes) {
+                    *place = unsigned(code);
+                }
+            }
+            if let Some(few) = &mut around.few {
+                for (place, &code) in few.as_mut_slice()[number * padded..].iter_mut().zip(&codes) {
+                    *place = unsigned(code);
+                }
+            }
+        }
+        around
+    }
+
+    /// The codes of a panel of queries.
+    fn panel(&self, panel: usize, padded: usize) -> &[u8] {
+        &self.panels[panel].as_slice()[..padded * PANEL]
     }
 }
 
@@ -111,7 +130,7 @@ impl<T: Element> Codec<T> for Int8 {
     }
 
     fn set(&self, at: usize, values: &[T], block: &mut OwnedPlanes, scratch: &mut [f32]) -> f32 {
-        block.set(at, &self.quantiser, values, scratch).norm
+        block.set(at, &self.quantiser, values, scratch)
     }
 
     fn copy(&self, at: usize, rows: Rows<'_>, block: &mut OwnedPlanes) {
@@ -140,6 +159,7 @@ impl<T: Element> Codec<T> for Int8 {
 
     fn hits(
         &self,
+        centre: usize,
         panel: usize,
         queries: usize,
         rows: Rows<'_>,
@@ -147,36 +167,35 @@ impl<T: Element> Codec<T> for Int8 {
         hits: &mut [Hit],
         _: &[T],
     ) -> usize {
-        let kernels = self.quantiser.kernels;
-        if let Some(few) = &self.few {
-            let codes = &few.as_slice()[..queries * self.quantiser.padded()];
-            kernels.few(rows, codes, queries, limits, hits)
+        let (kernels, padded) = (self.quantiser.kernels, self.quantiser.padded());
+        let around = &self.around[centre];
+        if let Some(few) = &around.few {
+            kernels.few(rows, &few.as_slice()[..queries * padded], queries, limits, hits)
         } else {
-            kernels.panel(rows, self.panel(panel), queries <= PANEL / 2, limits, hits)
+            kernels.panel(rows, around.panel(panel, padded), queries <= PANEL / 2, limits, hits)
         }
     }
 
-    fn scores(&self, panel: usize, rows: Rows<'_>, scores: &mut [[f32; PANEL]]) {
-        self.quantiser.kernels.scores(rows, self.panel(panel), scores);
+    fn scores(&self, centre: usize, panel: usize, rows: Rows<'_>, scores: &mut [[f32; PANEL]]) {
+        let around = &self.around[centre];
+        let codes = around.panel(panel, self.quantiser.padded());
+        self.quantiser.kernels.scores(rows, codes, &around.centre[panel], scores);
     }
 
-    fn slopes(&self, query: usize) -> (f32, f32) {
-        (self.queries[query].residual(), self.queries[query].norm())
+    fn slopes(&self, query: usize, centre: usize) -> [f32; 3] {
+        let query = &self.around[centre].queries[query];
+        [query.residual(), query.norm(), query.centre()]
     }
 
     fn centre(&self, database: &Database<'_, T>, first: usize) -> usize {
         database.centre_of(first).filter(|_| self.planes).map_or(0, |centre| centre + 1)
     }
 
-    fn shift(&self, query: usize, centre: usize) -> f32 {
-        self.shifts[centre][query].amount()
-    }
-
     fn limit(&self, query: usize, centre: usize, least: f32) -> f32 {
-        self.queries[query].limit(self.shifts[centre][query], least)
+        self.around[centre].queries[query].limit(least)
     }
 
-    fn estimate(&self, query: usize, score: f32) -> f32 {
-        self.queries[query].estimate(score)
+    fn estimate(&self, query: usize, centre: usize) -> Estimate {
+        self.around[centre].queries[query].estimate()
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Rows and queries are multiplied with random signs and transformed by Walsh-Hadamard, which spreads large
 //! coordinates, and then quantised to 8 bits with a scale a row. What the rows have in common, their mean, is subtracted
-//! before: a query's product with it is the same for all, and of what is left the 8 bits tell more. Planes are made block by
+//! before, as often as leaves what is perpendicular to it: a query's product with it is the same for all, and of what is left,
+//! in rows and in queries, the 8 bits tell more. Planes are made block by
 //! block while a database streams by, or once for a database that is searched often ([`OwnedPlanes`], or derived tensors of a store).
 
 use rayon::prelude::*;
@@ -14,10 +15,13 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernels::aligned::Aligned;
 use crate::kernels::dot_f16;
-use crate::kernels::dot_i8::{DEEPEST, Kernels, ROW_LIMIT, Rows, STEP};
+use crate::kernels::dot_i8::{DEEPEST, FACTS, Facts, Kernels, ROW_LIMIT, Rows, STEP};
 
 /// Seed of the random signs.
 pub const SEED: u64 = 0x1a5_fa57;
+
+/// Which of the facts about a row is the bound of its norm.
+const NORM: usize = 3;
 
 /// Rows that a thread quantises between two looks at the control.
 const CHUNK: usize = 1024;
@@ -27,6 +31,9 @@ pub const CENTRED: usize = 512;
 
 /// A centre is subtracted if its square is at least this part of those of the rows; below, nothing is gained by it.
 const LEAST_SHARE: f64 = 1.0 / 32.0;
+
+/// A centre with a smaller norm is none: products with it could underflow.
+const LEAST_CENTRE: f64 = 1.0 / (1_u64 << 40) as f64;
 
 /// Random signs, 1 or -1 (splitmix64).
 fn signs(count: usize) -> Vec<f32> {
@@ -51,22 +58,9 @@ pub struct Quantiser {
     transform: usize,
     columns: usize,
     growth: f64,
-    /// What is subtracted from rotated rows: zeros, or about their mean.
+    /// What is subtracted from rotated rows, some multiple of it: zeros, or about their mean. And its squared norm.
     centre: Vec<f32>,
-    centred: bool,
-}
-
-/// What is known about a quantised row.
-#[derive(Debug, Clone, Copy)]
-pub struct Row {
-    /// The sum of the codes.
-    pub sum: i32,
-    /// The row is about `scale` times its codes.
-    pub scale: f32,
-    /// A bound of the norm of the rest.
-    pub residual: f32,
-    /// A bound of the norm of the row less the centre, before the rotation; NaN if the row is not finite.
-    pub norm: f32,
+    square: f64,
 }
 
 impl Quantiser {
@@ -84,18 +78,22 @@ impl Quantiser {
             columns,
             growth: growth(columns),
             centre: vec![0.0; padded],
-            centred: false,
+            square: 0.0,
         }))
     }
 
-    /// Subtracts `centre`, finite values of a rotated vector, from rotated rows.
+    /// Subtracts `centre`, finite values of a rotated vector, from rotated rows, as often as leaves what is perpendicular to it.
     ///
     /// # Panics
     /// Unless it is as long as a rotated row.
     #[must_use]
     pub fn around(mut self, centre: &[f32]) -> Self {
         self.centre.copy_from_slice(centre);
-        self.centred = centre.iter().any(|&value| value != 0.0);
+        self.square = centre.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
+        if self.square.sqrt() < LEAST_CENTRE {
+            self.centre.fill(0.0);
+            self.square = 0.0;
+        }
         self
     }
 
@@ -122,7 +120,7 @@ impl Quantiser {
         self.around(&centre)
     }
 
-    /// What is subtracted from rotated rows.
+    /// What is subtracted from rotated rows, once and some more or less.
     pub fn centre(&self) -> &[f32] {
         &self.centre
     }
@@ -152,33 +150,30 @@ impl Quantiser {
         self.kernels.rotate(values, &self.signs, self.transform);
     }
 
-    /// Quantises a row; `scratch` and `codes` have `padded()` places.
-    pub fn quantise<T: Element>(&self, row: &[T], scratch: &mut [f32], codes: &mut [i8]) -> Row {
+    /// Quantises a row; `scratch` and `codes` have `padded()` places. The norm, of the row less its part along the centre and
+    /// before the rotation, with a share of the excess, is NaN if the row is not finite.
+    pub fn quantise<T: Element>(&self, row: &[T], scratch: &mut [f32], codes: &mut [i8]) -> Facts {
         let norm = T::widen(self.floats, row, self.growth, &mut scratch[..row.len()]);
         scratch[row.len()..].fill(0.0);
         self.rotate(scratch);
         // An infinite norm lets a row through, whatever its codes.
-        let norm = if self.centred && norm.is_finite() {
-            rotated_norm(subtract(scratch, &self.centre), self.padded(), self.transform)
-        } else {
-            norm
-        };
+        let (mut norm, mut excess) = (norm, 0.0);
+        if self.square > 0.0 && norm.is_finite() {
+            let left = self.kernels.subtract(scratch, &self.centre, self.square);
+            if left.excess.is_finite() {
+                excess = left.excess;
+                let subtracted = f64::from(excess.abs()) * self.square.sqrt();
+                norm = rotated_norm(left.square, self.padded(), self.transform, subtracted);
+            } else {
+                scratch.fill(0.0);
+                norm = f32::INFINITY;
+            }
+        }
         let quantised = self.kernels.quantise(scratch, ROW_LIMIT, codes);
         let residual = residual(quantised.square, self.padded());
-        Row { sum: quantised.sum, scale: quantised.scale, residual, norm }
+        // The sum is below 2^24.
+        [quantised.sum as f32, quantised.scale, residual, norm, excess]
     }
-}
-
-/// Subtracts a centre; returns the squared norm of what is left, in float32.
-fn subtract(values: &mut [f32], centre: &[f32]) -> f32 {
-    let mut squares = [0.0; STEP];
-    for (values, centre) in values.chunks_exact_mut(STEP).zip(centre.chunks_exact(STEP)) {
-        for ((value, centre), square) in values.iter_mut().zip(centre).zip(&mut squares) {
-            *value -= centre;
-            *square += *value * *value;
-        }
-    }
-    squares.iter().sum()
 }
 
 /// The planes of consecutive rows of `columns` values.
@@ -190,28 +185,15 @@ pub struct Planes<'a> {
 }
 
 impl<'a> Planes<'a> {
-    /// Codes without gaps, one value of each kind a row, and what was subtracted from the rotated rows.
+    /// Codes without gaps, the facts about each row, and what was subtracted from the rotated rows.
     ///
     /// # Errors
     /// [`Error::Shape`] if the lengths do not fit, [`Error::NonFinite`] for a centre.
-    pub fn new(
-        columns: usize,
-        codes: &'a [i8],
-        sums: &'a [i32],
-        scales: &'a [f32],
-        residuals: &'a [f32],
-        norms: &'a [f32],
-        centre: &'a [f32],
-    ) -> Result<Self> {
-        let (count, stride) = (sums.len(), Quantiser::depth(columns));
-        let found = [scales.len(), residuals.len(), norms.len(), codes.len()];
-        if Some(codes.len()) != count.checked_mul(stride) || found[..3] != [count; 3] {
-            let expected = format!("{count} rows of {stride} codes with a scale, a residual and a norm each");
-            return Err(Error::shape(
-                "planes",
-                expected,
-                format!("scales, residuals, norms, codes: {found:?}"),
-            ));
+    pub fn new(columns: usize, codes: &'a [i8], facts: &'a [Facts], centre: &'a [f32]) -> Result<Self> {
+        let stride = Quantiser::depth(columns);
+        if Some(codes.len()) != facts.len().checked_mul(stride) {
+            let expected = format!("{} rows of {stride} codes", facts.len());
+            return Err(Error::shape("planes", expected, format!("{} codes", codes.len())));
         }
         if centre.len() != stride {
             let expected = format!("{stride} values");
@@ -220,7 +202,7 @@ impl<'a> Planes<'a> {
         if let Some(column) = centre.iter().position(|value| !value.is_finite()) {
             return Err(Error::NonFinite { what: "centre".into(), row: 0, column, value: centre[column] });
         }
-        Ok(Self { rows: Rows { codes, stride, sums, scales, residuals, norms }, columns, centre })
+        Ok(Self { rows: Rows { codes, stride, facts }, columns, centre })
     }
 
     /// Number of rows.
@@ -246,12 +228,11 @@ impl<'a> Planes<'a> {
 /// Planes in memory.
 #[derive(Debug, Clone, Default)]
 pub struct OwnedPlanes {
+    rows: usize,
     columns: usize,
     codes: Aligned<i8>,
-    sums: Vec<i32>,
-    scales: Vec<f32>,
-    residuals: Vec<f32>,
-    norms: Vec<f32>,
+    /// Five a row.
+    facts: Aligned,
     centre: Vec<f32>,
 }
 
@@ -259,12 +240,10 @@ impl OwnedPlanes {
     /// Zeros for `rows` rows.
     pub(super) fn zeros(rows: usize, columns: usize) -> Self {
         Self {
+            rows,
             columns,
             codes: Aligned::zeros(rows * Quantiser::depth(columns)),
-            sums: vec![0; rows],
-            scales: vec![0.0; rows],
-            residuals: vec![0.0; rows],
-            norms: vec![0.0; rows],
+            facts: Aligned::zeros(rows * FACTS),
             centre: Vec::new(),
         }
     }
@@ -292,53 +271,46 @@ impl OwnedPlanes {
         let mut planes = Self::zeros(matrix.rows(), matrix.columns());
         planes.centre.extend_from_slice(quantiser.centre());
         let depth = quantiser.padded();
-        let Self { codes, sums, scales, residuals, norms, .. } = &mut planes;
-        codes.as_mut_slice()[..matrix.rows() * depth]
+        planes.codes.as_mut_slice()[..matrix.rows() * depth]
             .par_chunks_mut(CHUNK * depth)
-            .zip(sums.par_chunks_mut(CHUNK).zip(scales.par_chunks_mut(CHUNK)))
-            .zip(residuals.par_chunks_mut(CHUNK).zip(norms.par_chunks_mut(CHUNK)))
+            .zip(planes.facts.as_mut_slice().as_chunks_mut().0.par_chunks_mut(CHUNK))
             .enumerate()
-            .try_for_each(|(chunk, ((codes, (sums, scales)), (residuals, norms)))| {
+            .try_for_each(|(chunk, (codes, facts))| {
                 let mut scratch = vec![0.0; depth];
-                for (i, codes) in codes.chunks_exact_mut(depth).enumerate() {
+                for (i, (codes, facts)) in codes.chunks_exact_mut(depth).zip(facts.iter_mut()).enumerate() {
                     let number = chunk * CHUNK + i;
                     let values = matrix.row(number);
-                    let row = quantiser.quantise(values, &mut scratch, codes);
-                    if row.norm.is_nan() {
+                    *facts = quantiser.quantise(values, &mut scratch, codes);
+                    if facts[NORM].is_nan() {
                         return Err(non_finite(first + number, values));
                     }
-                    (sums[i], scales[i], residuals[i], norms[i]) =
-                        (row.sum, row.scale, row.residual, row.norm);
                 }
-                control.advance(sums.len() as u64)
+                control.advance(facts.len() as u64)
             })?;
         Ok(planes)
     }
 
-    /// Fills in a row.
+    /// Fills in a row; returns the bound of its norm.
     pub(super) fn set<T: Element>(
         &mut self,
         at: usize,
         quantiser: &Quantiser,
         values: &[T],
         scratch: &mut [f32],
-    ) -> Row {
+    ) -> f32 {
         let depth = quantiser.padded();
-        let row = quantiser.quantise(values, scratch, &mut self.codes.as_mut_slice()[at * depth..][..depth]);
-        (self.sums[at], self.scales[at], self.residuals[at], self.norms[at]) =
-            (row.sum, row.scale, row.residual, row.norm);
-        row
+        let codes = &mut self.codes.as_mut_slice()[at * depth..][..depth];
+        let facts = &mut self.facts.as_mut_slice().as_chunks_mut::<FACTS>().0[at];
+        *facts = quantiser.quantise(values, scratch, codes);
+        facts[NORM]
     }
 
     /// Copies rows.
     pub(super) fn copy(&mut self, at: usize, rows: Rows<'_>) {
-        let (depth, places) = (Quantiser::depth(self.columns), at..at + rows.count());
-        self.codes.as_mut_slice()[at * depth..][..rows.count() * depth]
-            .copy_from_slice(&rows.codes[..rows.count() * depth]);
-        self.sums[places.clone()].copy_from_slice(rows.sums);
-        self.scales[places.clone()].copy_from_slice(rows.scales);
-        self.residuals[places.clone()].copy_from_slice(rows.residuals);
-        self.norms[places].copy_from_slice(rows.norms);
+        let (depth, count) = (Quantiser::depth(self.columns), rows.count());
+        self.codes.as_mut_slice()[at * depth..][..count * depth]
+            .copy_from_slice(&rows.codes[..count * depth]);
+        self.facts.as_mut_slice().as_chunks_mut().0[at..at + count].copy_from_slice(rows.facts);
     }
 
     /// The first `count` rows.
@@ -349,14 +321,9 @@ impl OwnedPlanes {
     /// What a search takes.
     pub fn as_planes(&self) -> Planes<'_> {
         let stride = Quantiser::depth(self.columns);
-        let rows = Rows {
-            codes: &self.codes.as_slice()[..self.sums.len() * stride],
-            stride,
-            sums: &self.sums,
-            scales: &self.scales,
-            residuals: &self.residuals,
-            norms: &self.norms,
-        };
+        let codes = &self.codes.as_slice()[..self.rows * stride];
+        let facts = &self.facts.as_slice().as_chunks().0[..self.rows];
+        let rows = Rows { codes, stride, facts };
         Planes { rows, columns: self.columns, centre: &self.centre }
     }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::bounds::Estimate;
 use super::codec::Codec;
 use super::element::Element;
 use super::select::Rank;
@@ -12,7 +13,7 @@ use super::sweep::{Sweep, lanes};
 use crate::control::Control;
 use crate::error::Result;
 use crate::kernels::prefetch::prefetch;
-use crate::kernels::tiles::{Hit, PANEL};
+use crate::kernels::tiles::{Hit, Limits, PANEL};
 
 /// Rows in the sample at least and at most, as far as there are so many.
 const SAMPLE: Range<usize> = 1024..16384;
@@ -113,15 +114,14 @@ impl<T: Element, C: Codec<T>> Sweep<'_, T, C> {
             let mut least = [f32::NEG_INFINITY; PANEL];
             for (part, (block, rows)) in blocks.iter().zip(&parts).enumerate() {
                 control.advance(0)?;
-                self.codec.scores(number, self.codec.head(block, rows.len()), &mut block_scores);
-                let mut shifts = [0.0; PANEL];
-                for (shift, query) in shifts.iter_mut().zip(queries.clone()) {
-                    *shift = self.codec.shift(query, centre(rows[0]));
-                }
+                let centre = centre(rows[0]);
+                self.codec.scores(centre, number, self.codec.head(block, rows.len()), &mut block_scores);
+                let estimates = queries.clone().map(|query| self.codec.estimate(query, centre));
+                let estimates: Vec<Estimate> = estimates.collect();
                 for (scores, &row) in block_scores.iter().zip(*rows) {
-                    let scores_and_shifts = scores.iter().zip(&shifts).zip(&least).take(lanes);
-                    for (lane, ((&score, shift), &least)) in scores_and_shifts.enumerate() {
-                        let score = score + shift;
+                    let scores = scores.iter().zip(&estimates).zip(&least);
+                    for (lane, ((&score, estimate), &least)) in scores.enumerate() {
+                        let score = estimate.of(score);
                         if score >= least {
                             nearest[lane].push((score, row));
                         }
@@ -153,11 +153,11 @@ impl<T: Element, C: Codec<T>> Sweep<'_, T, C> {
         Ok(guesses.collect::<Result<Vec<_>>>()?.concat())
     }
 
-    /// The ranks of sampled rows, of which a coarse score is known.
+    /// The ranks of sampled rows, of which an estimate is known.
     fn ranks(&self, query: usize, rows: &[(f32, usize)]) -> Vec<Rank> {
         if self.problem.cold {
             // Their vectors would have to be read for this alone.
-            return rows.iter().map(|&(score, _)| Rank::of(self.codec.estimate(query, score))).collect();
+            return rows.iter().map(|&(score, _)| Rank::of(score)).collect();
         }
         let scored = rows.iter().enumerate().map(|(at, &(_, row))| {
             if let Some(&(_, soon)) = rows.get(at + AHEAD) {
@@ -176,15 +176,16 @@ impl<T: Element, C: Codec<T>> Sweep<'_, T, C> {
         probed: &[(C::Rows<'_>, usize, usize)],
         guesses: &mut [Guess],
     ) {
-        let mut limits = self.limits(queries.clone());
+        let mut limits = Limits::CLOSED;
         let (mut passed, mut rows) = ([0_u32; PANEL], 0);
         for &(lot, centre, count) in probed {
             for (lane, (query, guess)) in queries.clone().zip(guesses.iter()).enumerate() {
+                self.slopes(query, centre, &mut limits);
                 let threshold = guess.start.min(guess.ceiling);
                 limits.threshold[lane] = self.limit(query, centre, threshold);
             }
             let mut hits = vec![Hit::default(); count];
-            let found = self.codec.hits(panel, queries.len(), lot, &limits, &mut hits, &[]);
+            let found = self.codec.hits(centre, panel, queries.len(), lot, &limits, &mut hits, &[]);
             for hit in &hits[..found] {
                 each(hit.queries & lanes(queries.len()), |lane| passed[lane] += 1);
             }

@@ -10,7 +10,7 @@ use super::database::{Database, Matrix};
 use super::planes::{CENTRED, OwnedPlanes, Planes, Quantiser, SEED, quantiser};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::kernels::dot_i8::ROW_LIMIT;
+use crate::kernels::dot_i8::{FACTS, ROW_LIMIT};
 use crate::run::Ids;
 use crate::store::{Attached, Kind, Run, Store, TensorSpec, Writer};
 
@@ -25,7 +25,7 @@ const IDS: usize = 1 << 14;
 
 /// How planes of vectors of `columns` values are made; others are not used, and made again by [`build_planes`].
 fn parameters(columns: usize) -> String {
-    format!(r#"{{"version":2,"columns":{columns},"limit":{ROW_LIMIT},"seed":{SEED}}}"#)
+    format!(r#"{{"version":3,"columns":{columns},"limit":{ROW_LIMIT},"seed":{SEED}}}"#)
 }
 
 /// Whether the parameters of derived tensors say that they are planes as they are made today.
@@ -64,10 +64,7 @@ pub fn build_planes(path: &Path, control: &Control) -> Result<usize> {
         }
         let tensors = [
             TensorSpec::new::<i8>("codes", &[rows, depth]),
-            TensorSpec::new::<i32>("sums", &[rows]),
-            TensorSpec::new::<f32>("scales", &[rows]),
-            TensorSpec::new::<f32>("residuals", &[rows]),
-            TensorSpec::new::<f32>("norms", &[rows]),
+            TensorSpec::new::<f32>("facts", &[rows, FACTS]),
             TensorSpec::new::<f32>("centre", &[1, depth]),
         ];
         writer.attach(shard, KIND, &parameters(columns), &tensors, |view, sink| {
@@ -78,10 +75,7 @@ pub fn build_planes(path: &Path, control: &Control) -> Result<usize> {
                 let planes = OwnedPlanes::of(matrix, number * piece, &quantiser, control)?;
                 let rows = planes.as_planes().as_rows();
                 sink.write("codes", rows.codes)?;
-                sink.write("sums", rows.sums)?;
-                sink.write("scales", rows.scales)?;
-                sink.write("residuals", rows.residuals)?;
-                sink.write("norms", rows.norms)?;
+                sink.write("facts", rows.facts.as_flattened())?;
             }
             sink.write("centre", quantiser.centre())
         })?;
@@ -123,26 +117,17 @@ fn planes(store: &Store, runs: Range<usize>) -> Vec<Option<Planes<'_>>> {
             return None;
         }
         let codes = attached.tensor::<i8>("codes").ok()?.1;
-        let sums = attached.tensor::<i32>("sums").ok()?.1;
         let numbers = |name| Some(attached.tensor::<f32>(name).ok()?.1);
-        Some((codes, sums, numbers("scales")?, numbers("residuals")?, numbers("norms")?, numbers("centre")?))
+        Some((codes, numbers("facts")?.as_chunks().0, numbers("centre")?))
     };
     // Deleted rows cut a shard into many runs, so what all of them need is looked up once.
     let of_runs = |runs: &[Run]| {
         let tensors = of_shard(runs[0].shard);
         let of_run = |run: &Run| {
-            let (codes, sums, scales, residuals, norms, centre) = tensors?;
+            let (codes, facts, centre) = tensors?;
             let range = run.first..run.first + run.rows;
-            Planes::new(
-                columns,
-                codes.get(range.start * depth..range.end * depth)?,
-                sums.get(range.clone())?,
-                scales.get(range.clone())?,
-                residuals.get(range.clone())?,
-                norms.get(range)?,
-                centre,
-            )
-            .ok()
+            let codes = codes.get(range.start * depth..range.end * depth)?;
+            Planes::new(columns, codes, facts.get(range)?, centre).ok()
         };
         runs.iter().map(of_run).collect::<Vec<_>>()
     };

@@ -214,7 +214,7 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
                 }
                 ahead.wait(chunk, control)?;
                 let rows = chunks.get((chunk as u128 * stride as u128 % chunks.len() as u128) as usize);
-                let centre = worker.centre;
+                let centre = self.codec.centre(database, rows.start);
                 self.update(&mut worker, &shared, centre);
                 self.chunk(rows.clone(), &mut worker, &shared, control)?;
                 screened.fetch_add(1, Relaxed);
@@ -245,17 +245,13 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
             .collect()
     }
 
-    /// Limits of a panel of queries that let nothing through.
-    pub(super) fn limits(&self, queries: Range<usize>) -> Limits {
-        let mut limits =
-            Limits { threshold: [f32::INFINITY; PANEL], residual: [0.0; PANEL], norm: [0.0; PANEL] };
-        for (lane, query) in queries.enumerate() {
-            (limits.residual[lane], limits.norm[lane]) = self.codec.slopes(query);
-        }
-        limits
+    /// Makes the limit of a query one for rows around a centre.
+    pub(super) fn slopes(&self, query: usize, centre: usize, limits: &mut Limits) {
+        let lane = query % PANEL;
+        [limits.residual[lane], limits.norm[lane], limits.centre[lane]] = self.codec.slopes(query, centre);
     }
 
-    /// The limit of a query's coarse scores, of rows with a centre.
+    /// The limit of a query's coarse scores, of rows around a centre.
     pub(super) fn limit(&self, query: usize, centre: usize, threshold: Rank) -> f32 {
         if threshold == Rank::LAST {
             return f32::NEG_INFINITY;
@@ -264,7 +260,7 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
     }
 
     fn worker(&self) -> Worker<C::Block> {
-        let limits: Vec<Limits> = self.panels().map(|queries| self.limits(queries)).collect();
+        let limits = vec![Limits::CLOSED; self.panels().count()];
         let rows = self.block_rows();
         Worker {
             block: self.codec.block(rows),
@@ -275,20 +271,23 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
             held: None,
             held_survivors: vec![Vec::new(); limits.len()],
             limits,
-            // Of no score: every limit is set before the first chunk.
+            // Of no centre: every limit is set before the first chunk.
             thresholds: vec![Rank(0); self.problem.screened.len()],
-            centre: 0,
+            centre: usize::MAX,
             queue: Vec::new(),
             scored: Vec::new(),
         }
     }
 
-    /// Takes over the thresholds that have risen, for rows with a centre.
+    /// Takes over the thresholds that have risen, for rows around a centre.
     fn update(&self, worker: &mut Worker<C::Block>, shared: &[Shared], centre: usize) {
         let moved = std::mem::replace(&mut worker.centre, centre) != centre;
         for (query, (shared, known)) in shared.iter().zip(&mut worker.thresholds).enumerate() {
-            let limit = &mut worker.limits[query / PANEL].threshold[query % PANEL];
-            let threshold = shared.threshold();
+            let limits = &mut worker.limits[query / PANEL];
+            if moved {
+                self.slopes(query, centre, limits);
+            }
+            let (limit, threshold) = (&mut limits.threshold[query % PANEL], shared.threshold());
             if shared.is_given_up() {
                 *limit = f32::INFINITY;
             } else if moved || threshold != *known {
@@ -377,7 +376,15 @@ impl<'a, T: Element, C: Codec<T>> Sweep<'a, T, C> {
     ) {
         for (panel, queries) in self.panels().enumerate() {
             let hits = &mut worker.hits[..rows];
-            let found = self.codec.hits(panel, queries.len(), codes, &worker.limits[panel], hits, ahead);
+            let found = self.codec.hits(
+                worker.centre,
+                panel,
+                queries.len(),
+                codes,
+                &worker.limits[panel],
+                hits,
+                ahead,
+            );
             ahead = &[];
             let hits = hits[..found].iter();
             // Planes damaged on the disk can make a score infinite, which passes in the lanes of no query, too.

@@ -73,6 +73,7 @@ proptest! {
         let rows = Rows { values: &values, stride, norms: &norms };
         let limits = Limits {
             threshold: std::array::from_fn(|j| 4.0 * j as f32),
+            centre: [0.0; PANEL],
             residual: [f32::NAN; PANEL],
             norm: std::array::from_fn(|j| (j % 5) as f32),
         };

@@ -5,8 +5,8 @@
 
 use core::arch::x86_64::*;
 
-use super::{Quantised, Rows, scale};
-use crate::kernels::tiles::{Hit, Limits, PANEL, unrolled};
+use super::{Quantised, Rows, STEP, Subtracted, scale};
+use crate::kernels::tiles::{Hit, Limits, PANEL, read_each_time, unrolled};
 
 /// What is added to the codes of queries to make them unsigned.
 pub const OFFSET: i32 = 64;
@@ -46,6 +46,48 @@ pub fn rotate(values: &mut [f32], signs: &[f32], block: usize) {
             half *= 2;
         }
     }
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub fn subtract(values: &mut [f32], centre: &[f32], square: f64) -> Subtracted {
+    let length = values.len().min(centre.len());
+    let (values, centre) = (values.as_mut_ptr(), centre.as_ptr());
+    let mut lanes = [0.0_f32; STEP];
+    let mut sums = [_mm256_setzero_ps(); 8];
+    for at in (0..length).step_by(STEP) {
+        for (r, product) in sums.iter_mut().enumerate() {
+            let at = at + 8 * r;
+            // SAFETY: the wrapper checked that both are equally long, a multiple of 64.
+            unsafe {
+                let centre = _mm256_loadu_ps(centre.add(at));
+                let left = _mm256_sub_ps(_mm256_loadu_ps(values.add(at)), centre);
+                *product = _mm256_fmadd_ps(left, centre, *product);
+                _mm256_storeu_ps(values.add(at), left);
+            }
+        }
+    }
+    // SAFETY: 8 times 8 lanes are stored to 64 places.
+    sums.iter()
+        .enumerate()
+        .for_each(|(r, &sum)| unsafe { _mm256_storeu_ps(lanes.as_mut_ptr().add(8 * r), sum) });
+    let excess = (lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>() / square) as f32;
+    sums = [_mm256_setzero_ps(); 8];
+    for at in (0..length).step_by(STEP) {
+        for (r, square) in sums.iter_mut().enumerate() {
+            let at = at + 8 * r;
+            // SAFETY: as above.
+            unsafe {
+                let centre = _mm256_loadu_ps(centre.add(at));
+                let left = _mm256_fnmadd_ps(_mm256_set1_ps(excess), centre, _mm256_loadu_ps(values.add(at)));
+                *square = _mm256_fmadd_ps(left, left, *square);
+                _mm256_storeu_ps(values.add(at), left);
+            }
+        }
+    }
+    let square = sums.iter().fold(_mm256_setzero_ps(), |total, &sum| _mm256_add_ps(total, sum));
+    // SAFETY: 8 lanes are stored to 64 places.
+    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), square) };
+    Subtracted { excess, square: lanes[..8].iter().sum() }
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -114,7 +156,7 @@ macro_rules! products {
         };
         let mut products = [[_mm256_setzero_si256(); 2]; [$($i),*].len()];
         unrolled!(I in [$($i)*] {
-            products[I] = [_mm256_set1_epi32($rows.sums[$first + I].wrapping_mul(-OFFSET)); 2];
+            products[I] = [_mm256_set1_epi32($rows.correction($first + I, OFFSET)); 2];
         });
         for step in 0..steps {
             // SAFETY: the panel has 128 bytes at each of the `steps` positions, of which the lane leaves 64.
@@ -138,12 +180,13 @@ macro_rules! products {
 /// The least scores of 8 queries that pass, for a row.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn limit(limits: &Limits, lane: usize, residual: __m256, norm: __m256) -> __m256 {
+fn limit(limits: &Limits, lane: usize, residual: __m256, norm: __m256, excess: __m256) -> __m256 {
     // SAFETY: limits hold 32 lanes, and `lane` is at most 24.
     unsafe {
         let limit = _mm256_loadu_ps(limits.threshold.as_ptr().add(lane));
         let limit = _mm256_fnmadd_ps(_mm256_loadu_ps(limits.residual.as_ptr().add(lane)), residual, limit);
-        _mm256_fnmadd_ps(_mm256_loadu_ps(limits.norm.as_ptr().add(lane)), norm, limit)
+        let limit = _mm256_fnmadd_ps(_mm256_loadu_ps(read_each_time(&limits.norm).add(lane)), norm, limit);
+        _mm256_fnmadd_ps(_mm256_loadu_ps(read_each_time(&limits.centre).add(lane)), excess, limit)
     }
 }
 
@@ -164,13 +207,11 @@ macro_rules! hits {
             let products = products!(rows, first, panel, lane, [$($i)*]);
             unrolled!(I in [$($i)*] {
                 let row = first + I;
-                let (scale, residual, norm) = (
-                    _mm256_set1_ps(rows.scales[row]),
-                    _mm256_set1_ps(rows.residuals[row]),
-                    _mm256_set1_ps(rows.norms[row]),
-                );
+                let [_, scale, residual, norm, excess] = rows.facts[row];
+                let (scale, residual) = (_mm256_set1_ps(scale), _mm256_set1_ps(residual));
+                let (norm, excess) = (_mm256_set1_ps(norm), _mm256_set1_ps(excess));
                 for c in 0..2 {
-                    let limit = limit(limits, lane + 8 * c, residual, norm);
+                    let limit = limit(limits, lane + 8 * c, residual, norm, excess);
                     let score = _mm256_mul_ps(_mm256_cvtepi32_ps(products[I][c]), scale);
                     let mask = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(score, limit));
                     queries[I] |= (mask as u32) << (lane + 8 * c);
@@ -209,15 +250,19 @@ pub fn panel(rows: Rows<'_>, panel: &[u8], narrow: bool, limits: &Limits, hits: 
 }
 
 #[target_feature(enable = "avx2,fma")]
-pub fn scores(rows: Rows<'_>, panel: &[u8], scores: &mut [[f32; PANEL]]) {
+pub fn scores(rows: Rows<'_>, panel: &[u8], centre: &[f32; PANEL], scores: &mut [[f32; PANEL]]) {
     for (i, scores) in scores[..rows.count()].iter_mut().enumerate() {
-        let scale = _mm256_set1_ps(rows.scales[i]);
+        let [_, scale, _, _, excess] = rows.facts[i].map(|fact| _mm256_set1_ps(fact));
         for lane in [0, 16] {
             let products = products!(rows, i, panel, lane, [0]);
             for c in 0..2 {
                 let score = _mm256_mul_ps(_mm256_cvtepi32_ps(products[0][c]), scale);
-                // SAFETY: there is room for 32 scores a row.
-                unsafe { _mm256_storeu_ps(scores.as_mut_ptr().add(lane + 8 * c), score) };
+                let lane = lane + 8 * c;
+                // SAFETY: there are 32 products with the centre, and room for 32 scores a row.
+                unsafe {
+                    let score = _mm256_fmadd_ps(_mm256_loadu_ps(centre.as_ptr().add(lane)), excess, score);
+                    _mm256_storeu_ps(scores.as_mut_ptr().add(lane), score);
+                }
             }
         }
     }
@@ -226,7 +271,7 @@ pub fn scores(rows: Rows<'_>, panel: &[u8], scores: &mut [[f32; PANEL]]) {
 /// The sums of the lanes of 8 registers, in order.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn sums(x: [__m256i; 8]) -> __m256i {
+fn totals(x: [__m256i; 8]) -> __m256i {
     let low = _mm256_hadd_epi32(_mm256_hadd_epi32(x[0], x[1]), _mm256_hadd_epi32(x[2], x[3]));
     let high = _mm256_hadd_epi32(_mm256_hadd_epi32(x[4], x[5]), _mm256_hadd_epi32(x[6], x[7]));
     // Each half of `low` holds the sums of registers 0 to 3 over that half.
@@ -242,24 +287,14 @@ pub fn few(rows: Rows<'_>, queries: &[u8], count: usize, limits: &Limits, hits: 
     let mut found = 0;
     for first in (0..rows.count()).step_by(8) {
         let left = (rows.count() - first).min(8);
-        let padded = |values: &[f32]| {
-            let mut lanes = [0.0; 8];
-            lanes[..left].copy_from_slice(&values[first..first + left]);
-            lanes
-        };
-        let (scales, residuals, norms) = (padded(rows.scales), padded(rows.residuals), padded(rows.norms));
-        // SAFETY: 8 values are read from 8.
-        let (scale, residual, norm) = unsafe {
-            (
-                _mm256_loadu_ps(scales.as_ptr()),
-                _mm256_loadu_ps(residuals.as_ptr()),
-                _mm256_loadu_ps(norms.as_ptr()),
-            )
-        };
-        let mut offsets = [0; 8];
-        for (offset, sum) in offsets.iter_mut().zip(&rows.sums[first..]) {
-            *offset = sum.wrapping_mul(OFFSET);
+        let mut lanes = [[0.0; 8]; 5];
+        for (lane, facts) in rows.facts[first..first + left].iter().enumerate() {
+            facts.iter().zip(&mut lanes).for_each(|(&fact, lanes)| lanes[lane] = fact);
         }
+        // SAFETY: 8 values are read from 8.
+        let [sums, scale, residual, norm, excess] =
+            lanes.map(|lanes| unsafe { _mm256_loadu_ps(lanes.as_ptr()) });
+        let offsets = _mm256_mullo_epi32(_mm256_cvtps_epi32(sums), _mm256_set1_epi32(OFFSET));
         let mut queries_of = [0; 8];
         for j in 0..count {
             let query = queries[j * depth..].as_ptr();
@@ -275,15 +310,14 @@ pub fn few(rows: Rows<'_>, queries: &[u8], count: usize, limits: &Limits, hits: 
                     }
                 }
             }
-            // SAFETY: 8 values are read from 8.
-            let offsets = unsafe { _mm256_loadu_si256(offsets.as_ptr().cast()) };
-            let products = _mm256_sub_epi32(sums(products), offsets);
+            let products = _mm256_sub_epi32(totals(products), offsets);
             let limit = _mm256_fnmadd_ps(
                 _mm256_set1_ps(limits.residual[j]),
                 residual,
                 _mm256_set1_ps(limits.threshold[j]),
             );
             let limit = _mm256_fnmadd_ps(_mm256_set1_ps(limits.norm[j]), norm, limit);
+            let limit = _mm256_fnmadd_ps(_mm256_set1_ps(limits.centre[j]), excess, limit);
             let score = _mm256_mul_ps(_mm256_cvtepi32_ps(products), scale);
             let passed = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(score, limit)) as u32;
             for (i, queries) in queries_of[..left].iter_mut().enumerate() {

@@ -4,6 +4,7 @@
 //!   butterflies have the same order on every level, so the result has the same bits.
 //! * [`Kernels::quantise`]: codes in `[-limit, limit]` times a scale of at most 17 significant bits, so that
 //!   code times scale is exact in float32, and each residual has one rounding.
+//! * [`Kernels::subtract`]: takes away what rows have in common.
 //! * [`Kernels::panel`], [`Kernels::few`]: which of the products of rows with many, or few, queries pass the limits of
 //!   `search::bounds`; [`Kernels::scores`]: the products themselves. They are exact integers times the scale.
 //!
@@ -52,6 +53,23 @@ pub struct Quantised {
     pub sum: i32,
 }
 
+/// What [`Kernels::subtract`] says about a vector.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Subtracted {
+    /// How much more of the centre than once was subtracted; may be NaN or infinite.
+    pub excess: f32,
+    /// The squared norm of what is left, in float32: at most `length + 8` roundings a term.
+    pub square: f32,
+}
+
+/// What is known about a quantised row: the sum of its codes, its scale, bounds of the norms of its residual and of itself,
+/// and how much more of the centre than once was subtracted from it.
+///
+/// They lie side by side: every page of memory that a query looks at costs time.
+pub type Facts = [f32; FACTS];
+/// How many they are.
+pub const FACTS: usize = 5;
+
 /// Quantised rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
@@ -59,20 +77,14 @@ pub struct Rows<'a> {
     pub codes: &'a [i8],
     /// Distance of two rows.
     pub stride: usize,
-    /// The sums of their codes.
-    pub sums: &'a [i32],
-    /// Their scales.
-    pub scales: &'a [f32],
-    /// Bounds of the norms of their residuals.
-    pub residuals: &'a [f32],
-    /// Bounds of their norms.
-    pub norms: &'a [f32],
+    /// What is known about each row.
+    pub facts: &'a [Facts],
 }
 
 impl<'a> Rows<'a> {
     /// Number of rows.
     pub const fn count(&self) -> usize {
-        self.sums.len()
+        self.facts.len()
     }
 
     /// Some of the rows.
@@ -81,19 +93,17 @@ impl<'a> Rows<'a> {
         Rows {
             codes: &self.codes[(rows.start * self.stride).min(self.codes.len())..],
             stride: self.stride,
-            sums: &self.sums[rows.clone()],
-            scales: &self.scales[rows.clone()],
-            residuals: &self.residuals[rows.clone()],
-            norms: &self.norms[rows],
+            facts: &self.facts[rows],
         }
+    }
+
+    /// What makes the products of a row with codes that have an offset those without.
+    fn correction(&self, row: usize, offset: i32) -> i32 {
+        (self.facts[row][0] as i32).wrapping_mul(-offset)
     }
 
     fn check(&self, depth: usize) {
         let count = self.count();
-        assert!(
-            [self.scales.len(), self.residuals.len(), self.norms.len()] == [count; 3],
-            "one value of each kind a row"
-        );
         assert!(
             count == 0 || self.stride >= depth && self.codes.len() >= (count - 1) * self.stride + depth,
             "{count} rows of {depth} codes"
@@ -101,15 +111,19 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// Rows, a panel, its products with the centre, and where the scores go.
+type Scores = unsafe fn(Rows<'_>, &[u8], &[f32; PANEL], &mut [[f32; PANEL]]);
+
 /// The kernels of one level. Having one proves that the machine can run it.
 #[derive(Debug)]
 pub struct Kernels {
     level: Level,
     offset: i32,
     rotate: unsafe fn(&mut [f32], &[f32], usize),
+    subtract: unsafe fn(&mut [f32], &[f32], f64) -> Subtracted,
     quantise: unsafe fn(&[f32], f32, &mut [i8]) -> Quantised,
     panel: unsafe fn(Rows<'_>, &[u8], bool, &Limits, &mut [Hit]) -> usize,
-    scores: unsafe fn(Rows<'_>, &[u8], &mut [[f32; PANEL]]),
+    scores: Scores,
     few: unsafe fn(Rows<'_>, &[u8], usize, &Limits, &mut [Hit]) -> usize,
 }
 
@@ -120,6 +134,7 @@ macro_rules! kernels {
             level: Level::$level,
             offset: $module::OFFSET,
             rotate: $module::rotate,
+            subtract: $module::subtract,
             quantise: $module::quantise,
             panel: $module::panel,
             scores: $module::scores,
@@ -168,6 +183,17 @@ impl Kernels {
         unsafe { (self.rotate)(values, signs, block) }
     }
 
+    /// Subtracts `centre`, of the given squared norm, from `values`, and then as much more of it as makes the rest
+    /// perpendicular to it, but for rounding: each lane of 64 is a sum of its own, in any level's order.
+    ///
+    /// # Panics
+    /// If the lengths differ or are not a multiple of 64.
+    pub fn subtract(&self, values: &mut [f32], centre: &[f32], square: f64) -> Subtracted {
+        assert!(values.len() == centre.len() && values.len().is_multiple_of(STEP), "whole steps");
+        // SAFETY: the level is available, and both are equally long.
+        unsafe { (self.subtract)(values, centre, square) }
+    }
+
     /// Quantises finite values to codes of magnitude at most `limit`.
     ///
     /// # Panics
@@ -198,15 +224,15 @@ impl Kernels {
         unsafe { (self.panel)(rows, panel, narrow, limits, hits) }
     }
 
-    /// The screened scores of the rows with a panel of 32 queries.
+    /// The screened scores of the rows with a panel of 32 queries, whose products with the centre are `centre`.
     ///
     /// # Panics
     /// As [`Self::panel`].
-    pub fn scores(&self, rows: Rows<'_>, panel: &[u8], scores: &mut [[f32; PANEL]]) {
+    pub fn scores(&self, rows: Rows<'_>, panel: &[u8], centre: &[f32; PANEL], scores: &mut [[f32; PANEL]]) {
         rows.check(Self::depth(panel));
         assert!(scores.len() >= rows.count(), "scores for all rows");
         // SAFETY: as above.
-        unsafe { (self.scores)(rows, panel, scores) }
+        unsafe { (self.scores)(rows, panel, centre, scores) }
     }
 
     /// As [`Self::panel`] for 1 to 8 queries one after the other.

@@ -1,6 +1,6 @@
 //! The reference.
 
-use super::{Quantised, Rows, scale};
+use super::{Quantised, Rows, STEP, Subtracted, scale};
 use crate::kernels::tiles::{Hit, Limits, PANEL, collect};
 
 /// What is added to the codes of queries to make them unsigned.
@@ -24,6 +24,26 @@ pub fn rotate(values: &mut [f32], signs: &[f32], block: usize) {
     }
 }
 
+pub fn subtract(values: &mut [f32], centre: &[f32], square: f64) -> Subtracted {
+    let mut products = [0.0; STEP];
+    for (values, centre) in values.chunks_exact_mut(STEP).zip(centre.chunks_exact(STEP)) {
+        for ((value, centre), product) in values.iter_mut().zip(centre).zip(&mut products) {
+            *value -= centre;
+            *product += *value * centre;
+        }
+    }
+    let product: f64 = products.iter().map(|&product| f64::from(product)).sum();
+    let excess = (product / square) as f32;
+    let mut squares = [0.0; STEP];
+    for (values, centre) in values.chunks_exact_mut(STEP).zip(centre.chunks_exact(STEP)) {
+        for ((value, centre), square) in values.iter_mut().zip(centre).zip(&mut squares) {
+            *value -= excess * centre;
+            *square += *value * *value;
+        }
+    }
+    Subtracted { excess, square: squares.iter().sum() }
+}
+
 pub fn quantise(values: &[f32], limit: f32, codes: &mut [i8]) -> Quantised {
     let peak = values.iter().fold(0.0_f32, |peak, value| peak.max(value.abs()));
     let Some(scale) = scale(peak, limit) else {
@@ -44,13 +64,14 @@ pub fn quantise(values: &[f32], limit: f32, codes: &mut [i8]) -> Quantised {
 
 /// The screened score of a row and a query, and whether it passes the limit of lane `j`.
 fn passes(rows: Rows<'_>, i: usize, product: i32, limits: &Limits, j: usize) -> bool {
-    let slack = limits.threshold[j] - limits.residual[j] * rows.residuals[i];
-    product as f32 * rows.scales[i] >= slack - limits.norm[j] * rows.norms[i]
+    let [_, scale, residual, norm, excess] = rows.facts[i];
+    let limit = limits.threshold[j] - limits.residual[j] * residual - limits.norm[j] * norm;
+    product as f32 * scale >= limit - limits.centre[j] * excess
 }
 
 /// The products of a row with the queries of a panel.
 fn products(rows: Rows<'_>, i: usize, panel: &[u8]) -> [i32; PANEL] {
-    let mut products = [rows.sums[i].wrapping_mul(-OFFSET); PANEL];
+    let mut products = [rows.correction(i, OFFSET); PANEL];
     let codes = rows.codes[i * rows.stride..].chunks_exact(4);
     for (codes, queries) in codes.zip(panel.chunks_exact(4 * PANEL)) {
         for (product, queries) in products.iter_mut().zip(queries.chunks_exact(4)) {
@@ -70,9 +91,11 @@ pub fn panel(rows: Rows<'_>, panel: &[u8], narrow: bool, limits: &Limits, hits: 
     })
 }
 
-pub fn scores(rows: Rows<'_>, panel: &[u8], scores: &mut [[f32; PANEL]]) {
+pub fn scores(rows: Rows<'_>, panel: &[u8], centre: &[f32; PANEL], scores: &mut [[f32; PANEL]]) {
     for (i, scores) in scores[..rows.count()].iter_mut().enumerate() {
-        *scores = products(rows, i, panel).map(|product| product as f32 * rows.scales[i]);
+        let [_, scale, _, _, excess] = rows.facts[i];
+        *scores = products(rows, i, panel).map(|product| product as f32 * scale);
+        scores.iter_mut().zip(centre).for_each(|(score, centre)| *score += centre * excess);
     }
 }
 
@@ -81,7 +104,7 @@ pub fn few(rows: Rows<'_>, queries: &[u8], count: usize, limits: &Limits, hits: 
     collect(rows.count(), hits, |i| {
         (0..count).fold(0, |hits, j| {
             let codes = rows.codes[i * rows.stride..].iter().zip(&queries[j * depth..][..depth]);
-            let product = codes.fold(rows.sums[i].wrapping_mul(-OFFSET), |sum, (&code, &query)| {
+            let product = codes.fold(rows.correction(i, OFFSET), |sum, (&code, &query)| {
                 sum.wrapping_add(i32::from(code) * i32::from(query))
             });
             hits | u32::from(passes(rows, i, product, limits, j)) << j

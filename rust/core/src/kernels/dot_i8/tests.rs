@@ -39,17 +39,18 @@ proptest! {
             // No more codes than the rows have: reading beyond them would be reading beyond a mapped file.
             let length = (count * stride).saturating_sub(5);
             let codes: Vec<i8> = random(length, seed ^ 3).map(|x| code(x, row_limit) as i8).collect();
-            let sums: Vec<i32> =
-                (0..count).map(|i| codes[i * stride..][..depth].iter().map(|&x| i32::from(x)).sum()).collect();
-            let values = |unit: f32| (0..count).map(|i| unit * (i % 12) as f32).collect::<Vec<_>>();
-            let (scales, residuals, norms) = (values(0.25), values(8.0), values(64.0));
-            let rows = Rows {
-                codes: &codes, stride, sums: &sums, scales: &scales, residuals: &residuals, norms: &norms,
-            };
+            let facts = (0..count).map(|i| {
+                let sum: i32 = codes[i * stride..][..depth].iter().map(|&x| i32::from(x)).sum();
+                let [scale, residual, norm, excess] = [0.25, 8.0, 64.0, -4.0].map(|unit| unit * (i % 12) as f32);
+                [sum as f32, scale, residual, norm, excess]
+            });
+            let facts: Vec<Facts> = facts.collect();
+            let rows = Rows { codes: &codes, stride, facts: &facts };
             let limits = Limits {
                 threshold: std::array::from_fn(|j| 512.0 * j as f32),
                 residual: std::array::from_fn(|j| (j % 3) as f32),
                 norm: std::array::from_fn(|j| (j % 5) as f32),
+                centre: std::array::from_fn(|j| 32.0 * (j % 7) as f32 - 64.0),
             };
             let mut hits: Vec<[u32; 3]> = Vec::new();
             let mut scores = vec![[f32::NAN; PANEL]; count];
@@ -63,16 +64,18 @@ proptest! {
                 listed(&|hits| kernels.panel(rows, &panel, true, &limits, hits)),
                 listed(&|hits| kernels.few(rows, &along, few, &limits, hits)),
             ];
-            kernels.scores(rows, &panel, &mut scores);
+            kernels.scores(rows, &panel, &limits.centre, &mut scores);
             for i in 0..count {
                 hits.push([0; 3]);
+                let [_, scale, residual, norm, excess] = facts[i];
                 for j in 0..PANEL {
                     let product: i32 =
                         (0..depth).map(|t| i32::from(codes[i * stride + t]) * queries[j * depth + t]).sum();
-                    let score = product as f32 * rows.scales[i];
-                    prop_assert_eq!(scores[i][j].to_bits(), score.to_bits(), "{:?} {} {}", level, i, j);
-                    let bound =
-                        limits.threshold[j] - limits.residual[j] * residuals[i] - limits.norm[j] * norms[i];
+                    let score = product as f32 * scale;
+                    let more = limits.centre[j] * excess;
+                    prop_assert_eq!(scores[i][j].to_bits(), (score + more).to_bits(), "{:?} {} {}", level, i, j);
+                    let slack = limits.residual[j] * residual + limits.norm[j] * norm;
+                    let bound = limits.threshold[j] - slack - more;
                     for (hits, lanes) in hits[i].iter_mut().zip([PANEL, PANEL / 2, few]) {
                         *hits |= u32::from(j < lanes && score >= bound) << j;
                     }
@@ -121,6 +124,41 @@ proptest! {
                 let tolerance = square * 1e-3 + 1e-36;
                 prop_assert!(ours.square.is_infinite() && square > 1e38 || (f64::from(ours.square) - square).abs() <= tolerance);
             }
+        }
+    }
+}
+
+#[test]
+fn what_is_left_of_a_row_is_perpendicular_to_the_centre() {
+    for (steps, far, unit) in
+        [(1, 1.0, 1.0), (3, 1e-4, 1.0), (8, 30.0, 1e-12), (8, 1e3, 1e9), (64, 1.0, 1e-8)]
+    {
+        let numbers =
+            |seed| random(steps * STEP, seed).map(|x| (x - (1 << 23)) as f32 / (1 << 23) as f32 * unit);
+        let centre: Vec<f32> = numbers(1).map(|x| x * far).collect();
+        let row: Vec<f32> = numbers(2).zip(&centre).map(|(x, centre)| x + 1.25 * centre).collect();
+        let square: f64 = centre.iter().map(|&x| f64::from(x).powi(2)).sum();
+        for level in Level::available() {
+            let mut left = row.clone();
+            let found = Kernels::of(level).unwrap().subtract(&mut left, &centre, square);
+            let whole = row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+            let mut norm = 0.0;
+            let mut product = 0.0;
+            for ((&left, &centre), &row) in left.iter().zip(&centre).zip(&row) {
+                let exact = f64::from(row) - (1.0 + f64::from(found.excess)) * f64::from(centre);
+                assert!(
+                    (f64::from(left) - exact).abs() <= 4.0 * f64::from(f32::EPSILON) * whole,
+                    "{level:?}"
+                );
+                norm += f64::from(left).powi(2);
+                product += f64::from(left) * f64::from(centre);
+            }
+            let sums = (steps + 4) as f64 * f64::from(f32::EPSILON);
+            assert!(
+                product.abs() <= sums * square.sqrt() * (whole + square.sqrt()),
+                "{level:?} {steps} {far}"
+            );
+            assert!((f64::from(found.square) - norm).abs() <= 1e-4 * norm + 1e-38, "{level:?} {steps} {far}");
         }
     }
 }
