@@ -44,17 +44,26 @@ pub struct Problem<'a, T> {
 
 impl<'a, T: Element> Problem<'a, T> {
     /// Checks and scales the queries.
-    pub fn new(queries: Matrix<'_, f32>, database: &'a Database<'a, T>, k: usize) -> Result<Self> {
-        let mut scaled = vec![0.0; queries.rows() * queries.columns()];
-        let mut screened = Vec::with_capacity(queries.rows());
-        for number in 0..queries.rows() {
-            let place = &mut scaled[number * queries.columns()..][..queries.columns()];
-            screened.push(Screened::new(queries.row(number), number, T::LARGEST, place)?);
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] for the first query that is not finite, [`Error::Interrupted`].
+    pub fn new(
+        queries: Matrix<'_, f32>,
+        database: &'a Database<'a, T>,
+        k: usize,
+        control: &Control,
+    ) -> Result<Self> {
+        let (rows, columns) = (queries.rows(), queries.columns());
+        let mut scaled = vec![0.0; rows * columns];
+        let mut exact = Vec::with_capacity(rows * columns);
+        let (mut screened, mut norms) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+        for number in 0..rows {
+            control.check()?;
+            let (query, range) = (queries.row(number), number * columns..(number + 1) * columns);
+            screened.push(Screened::new(query, number, T::LARGEST, &mut scaled[range.clone()])?);
+            exact.extend(query.iter().copied().map(f64::from));
+            norms.push(exact::norm(&exact[range]));
         }
-        let exact: Vec<f64> = queries.slice(0..queries.rows()).iter().copied().map(f64::from).collect();
-        let columns = queries.columns();
-        let norms =
-            (0..queries.rows()).map(|query| exact::norm(&exact[query * columns..][..columns])).collect();
         Ok(Self {
             kernels: Kernels::active()?,
             database,

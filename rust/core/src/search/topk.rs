@@ -158,7 +158,7 @@ pub(super) fn ranked<T: Element>(
     screen: Screen,
     control: &Control,
 ) -> Result<Vec<Ranked>> {
-    let mut problem = Problem::new(queries, database, k)?;
+    let mut problem = Problem::new(queries, database, k, control)?;
     if !floors.is_empty() {
         problem = problem.above(floors);
     }
