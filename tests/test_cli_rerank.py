@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ilias_fast.rerank import SpatialOptions
 from ilias_fast.run import Run
 from tests.command_line import World, done, failing
 
@@ -46,6 +48,14 @@ def test_scores_are_kept_and_tuned(world: World, tmp_path: Path) -> None:
     assert "not a file of local scores" in failing("tune", world.run, world.reranked, "-d", world.photos)
 
 
+def test_the_paper_s_protocol_and_what_it_is_changed_by(world: World, tmp_path: Path) -> None:
+    local = [world.run, world.local_queries, world.local_database]
+    done("rerank", *local, "-o", tmp_path / "a.npz", "--preset", "paper", "--threshold", 0.05)
+    kept = Run.load(tmp_path / "a.npz").provenance["rerank"]
+    assert isinstance(kept, dict)
+    assert kept["options"] == replace(SpatialOptions.paper(), threshold=0.05).to_dict()
+
+
 @pytest.mark.parametrize("method", ["k-reciprocal", "diffusion"])
 def test_neighbourhoods_of_global_descriptors(world: World, tmp_path: Path, method: str) -> None:
     after = tmp_path / "after.json"
@@ -61,6 +71,7 @@ def test_neighbourhoods_of_global_descriptors(world: World, tmp_path: Path, meth
         (["-m", "spatail"], 2, "did you mean 'spatial'"),
         (["-m", "chamfer", "--ratio", 0.5], 1, "--ratio: is no option of the method 'chamfer'"),
         (["-m", "spatial", "--neighbours", 5], 1, "--neighbours: is no option of the method 'spatial'"),
+        (["-m", "chamfer", "--preset", "paper"], 1, "--preset: is no option of the method 'chamfer'"),
         (["-m", "ames"], 1, "needs a published network"),
         (["-m", "diffusion"], 1, "expected a global store"),
         (["-M", 0], 2, "-M"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -184,7 +185,38 @@ def test_report(world: World, tmp_path: Path) -> None:
     pytest.importorskip("jinja2", reason="a report needs Jinja (extra: report)")
     page = tmp_path / "page.html"
     assert done("report", world.run, world.reranked, "-d", world.photos, "-o", page) == f"report: {page}\n"
-    assert "bag-q.jpg" in page.read_text("utf-8")
+    text = page.read_text("utf-8")
+    assert "bag-q.jpg" in text
+    assert '<section id="matches">' not in text
+
+
+def test_report_of_matched_pairs(world: World, tmp_path: Path) -> None:
+    pytest.importorskip("jinja2", reason="a report needs Jinja (extra: report)")
+    page, pairs = tmp_path / "page.html", tmp_path / "pairs.json"
+    report = ["report", world.run, world.reranked, "-d", world.photos, "-o", page]
+    local = ["--local-queries", world.local_queries, "--local-database", world.local_database]
+
+    def drawn() -> set[tuple[str, str]]:
+        found = re.findall(r"inliers of \d+ between (\S+) and (\S+)\"", page.read_text("utf-8"))
+        assert len(found) == len(set(found))
+        return set(found)
+
+    done(*report, *local)
+    assert {query for query, _ in drawn()} == {"bag/query/bag-q.jpg", "cup/query/cup-q.jpg"}
+    assert all(query.split("/")[0] == name.split("/")[0] for query, name in drawn())  # others match nothing
+    chosen = {"bag/query/bag-q.jpg": ["cup/pos/cup-0.jpg", "bag/pos/bag-1.jpg"]}
+    pairs.write_text(json.dumps(chosen))
+    done(*report, *local, "--pairs", pairs)
+    assert drawn() == {(query, name) for query, names in chosen.items() for name in names}
+    assert "expected both" in failing(*report, *local[:2])
+    assert "--pairs: needs --local-queries" in failing(*report, "--pairs", pairs)
+    for wrong in ({"bag/query/bag-q.jpg": ["nowhere.jpg"]}, {"nobody": ["bag/pos/bag-1.jpg"]}):
+        pairs.write_text(json.dumps(wrong))
+        assert next(iter({"nowhere.jpg", "nobody"} & {*wrong, *wrong[next(iter(wrong))]})) in failing(
+            *report, *local, "--pairs", pairs
+        )
+    pairs.write_text("[]")
+    assert "expected an object {query id: [ids]}" in failing(*report, *local, "--pairs", pairs)
 
 
 def test_compare_and_tables(world: World, tmp_path: Path) -> None:

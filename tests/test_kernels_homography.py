@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ilias_fast import cpu
 from ilias_fast.errors import ParameterError
 from ilias_fast.kernels import Instance, verify_instances
-from ilias_fast.rerank import SpatialOptions, match_images
+from ilias_fast.rerank import SpatialOptions, match_pair
 from ilias_fast.rerank.correspondences import outline
 from ilias_fast.store import LocalImage
 from tests.oracles import rerank as oracle
@@ -119,8 +119,8 @@ def test_images_and_outlines() -> None:
         LocalImage(codes, (xy / 1000).astype(np.float32), None, None, None, size=(1000, 1000))
         for xy in (query, database)
     ]
-    found = match_images(*images, SpatialOptions(model="homography", threshold=0.004))
-    flat = match_images(*images, SpatialOptions(threshold=0.004))
+    found = match_pair(*images, SpatialOptions(model="homography", threshold=0.004))
+    flat = match_pair(*images, SpatialOptions(threshold=0.004))
     assert found.model is not None
     assert found.model.shape == (3, 3)
     assert found.inliers.sum() >= 46 > flat.inliers.sum()
@@ -131,6 +131,14 @@ def test_images_and_outlines() -> None:
     # Cut off where the frame would lie behind the camera.
     steep = np.array([[1.0, 0, 0], [0, 1, 0], [-1 / 250, 0, 1]])
     assert np.isfinite(outline(steep, 500, 500)).all()
+
+
+def test_what_is_no_image_is_refused() -> None:
+    codes = np.zeros((3, 16), np.uint8)
+    with pytest.raises(
+        ParameterError, match=r"query: expected an image with codes, .* found ndarray without codes"
+    ):
+        match_pair(codes, codes)  # type: ignore[arg-type]
 
 
 def test_an_unknown_model_is_refused() -> None:

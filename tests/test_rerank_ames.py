@@ -195,6 +195,26 @@ def test_a_run_by_ames(tmp_path: Path, rng: np.random.Generator, cache_bytes: in
     assert sorted(after["q0"].ids) == sorted(world.run["q0"].ids)
 
 
+def test_kept_scores_are_those_of_one_network(tmp_path: Path, rng: np.random.Generator) -> None:
+    world = Stores(tmp_path, rng)
+    path = checkpoint(tmp_path / "ames.pt", published(binary=True))
+
+    def scored(name: str | Path) -> np.ndarray:
+        options = AmesOptions(name)
+        sides = world.stores["q"], world.stores["d"]
+        return rerank(
+            world.run, *sides, method="ames", options=options, keep=tmp_path / "kept.npz"
+        ).scores.copy()
+
+    first = scored(path)
+    np.testing.assert_array_equal(first, scored(str(path)))
+    checkpoint(path, published(binary=True, seed=1))  # trained on, say, and saved under its old name
+    with pytest.raises(IncompatibleStoreError, match="differ in network"):
+        scored(path)
+    with pytest.raises(ParameterError, match="checkpoint: expected the path"):
+        AmesOptions(None)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("binary", [False, True])
 def test_stores_of_float_descriptors(tmp_path: Path, rng: np.random.Generator, binary: bool) -> None:
     if "dim" not in inspect.signature(LocalStore.create).parameters:

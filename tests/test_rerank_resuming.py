@@ -77,7 +77,7 @@ def test_interrupted_scores_go_on(world: World, tmp_path: Path, method: Any) -> 
     assert list(parts.iterdir())
     (parts / ".0-1.npz.abcd.partial").write_bytes(b"killed while writing")
     seen: list[tuple[int, int]] = []
-    with pytest.raises(IncompatibleStoreError, match="another shortlist"):
+    with pytest.raises(IncompatibleStoreError, match=r"differ in shortlist; .* remove .*parts"):
         rerank(world.run, world.queries, world.database, method=method, shortlist=11, keep=keep)
     again = rerank(
         world.run, world.queries, world.database, progress=lambda *done: seen.append(done), **arguments
@@ -89,8 +89,18 @@ def test_interrupted_scores_go_on(world: World, tmp_path: Path, method: Any) -> 
     assert not parts.exists()
     same(whole, rerank(world.run, world.queries, world.database, **arguments))
     same(whole, LocalScores.load(keep, world.run))
-    with pytest.raises(IncompatibleStoreError, match="choose another file"):
+    with pytest.raises(IncompatibleStoreError, match="differ in shortlist; choose another file"):
         rerank(world.run, world.queries, world.database, method=method, keep=keep)
+    # The same images described anew are other scores, of which the file knows nothing.
+    renewed = LocalStore.create(tmp_path / "renewed", bits=64)
+    with renewed as writer:
+        images = [world.database.image(row) for row in range(len(world.database))]
+        writer.append(list(world.database.ids), images[::-1])
+    with pytest.raises(IncompatibleStoreError, match="differ in stores; choose another file"):
+        rerank(world.run, world.queries, LocalStore.open(tmp_path / "renewed"), **arguments)
+    # What was saved by hand says nothing of its stores.
+    whole.save(keep)
+    same(whole, rerank(world.run, world.queries, world.database, **arguments))
     other = world.run.truncate(3)
     with pytest.raises(ShapeError, match="scores of this run"):
         LocalScores.load(keep, other)

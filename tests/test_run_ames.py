@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,11 @@ def table() -> torch.Tensor:
     return torch.tensor([[[0.9, 0.5, 0.1], [0.8, 0.8, 0.2]], [[3.0, 0.0, 5.0], [1.0, 4.0, 2.0]]])
 
 
-@pytest.mark.parametrize("kind", ["pickle", "torch", "numpy", "slice"])
+@pytest.mark.parametrize("kind", ["pickle", "torch", "torch before 1.6", "numpy", "slice"])
 def test_as_it_is_written(tmp_path: Path, table: torch.Tensor, kind: str) -> None:
     path = tmp_path / "nn.pkl"
-    if kind == "torch":
-        torch.save(table, path)
+    if kind.startswith("torch"):
+        torch.save(table, path, _use_new_zipfile_serialization=kind == "torch")
     elif kind == "slice":
         wide = torch.zeros(2, 2, 9)
         wide[:, :, 2:8:2] = table
@@ -63,6 +65,25 @@ def test_what_cannot_be_right(tmp_path: Path, table: torch.Tensor) -> None:
     refused(b"PK\x03\x04" + bytes(50), "damaged")
     refused(pickle.dumps(table)[:-9], "not a readable pickle")
     refused(print, "refused")
+
+
+class _Call:
+    def __init__(self, function: Any, *arguments: object) -> None:
+        self._call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self._call
+
+
+def test_code_within_a_storage_is_not_run(tmp_path: Path) -> None:
+    inner = io.BytesIO()
+    torch.save(_Call(os.mkdir, str(tmp_path / "made")), inner, _use_new_zipfile_serialization=False)
+    for data in (inner.getvalue(), pickle.dumps(_Call(torch.storage._load_from_bytes, inner.getvalue()))):
+        (tmp_path / "nn.pkl").write_bytes(data)
+        with pytest.raises(FileFormatError, match="damaged, or of objects that run code") as refused:
+            read_ames_neighbours(tmp_path / "nn.pkl", ["a"], DATABASE)
+        assert "weights_only" not in str(refused.value), "torch's advice is to run it"
+    assert not (tmp_path / "made").exists()
 
 
 class _Forged:

@@ -20,7 +20,7 @@ from ilias_fast.errors import (
     ShapeError,
 )
 from ilias_fast.kernels import hamming_topk, topk
-from ilias_fast.search import search
+from ilias_fast.search import expansion, search
 from ilias_fast.store import BinaryStore, GlobalStore, import_store, is_selected
 
 
@@ -170,8 +170,13 @@ def test_selected_ids_rule() -> None:
     assert not is_selected("123", {"0"})
 
 
-def test_expansion_formulas(rng: np.random.Generator, database: NDArray[np.float16], tmp_path: Path) -> None:
-    """Against the formula written out, with negative similarities among the neighbours."""
+def test_expansion_formulas(
+    rng: np.random.Generator,
+    database: NDArray[np.float16],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Against the formula written out, with negative similarities, however many neighbours fit in memory."""
     stores = split(tmp_path, database[:5], [2])
     q = rng.standard_normal((1, 12)).astype(np.float32)
     adapter = Linear(rng.standard_normal((4, 12)), rng.standard_normal(4))
@@ -186,8 +191,10 @@ def test_expansion_formulas(rng: np.random.Generator, database: NDArray[np.float
             else:
                 expanded = a(q)[0] + a(s[:, None].astype(np.float32) * x).sum(axis=0)
             expected = a(x) @ (expanded / np.linalg.norm(expanded))
-            run = search((["q"], q), stores, 5, query_expansion=9, alpha=alpha, mode=mode, adapter=layer)  # type: ignore[arg-type]
-            np.testing.assert_allclose(run["q"].scores, np.sort(expected)[::-1], atol=2e-6)
+            for together in (1, 2, 1 << 14):
+                monkeypatch.setattr(expansion, "_TOGETHER", together)
+                run = search((["q"], q), stores, 5, query_expansion=9, alpha=alpha, mode=mode, adapter=layer)  # type: ignore[arg-type]
+                np.testing.assert_allclose(run["q"].scores, np.sort(expected)[::-1], atol=2e-6)
 
 
 def test_kernels_stream_stores(

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ilias_fast.errors import IncompatibleStoreError, NonFiniteError, ParameterError, ShapeError
 from ilias_fast.kernels import TopK, topk
 from ilias_fast.run import Run
-from ilias_fast.search import Part, augment, fusion, resuming, search, search_fused, sequence
+from ilias_fast.search import Part, augment, augmentation, fusion, resuming, search, search_fused, sequence
 from ilias_fast.search.backends import Cpu
 from ilias_fast.store import GlobalStore
 from tests.oracles import search as oracle
@@ -170,11 +170,12 @@ def test_fusion_refuses_what_does_not_fit(vectors: NDArray[np.float16], tmp_path
 # --- augmentation ---
 
 
-def test_augmentation(vectors: NDArray[np.float16], tmp_path: Path) -> None:
+def test_augmentation(vectors: NDArray[np.float16], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.concatenate([vectors[:60], vectors[:10]])  # duplicates: a row may rank behind its copy
     source = store(tmp_path / "source", [f"i{row}" for row in range(70)], vectors, shard_bytes=500)
     x = vectors.astype(np.float64)
-    for alpha in (0.0, 1.0, 2.5):
+    for alpha, results in ((0.0, 1 << 24), (1.0, 1), (2.5, 40)):
+        monkeypatch.setattr(augmentation, "_RESULTS", results)
         augmented = augment(source, tmp_path / f"augmented{alpha}", neighbours=4, alpha=alpha)
         for row in range(70):
             scores = topk(vectors[row : row + 1].astype(np.float32), vectors, 70)

@@ -36,7 +36,8 @@ from ilias_fast.extract import (
     load_network,
 )
 from ilias_fast.report import write_report
-from ilias_fast.report.assemble import Judged, curve_plots, matched_pairs, report_data
+from ilias_fast.report.assemble import Judged, curve_plots, report_data
+from ilias_fast.report.matching import matched_pairs
 from ilias_fast.rerank import ChamferOptions, LocalScores, SpatialOptions, ensemble, rerank
 from ilias_fast.run import Run
 from ilias_fast.search import search

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from ilias_fast.evaluate import Evaluation
     from ilias_fast.run import Run
 
-__all__ = ["Duplicates", "Named", "judged", "load_runs", "warn_of_missing"]
+__all__ = ["Duplicates", "Named", "ids_by_query", "judged", "load_runs", "warn_of_missing"]
 
 Duplicates = Annotated[
     Literal["error", "max"],
@@ -98,3 +99,24 @@ def warn_of_missing(named: Named, evaluation: Evaluation) -> None:
                 f"[yellow]warning:[/] {plain(f'{named.path}: lacks {count}, which count as zero: {first}')}",
                 soft_wrap=True,
             )
+
+
+def ids_by_query(path: Path) -> dict[str, list[str]]:
+    """Read a JSON file `{query id: [ids]}`.
+
+    Raises:
+        FileFormatError: It is something else.
+        StorageError: It cannot be read.
+    """
+    from ilias_fast._files import read_text
+    from ilias_fast.errors import FileFormatError
+
+    try:
+        found = json.loads(read_text(path))
+    except (ValueError, RecursionError) as cause:
+        raise FileFormatError(f"{path}: expected JSON ({cause})") from cause
+    lists = list(found.values()) if isinstance(found, dict) else [None]
+    if not all(isinstance(ids, list) and all(isinstance(name, str) for name in ids) for ids in lists):
+        raise FileFormatError(f"{path}: expected an object {{query id: [ids]}}")
+    by_query: dict[str, list[str]] = found
+    return by_query

@@ -59,7 +59,7 @@ def match(
     from ilias_fast._files import read_bytes, written
     from ilias_fast.images import decode
     from ilias_fast.report.drawing import draw_match
-    from ilias_fast.rerank import SpatialOptions, match_images
+    from ilias_fast.rerank import SpatialOptions, match_pair
 
     chosen = SpatialOptions(
         max_distance=max_distance,
@@ -71,7 +71,7 @@ def match(
     )
     images = [decode(read_bytes(path), str(path)) for path in (query, database)]
     first, second = _described(images, learnt, keypoints)
-    found = match_images(first, second, chosen)
+    found = match_pair(first, second, chosen)
     picture = draw_match(
         images[0],
         images[1],

@@ -12,6 +12,9 @@ from ilias_fast.cli import _runs
 from ilias_fast.cli._console import out, plain, print_json, stages
 
 if TYPE_CHECKING:
+    from ilias_fast.datasets import Dataset
+    from ilias_fast.report import MatchedPair
+    from ilias_fast.report.assemble import Judged
     from ilias_fast.run import Run
 
 __all__ = ["report"]
@@ -20,6 +23,27 @@ __all__ = ["report"]
 def _recorded(run: Run) -> dict[str, object]:
     """Return what a run says of itself, without the name of the file it was read from."""
     return {key: value for key, value in run.provenance.items() if key != "source"}
+
+
+def _matches(
+    dataset: Dataset,
+    methods: list[Judged],
+    local_queries: Path | None,
+    local_database: Path | None,
+    pairs: Path | None,
+) -> list[MatchedPair]:
+    """Return the pairs to draw; none without local descriptors."""
+    from ilias_fast.report.matching import chosen_pairs, pairs_between
+    from ilias_fast.store import LocalStore
+
+    if local_queries is None or local_database is None:
+        return []
+    queries, database = LocalStore.open(local_queries), LocalStore.open(local_database)
+    last = methods[-1]
+    if pairs is not None:
+        return chosen_pairs(_runs.ids_by_query(pairs), last.run, queries, database, method=last.name)
+    shown = methods[0].evaluation.queries
+    return pairs_between(dataset, methods[0].run, last.run, queries, database, method=last.name, shown=shown)
 
 
 def report(
@@ -58,6 +82,18 @@ def report(
         list[Path] | None,
         typer.Option("--sweep", help="Draw this too: what `ilias-fast sweep --json` wrote. May be repeated."),
     ] = None,
+    local_queries: Annotated[
+        Path | None,
+        typer.Option(help="Local store of the queries: pairs are drawn with their matched keypoints."),
+    ] = None,
+    local_database: Annotated[Path | None, typer.Option(help="Local store of the database.")] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON file `{query id: [database ids]}` of the pairs to draw; if not given, positives that "
+            "the last run moved up and distractors it ranks highest."
+        ),
+    ] = None,
     strips: Annotated[
         int,
         typer.Option(min=0, help="Queries whose pictures are in the page; files of others are linked."),
@@ -76,6 +112,12 @@ def report(
 
     if as_json and form != "html":
         raise ParameterError(f"--json: it says where the page is, and --format {form} makes none")
+    if (local_queries is None) != (local_database is None):
+        raise ParameterError("--local-queries and --local-database: expected both, or none")
+    if pairs is not None and local_queries is None:
+        raise ParameterError(
+            "--pairs: needs --local-queries and --local-database, whose keypoints are matched"
+        )
     truth, loaded = load_dataset(dataset), _runs.load_runs(runs, duplicates)
     if form != "html":
         evaluations = {}
@@ -103,6 +145,7 @@ def report(
             report_data(
                 truth,
                 methods,
+                matches=_matches(truth, methods, local_queries, local_database, pairs),
                 plots=[*curve_plots(truth, methods, threads), *plots],
                 published=leaderboard is not False,
                 provenance={

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -82,6 +82,13 @@ def rerank(
     database_descriptors: Annotated[
         int | None, typer.Option(help="Use only the first so many of a database image.", min=0)
     ] = None,
+    preset: Annotated[
+        Literal["default", "paper"],
+        typer.Option(
+            help="What the options below change: the defaults, or the protocol of the ILIAS paper.",
+            rich_help_panel=_SPATIAL,
+        ),
+    ] = "default",
     max_distance: Annotated[
         int | None,
         typer.Option(
@@ -179,6 +186,7 @@ def rerank(
             "k": neighbours,
             "alpha": alpha,
         },
+        preset,
     )
     before = _run(run, query_list, database_list)
     kind = GlobalStore if method in ("k-reciprocal", "diffusion") else LocalStore
@@ -202,9 +210,10 @@ def rerank(
         out.print(f"{len(after)} queries re-ranked: {plain(output)}", soft_wrap=True)
 
 
-def _options(method: str, given: dict[str, Any]) -> Options:
+def _options(method: str, given: dict[str, Any], preset: str) -> Options:
     """Return the options of a method; refuse those of another."""
     from ilias_fast.errors import ParameterError
+    from ilias_fast.rerank import SpatialOptions
     from ilias_fast.rerank.methods import METHODS
 
     kind = METHODS[method].options
@@ -216,7 +225,11 @@ def _options(method: str, given: dict[str, Any]) -> Options:
             raise ParameterError(f"--{flag}: is no option of the method {method!r}")
     if method == "ames" and "checkpoint" not in chosen:
         raise ParameterError("--checkpoint: the method 'ames' needs a published network")
-    return kind(**chosen)
+    if preset != "paper":
+        return kind(**chosen)
+    if kind is not SpatialOptions:
+        raise ParameterError(f"--preset: is no option of the method {method!r}")
+    return replace(SpatialOptions.paper(), **chosen)
 
 
 def _run(path: Path, query_list: Path | None, database_list: Path | None) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ilias_fast.cli import _options as options
+from ilias_fast.cli import _runs
 from ilias_fast.cli._console import out, plain, print_json, stages
 
 __all__ = ["search"]
@@ -99,7 +99,7 @@ def search(
         layer = LinearAdapter.load(adapter)
     common: dict[str, Any] = {
         "selected_ids": None if selected_ids is None else read_names(selected_ids),
-        "exclude": None if exclude is None else _exclusions(exclude),
+        "exclude": None if exclude is None else _runs.ids_by_query(exclude),
         "backend": Torch(device) if backend == "torch" else backend,
         "force": force,
         "threads": threads,
@@ -145,19 +145,3 @@ def search(
         print_json({"queries": len(run), "results": len(run.indices), "output": str(output)})
     else:
         out.print(f"{len(run)} queries, {len(run.indices)} results: {plain(output)}", soft_wrap=True)
-
-
-def _exclusions(path: Path) -> dict[str, list[str]]:
-    """Read `{query id: [ids]}`."""
-    from ilias_fast._files import read_text
-    from ilias_fast.errors import FileFormatError
-
-    try:
-        found = json.loads(read_text(path))
-    except (ValueError, RecursionError) as cause:
-        raise FileFormatError(f"{path}: expected JSON ({cause})") from cause
-    lists = list(found.values()) if isinstance(found, dict) else [None]
-    if not all(isinstance(ids, list) and all(isinstance(name, str) for name in ids) for ids in lists):
-        raise FileFormatError(f"{path}: expected an object {{query id: [ids]}}")
-    exclusions: dict[str, list[str]] = found
-    return exclusions

@@ -71,7 +71,7 @@ def match(
     """Find tentative correspondences: each query descriptor's nearest database descriptor, if near enough.
 
     Args:
-        query_codes: uint8 [m, b], packed binary descriptors.
+        query_codes: uint8 [m, b], packed binary descriptors of 8 b bits, b from 1 to 64.
         database_codes: uint8 [n, b].
         max_distance: Largest Hamming distance, in bits, that is kept (32 of 128 in the ILIAS paper).
         ratio: Keep a pair only if its distance is at most this share of the distance to the second nearest
@@ -85,7 +85,7 @@ def match(
         descriptors; among equally near database descriptors the lowest index wins. Empty if either side is.
 
     Raises:
-        ShapeError: The code lengths differ, or an array is not a matrix.
+        ShapeError: The code lengths differ or are none of 1 to 64 bytes, or an array is not a matrix.
         DtypeError: Codes are not uint8.
         ParameterError: max_distance is negative, ratio is not above 0, or threads is below 1.
 
@@ -123,7 +123,7 @@ def match_images(
     """Find the tentative correspondences of a query in N images: `match` for each, in one call.
 
     Args:
-        query_codes: uint8 [m, b], packed binary descriptors of the query.
+        query_codes: uint8 [m, b], packed binary descriptors of the query, b from 1 to 64.
         codes: uint8 [sum of n_i, b], descriptors of all images, one image after the other.
         offsets: int64 [N + 1], image i owns rows `offsets[i]:offsets[i + 1]`.
         max_distance: See `match`.
@@ -137,7 +137,8 @@ def match_images(
         i owns correspondences `offsets[i]:offsets[i + 1]`, whose `database` counts from its first descriptor.
 
     Raises:
-        ShapeError: The code lengths differ, or the last offset is not the number of rows.
+        ShapeError: The code lengths differ or are none of 1 to 64 bytes, or the last offset is not the number
+            of rows.
         ParameterError: Offsets do not start at 0 or decrease, or an option is out of range.
         DtypeError: Codes are not uint8 or offsets not integers.
 

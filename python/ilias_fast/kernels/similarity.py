@@ -33,7 +33,7 @@ def chamfer(
     float64 (see `docs/numerics.md`).
 
     Args:
-        query_codes: uint8 [m, b], packed binary descriptors of the query, or float32 [m, d].
+        query_codes: uint8 [m, b], packed binary descriptors of the query, b from 1 to 64; or float32 [m, d].
         codes: uint8 [sum of n_i, b], descriptors of all images, one image after the other, or
             float16 [sum of n_i, d].
         offsets: int64 [N + 1], image i owns rows `offsets[i]:offsets[i + 1]`.
@@ -50,7 +50,8 @@ def chamfer(
         float32 [N].
 
     Raises:
-        ShapeError: The lengths of descriptors differ, or the last offset is not the number of rows.
+        ShapeError: The lengths of descriptors differ, codes are not of 1 to 64 bytes, or the last offset is
+            not the number of rows.
         ParameterError: Offsets do not start at 0 or decrease; an unknown direction or precision.
         DtypeError: Codes are not uint8, float descriptors of images not float16, or offsets not integers.
         NonFiniteError: A float descriptor holds NaN or an infinity.

@@ -8,9 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ilias_fast.errors import InputError, ParameterError
 from ilias_fast.evaluate import (
     CLUTTER_BOUNDS,
@@ -25,14 +22,12 @@ from ilias_fast.evaluate import (
 )
 from ilias_fast.report.data import GroupScore, MatchedPair, MethodResult, QueryResult, ReportData
 from ilias_fast.report.figures import Curve, Heat, LinePlot
-from ilias_fast.rerank import LocalScores, SpatialOptions, correspondences
 from ilias_fast.run import Run
 
 if TYPE_CHECKING:
     from ilias_fast.datasets import Dataset
-    from ilias_fast.store import LocalStore
 
-__all__ = ["Judged", "curve_plots", "matched_pairs", "report_data", "sweep_plot"]
+__all__ = ["Judged", "curve_plots", "report_data", "sweep_plot"]
 
 _SCALE = "Scale of the object (share of the image)"
 _CLUTTER = "Clutter (segments beside the object)"
@@ -299,85 +294,4 @@ def _query(dataset: Dataset, query: str, methods: Sequence[Judged]) -> QueryResu
             _SCALE: _labels(dataset, query, dataset.scale, SCALE_BOUNDS, _percent_interval),
             _CLUTTER: _labels(dataset, query, dataset.clutter, CLUTTER_BOUNDS, _count_interval),
         },
-    )
-
-
-def matched_pairs(
-    dataset: Dataset,
-    before: Run,
-    after: Run,
-    local: LocalScores,
-    queries: LocalStore,
-    database: LocalStore,
-    *,
-    method: str,
-    most: int = 12,
-) -> list[MatchedPair]:
-    """Choose pairs worth looking at, and match them again for drawing.
-
-    Three quarters are the positives that verification moved up furthest, one a query; the others are the
-    distractors it believes most, which are its mistakes or its near-duplicates.
-
-    Args:
-        dataset: Tells positives from distractors.
-        before: The run that was verified.
-        after: The ensemble made of it.
-        local: The spatial scores of `before`.
-        queries: Local descriptors of the queries.
-        database: Local descriptors of the database.
-        method: Name of the method in the report.
-        most: Number of pairs, at most.
-    """
-    gains: list[tuple[int, float, str, str]] = []
-    mistakes: list[tuple[float, str, str]] = []
-    for row, query in enumerate(before.query_ids):
-        entries = slice(*before.offsets[row : row + 2].tolist())
-        ids = [before.database_ids[index] for index in before.indices[entries].tolist()]
-        scores = np.nan_to_num(local.scores[entries], nan=0.0)
-        rank_after = {name: rank for rank, name in enumerate(after[query].ids)}
-        positives = dataset.positives_of(query)
-        moved = [
-            (rank - rank_after[name], float(scores[rank]), query, name)
-            for rank, name in enumerate(ids)
-            if name in positives and scores[rank] > 0
-        ]
-        believed = [
-            (float(scores[rank]), query, name)
-            for rank, name in enumerate(ids)
-            if name not in positives and scores[rank] > 0
-        ]
-        gains += [max(moved)] if moved else []
-        mistakes += [max(believed)] if believed else []
-    chosen = [(query, name) for *_, query, name in sorted(gains, reverse=True)[: most - most // 4]]
-    chosen += [(query, name) for _, query, name in sorted(mistakes, reverse=True)[: most - len(chosen)]]
-    options = local.options if isinstance(local.options, SpatialOptions) else None
-    return [_pair(queries, database, query, name, method, options) for query, name in chosen]
-
-
-def _pair(
-    queries: LocalStore,
-    database: LocalStore,
-    query: str,
-    name: str,
-    method: str,
-    options: SpatialOptions | None,
-) -> MatchedPair:
-    found = correspondences(queries, database, query, name, options)
-    sizes: list[NDArray[np.float64]] = []
-    for store, id_ in ((queries, query), (database, name)):
-        sizes.append(np.asarray(store.image(int(store.find([id_])[0])).size, np.float64))
-    from_size, to_size = sizes
-    model = None
-    if found.model is not None:
-        # From pixels to fractions of width and height, on both sides.
-        model = found.model * [*from_size, 1]
-        model[:2] /= to_size[:, None]
-    return MatchedPair(
-        query_id=query,
-        database_id=name,
-        method=method,
-        query_xy=found.query_xy / from_size,
-        database_xy=found.database_xy / to_size,
-        inliers=found.inliers,
-        model=model,
     )

@@ -10,11 +10,11 @@
 | `neighbours` | k-reciprocal and diffusion re-ranking |
 | `ensemble` | `ensemble` of global and local scores |
 | `tuning`, `bound` | `tune` its weights and the shortlist; the `oracle`, what no re-ranking can exceed |
-| `correspondences` | `correspondences`, `match_images`: the matched keypoints of one pair, to look at |
+| `correspondences` | `correspondences`, `match_pair`: the matched keypoints of one pair, to look at |
 """
 
 from ilias_fast.rerank.bound import oracle
-from ilias_fast.rerank.correspondences import Correspondences, correspondences, match_images
+from ilias_fast.rerank.correspondences import Correspondences, correspondences, match_pair
 from ilias_fast.rerank.ensemble import ensemble
 from ilias_fast.rerank.methods import METHODS, AmesOptions, DiffusionOptions, KReciprocalOptions, Method
 from ilias_fast.rerank.options import ChamferOptions, SpatialOptions
@@ -38,7 +38,7 @@ __all__ = [
     "SurfacePoint",
     "correspondences",
     "ensemble",
-    "match_images",
+    "match_pair",
     "oracle",
     "rerank",
     "tune",

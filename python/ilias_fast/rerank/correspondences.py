@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast import _core
-from ilias_fast.errors import IncompatibleStoreError
+from ilias_fast.errors import IncompatibleStoreError, ParameterError
 from ilias_fast.rerank.options import SpatialOptions
 
 if TYPE_CHECKING:
     from ilias_fast.store import LocalStore
 
-__all__ = ["Correspondences", "LocalDescriptors", "correspondences", "match_images", "outline"]
+__all__ = ["Correspondences", "LocalDescriptors", "correspondences", "match_pair", "outline"]
+
+_PARTS = ("codes", "xy", "scale", "angle", "size")
 
 
 class LocalDescriptors(Protocol):
@@ -64,7 +66,7 @@ class Correspondences:
         >>> rng = np.random.default_rng(0)
         >>> codes, xy = rng.integers(0, 256, (20, 16), np.uint8), rng.random((20, 2), np.float32)
         >>> query = LocalImage(codes, xy, None, None, None, (400, 300))
-        >>> found = match_images(query, LocalImage(codes, xy / 2, None, None, None, (400, 300)))
+        >>> found = match_pair(query, LocalImage(codes, xy / 2, None, None, None, (400, 300)))
         >>> len(found.distance), int(found.inliers.sum()), found.model.round(2).tolist()
         (20, 20, [[0.5, -0.0, 0.0], [0.0, 0.5, 0.0]])
     """
@@ -139,10 +141,10 @@ def correspondences(
     """
     first = queries.image(int(queries.find([query_id])[0]))
     second = database.image(int(database.find([database_id])[0]))
-    return match_images(first, second, options)
+    return match_pair(first, second, options)
 
 
-def match_images(
+def match_pair(
     query: LocalDescriptors, database: LocalDescriptors, options: SpatialOptions | None = None
 ) -> Correspondences:
     """Match and verify two images given by their local descriptors.
@@ -153,6 +155,8 @@ def match_images(
         options: As in `rerank`; None for the defaults.
 
     Raises:
+        ParameterError: An argument is no image (of arrays alone, `ilias_fast.kernels.match` finds
+            correspondences).
         IncompatibleStoreError: The code lengths differ.
         NonFiniteError: A keypoint position is NaN or infinite.
 
@@ -163,10 +167,16 @@ def match_images(
         >>> codes, xy = rng.integers(0, 256, (20, 16), np.uint8), rng.random((20, 2), np.float32)
         >>> image = LocalImage(codes, xy, None, None, None, (400, 300))
         >>> other = LocalImage(codes ^ 255, xy, None, None, None, (400, 300))
-        >>> match_images(image, image).score > match_images(image, other).score
+        >>> match_pair(image, image).score > match_pair(image, other).score
         True
     """
     chosen = SpatialOptions() if options is None else options
+    for name, image in (("query", query), ("database", database)):
+        if missing := [part for part in _PARTS if not hasattr(image, part)]:
+            raise ParameterError(
+                f"{name}: expected an image with {', '.join(_PARTS)}, as LocalImage has, "
+                f"found {type(image).__name__} without {missing[0]}"
+            )
     if query.codes.shape[1] != database.codes.shape[1]:
         raise IncompatibleStoreError(
             f"database: expected codes of {8 * query.codes.shape[1]} bits, as the query's, "

@@ -22,7 +22,7 @@ def _weights(local: LocalScores, lam: float | None, gamma: float | None, calibra
     weights = Weights(
         default.lam if lam is None else _arrays.real("lam", lam),
         default.gamma if gamma is None else _arrays.real("gamma", gamma),
-        default.calibrate if calibrate is None else bool(calibrate),
+        default.calibrate if calibrate is None else _arrays.flag("calibrate", calibrate),
     )
     if not 0 <= weights.lam <= 1:
         raise ParameterError(f"lam: expected a number from 0 to 1, found {lam!r}")

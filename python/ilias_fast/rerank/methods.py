@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,6 +62,10 @@ class AmesOptions:
     cache_bytes: int = 1 << 28
 
     def __post_init__(self) -> None:
+        is_path = isinstance(self.checkpoint, (str, os.PathLike))
+        expect(is_path, "checkpoint", "the path of a checkpoint", self.checkpoint)
+        # One form of a path, so that options read back from a file equal those they were.
+        object.__setattr__(self, "checkpoint", str(Path(self.checkpoint)))
         check_descriptors(self.query_descriptors, self.database_descriptors)
         for name, least in (("heads", 1), ("batch", 1), ("cache_bytes", 0)):
             value = getattr(self, name)
@@ -71,7 +76,7 @@ class AmesOptions:
 
     def to_dict(self) -> dict[str, object]:
         """Return the options as plain values, for provenance."""
-        return {**asdict(self), "checkpoint": str(Path(self.checkpoint))}
+        return asdict(self)
 
 
 @dataclass(frozen=True)

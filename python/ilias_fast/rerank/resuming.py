@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast._files import is_leftover, storage_error
-from ilias_fast.errors import FileFormatError, IncompatibleStoreError
-from ilias_fast.rerank.scores import read_columns, write_columns
+from ilias_fast.errors import FileFormatError
+from ilias_fast.rerank.scores import read_columns, refuse_others, write_columns
 
 __all__ = ["Parts"]
 
@@ -79,12 +79,7 @@ class Parts:
 
     def _read(self, path: Path) -> Columns:
         about, columns = read_columns(path)
-        if about != self._about:
-            other = sorted(name for name in self._about if about.get(name) != self._about[name])
-            raise IncompatibleStoreError(
-                f"{path}: belongs to scores of another {', '.join(other) or 'kind'}; choose another file, or "
-                f"remove {self._folder}"
-            )
+        refuse_others(path, about, self._about, self._folder)
         return columns
 
     def remove(self) -> None:

@@ -15,11 +15,26 @@ from numpy.typing import NDArray
 
 from ilias_fast import _arrays
 from ilias_fast._files import StrPath, read_bytes, written
-from ilias_fast.errors import FileFormatError, InputError, ParameterError, ShapeError
+from ilias_fast.errors import (
+    FileFormatError,
+    IncompatibleStoreError,
+    InputError,
+    ParameterError,
+    ShapeError,
+)
 from ilias_fast.rerank.methods import Options, options_from_dict
 from ilias_fast.run import Run
 
-__all__ = ["LocalScores", "fingerprint", "read_columns", "within", "write_columns"]
+__all__ = [
+    "LocalScores",
+    "describe",
+    "fingerprint",
+    "read_columns",
+    "refuse_others",
+    "restored",
+    "within",
+    "write_columns",
+]
 
 _VERSION = 1
 _COLUMNS = {"scores": np.float32, "inliers": np.int32, "tentative": np.int32, "models": np.float64}
@@ -66,6 +81,10 @@ class LocalScores:
         """Return which entries lie within the shortlists, bool [total]."""
         return within(self.run, self.shortlist)
 
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that are there, by name."""
+        return {name: getattr(self, name) for name in _COLUMNS if getattr(self, name) is not None}
+
     def __repr__(self) -> str:
         return f"LocalScores({self.method}, {len(self.run)} queries, shortlist {self.shortlist})"
 
@@ -101,8 +120,8 @@ class LocalScores:
         Raises:
             StorageError: The file cannot be written.
         """
-        columns = {name: getattr(self, name) for name in _COLUMNS if getattr(self, name) is not None}
-        write_columns(Path(path), describe(self.run, self.method, self.options, self.shortlist), columns)
+        about = describe(self.run, self.method, self.options, self.shortlist)
+        write_columns(Path(path), about, self.columns())
 
     @classmethod
     def load(cls, path: StrPath, run: Run) -> LocalScores:
@@ -117,24 +136,51 @@ class LocalScores:
             ShapeError: They are the scores of another run.
             StorageError: The file cannot be read.
         """
-        path = Path(path)
-        about, columns = read_columns(path)
-        if about.get("run") != fingerprint(run):
-            raise ShapeError(f"{path}: expected the scores of this run ({run!r}), found those of another")
-        try:
-            options = options_from_dict(about["method"], about["options"])
-            shortlist = int(about["shortlist"])
-        except (KeyError, TypeError, ValueError, InputError) as cause:
-            raise FileFormatError(f"{path}: not a file of local scores: {cause}") from cause
-        total = len(run.indices)
-        rows = 3 if getattr(options, "model", None) == "homography" else 2
-        for name, column in columns.items():
-            shape = (total, rows, 3) if name == "models" else (total,)
-            if column.shape != shape:
-                raise FileFormatError(
-                    f"{path}: {name}: expected shape {list(shape)}, found {list(column.shape)}"
-                )
-        return cls(run, about["method"], options, shortlist, **columns)
+        return restored(Path(path), run)[0]
+
+
+def restored(path: Path, run: Run) -> tuple[LocalScores, dict[str, Any]]:
+    """Read scores, and what they were made of as far as the file says.
+
+    Raises:
+        FileFormatError: The file is damaged or no such file.
+        ShapeError: They are the scores of another run.
+        StorageError: The file cannot be read.
+    """
+    about, columns = read_columns(path)
+    if about.get("run") != fingerprint(run):
+        raise ShapeError(f"{path}: expected the scores of this run ({run!r}), found those of another")
+    try:
+        options = options_from_dict(about["method"], about["options"])
+        shortlist = int(about["shortlist"])
+    except (KeyError, TypeError, ValueError, InputError) as cause:
+        raise FileFormatError(f"{path}: not a file of local scores: {cause}") from cause
+    total = len(run.indices)
+    rows = 3 if getattr(options, "model", None) == "homography" else 2
+    for name, column in columns.items():
+        shape = (total, rows, 3) if name == "models" else (total,)
+        if column.shape != shape:
+            raise FileFormatError(f"{path}: {name}: expected shape {list(shape)}, found {list(column.shape)}")
+    return LocalScores(run, about["method"], options, shortlist, **columns), about
+
+
+def refuse_others(path: Path, found: Mapping[str, Any], about: Mapping[str, Any], remove: Path) -> None:
+    """Refuse scores that were made of something else; what a file does not say is not compared.
+
+    Args:
+        path: The file.
+        found: What its scores were made of.
+        about: What they should be made of.
+        remove: What to remove to begin anew.
+
+    Raises:
+        IncompatibleStoreError: They differ.
+    """
+    other = [name for name in about if name in found and found[name] != about[name]]
+    if other:
+        raise IncompatibleStoreError(
+            f"{path}: holds scores that differ in {', '.join(other)}; choose another file, or remove {remove}"
+        )
 
 
 def within(run: Run, shortlist: int) -> NDArray[np.bool_]:

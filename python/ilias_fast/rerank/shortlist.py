@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilias_fast import _arrays, _core, cpu
-from ilias_fast._files import StrPath
+from ilias_fast._files import StrPath, read_bytes
 from ilias_fast.errors import IncompatibleStoreError, ParameterError, UnknownIdError
 from ilias_fast.rerank.methods import (
     AmesOptions,
@@ -23,7 +24,7 @@ from ilias_fast.rerank.methods import (
 )
 from ilias_fast.rerank.options import ChamferOptions
 from ilias_fast.rerank.resuming import Columns, Parts
-from ilias_fast.rerank.scores import LocalScores, describe, within
+from ilias_fast.rerank.scores import LocalScores, describe, refuse_others, restored, within, write_columns
 from ilias_fast.run import Run
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def rerank(
         options: `SpatialOptions`, `ChamferOptions`, `AmesOptions`, `KReciprocalOptions` or
             `DiffusionOptions`; None for the defaults (AMES needs the path of a checkpoint).
         keep: An `.npz` file for the scores. Parts are written beside it as they are finished, a call that was
-            interrupted goes on with them, and one that was finished returns what is in the file.
+            interrupted goes on with them, and one that was finished returns what is in the file. Scores that
+            `LocalScores.save` wrote are taken without a look at the stores, of which they say nothing.
         threads: Number of threads; None for all cores. Never changes the scores of the first two methods, and
             those of the others by rounding only.
         progress: Called now and then with (pairs finished, pairs in all).
@@ -73,7 +75,7 @@ def rerank(
     Raises:
         UnknownIdError: A query or a shortlisted image is not in its store; the message names it.
         IncompatibleStoreError: The stores are not of the kind or the descriptors the method needs, or `keep`
-            holds the scores of something else.
+            holds the scores of other stores, other options or another network.
         NonFiniteError: A keypoint position of a tentative correspondence is NaN or infinite.
         ParameterError: `shortlist` is negative, the method unknown or the options of another method.
         FileFormatError: `keep` or the checkpoint is damaged.
@@ -126,18 +128,16 @@ def rerank(
         return plan.scattered(score(0, len(run)), chosen)
     path = _kept_path(keep)
     about = {**describe(run, method, chosen, shortlist), "stores": [queries.checksum, database.checksum]}
+    if isinstance(chosen, AmesOptions):
+        about["network"] = hashlib.sha256(read_bytes(Path(chosen.checkpoint))).hexdigest()
     if path.exists():
-        loaded = LocalScores.load(path, run)
-        if (loaded.method, loaded.shortlist, loaded.options) != (method, shortlist, chosen):
-            raise IncompatibleStoreError(
-                f"{path}: holds scores of method {loaded.method!r}, shortlist {loaded.shortlist} and options "
-                f"{loaded.options}; choose another file, or remove it"
-            )
+        loaded, made_of = restored(path, run)
+        refuse_others(path, made_of, about, path)
         skipped(0, len(run))
         return loaded
     parts = Parts(path, about)
     found = plan.scattered(parts.complete(len(run), score, skipped), chosen)
-    found.save(path)
+    write_columns(path, about, found.columns())
     parts.remove()
     return found
 

@@ -24,6 +24,8 @@ __all__ = ["read_ames_list", "read_ames_neighbours"]
 
 _PURPOSE = "read pickles of torch tensors"
 _EXACT = 1 << 24
+_SAVED_BY_TORCH = b"PK", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+"""How files of `torch.save` begin: zip archives, and the magic number of those before version 1.6."""
 
 
 def read_ames_list(path: StrPath) -> list[str]:
@@ -106,15 +108,12 @@ def read_ames_neighbours(path: StrPath, query_ids: Sequence[str], database_ids: 
 
 
 def _table(data: bytes, path: Path) -> NDArray[Any]:
-    if data.startswith(b"PK"):
+    if data.startswith(_SAVED_BY_TORCH):
         torch = require("torch", _PURPOSE)
         try:
-            found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        # Damage makes torch raise nearly anything, and its words advise to load again with execution allowed.
-        except Exception as cause:
-            raise FileFormatError(
-                f"{path}: not a file of one tensor (damaged, or of objects that run code)"
-            ) from cause
+            found = _loaded(data)
+        except ValueError as cause:
+            raise FileFormatError(f"{path}: not a file of one tensor: {cause}") from cause
         found = found.numpy() if torch.is_tensor(found) else found
     else:
         names: dict[tuple[str, str], Callable[..., object]] = {
@@ -128,12 +127,22 @@ def _table(data: bytes, path: Path) -> NDArray[Any]:
     return found
 
 
+def _loaded(data: bytes) -> Any:
+    """Return what `torch.save` wrote, without executing anything."""
+    torch = require("torch", _PURPOSE)
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    # Damage makes torch raise nearly anything, and its words advise to load again with execution allowed.
+    except Exception as cause:
+        raise ValueError("damaged, or of objects that run code") from cause
+
+
 def _storage(content: object) -> NDArray[Any]:
     """Stand in for torch's storage: what `torch.load` makes of it without executing anything, as a vector."""
     torch = require("torch", _PURPOSE)
     if not isinstance(content, bytes):
         raise ValueError("a storage without content")
-    storage = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    storage = _loaded(content)
     vector: NDArray[Any] = torch.empty(0, dtype=storage.dtype).set_(storage).numpy()
     return vector
 

@@ -16,6 +16,9 @@ __all__ = ["augment"]
 
 _TINY = 1e-12
 _BLOCK = 4096
+"""Rows that are augmented at a time,"""
+_RESULTS = 1 << 24
+"""or fewer, where they have so many neighbours together."""
 
 
 def augment(
@@ -50,8 +53,8 @@ def augment(
         StoreExistsError, StoreLockedError, StorageError: The store cannot be written.
         NonFiniteError: A row holds NaN or an infinity, or exceeds float64 when it is augmented.
 
-    Complexity: O(n^2 d), a search with every row; memory for a block of 4,096 rows and their neighbours'
-        indices.
+    Complexity: O(n^2 d), a search with every row; memory for a block of 4,096 rows, fewer of very many
+        neighbours, and at most 2^24 results.
 
     Examples:
         >>> from ilias_fast.store import GlobalStore
@@ -75,8 +78,9 @@ def augment(
         parameters=parameters,
         overwrite=overwrite,
     ) as writer:
-        for start in range(0, len(source), _BLOCK):
-            rows = np.arange(start, min(start + _BLOCK, len(source)), dtype=np.int64)
+        block = max(1, min(_BLOCK, _RESULTS // min(count + 1, max(len(source), 1))))
+        for start in range(0, len(source), block):
+            rows = np.arange(start, min(start + block, len(source)), dtype=np.int64)
             vectors = source.rows(rows).astype(np.float32)
             found = topk(vectors, source, count + 1, threads=threads)
             # A row need not be its own nearest neighbour; without it, the last of count + 1 is one too many.

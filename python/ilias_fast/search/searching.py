@@ -62,7 +62,7 @@ def read_depth(k: Depth, ids: Sequence[str]) -> NDArray[np.int64]:
         raise ParameterError(
             f"k: expected one number for each query, found {'none' if missing else 'one'} for {name!r}"
         )
-    return np.array([_arrays.at_least_one("k", k[name]) for name in ids], np.int64)
+    return np.array([_arrays.at_least_one(f"k of query {name!r}", k[name]) for name in ids], np.int64)
 
 
 def excluded_rows(

@@ -1,9 +1,5 @@
 //! Exact top-k by Hamming distance, by counting.
 //!
-//! Each selection sees its rows in increasing order, so a code enters only if it is strictly nearer than the k-th
-//! nearest so far: on equal distance the earlier row wins. A histogram of the distances in the buffer gives
-//! the k-th distance at any time.
-//!
 //! At its beginning a selection admits almost everything, which costs more than the counting. So for many
 //! results a sample of the rows tells a distance within which a few more than k codes are expected; nothing
 //! farther is admitted. That is a guess: a query for which fewer than k codes came is searched again without it.
@@ -14,6 +10,7 @@ use rayon::prelude::*;
 
 use super::ahead::{Ahead, reading_ahead};
 use super::database::{Chunks, Database, Matrix};
+use super::nearest::{Nearest, in_order};
 use super::schedule::{Scan, run};
 use crate::control::Control;
 use crate::error::{Error, Result};
@@ -164,84 +161,6 @@ fn nearest(
             Ok(in_order(entries, bits, k))
         })
         .collect()
-}
-
-/// The first `k` of the entries by (distance, row); by counting, as there are few distances.
-fn in_order(mut entries: Vec<(u32, usize)>, bits: usize, k: usize) -> Vec<(u32, usize)> {
-    if entries.len() < bits {
-        entries.sort_unstable();
-        entries.truncate(k);
-        return entries;
-    }
-    // The parts of the workers, each in order: a stable sort merges them.
-    entries.sort_by_key(|entry| entry.1);
-    let mut places = vec![0; bits + 2];
-    for entry in &entries {
-        places[entry.0 as usize + 1] += 1;
-    }
-    for distance in 0..=bits {
-        places[distance + 1] += places[distance];
-    }
-    let mut ordered = vec![(0, 0); k.min(entries.len())];
-    for entry in entries {
-        let place = &mut places[entry.0 as usize];
-        if let Some(slot) = ordered.get_mut(*place) {
-            *slot = entry;
-        }
-        *place += 1;
-    }
-    ordered
-}
-
-/// The nearest codes of one query so far.
-#[derive(Debug)]
-struct Nearest {
-    k: usize,
-    /// (distance, row), in the order of the rows.
-    entries: Vec<(u32, usize)>,
-    /// How many entries have each distance.
-    histogram: Vec<usize>,
-    /// Only codes nearer than this can enter: the k-th distance, once there are k.
-    limit: u32,
-    /// Entries nearer than `limit`.
-    nearer: usize,
-}
-
-impl Nearest {
-    fn new(k: usize, bits: usize, limit: Option<u32>) -> Self {
-        let limit = limit.unwrap_or(bits as u32 + 1);
-        Self { k, entries: Vec::new(), histogram: vec![0; limit as usize + 1], limit, nearer: 0 }
-    }
-
-    /// Entries held at most, for `k`.
-    const fn capacity(k: usize) -> usize {
-        2 * k + 256
-    }
-
-    /// Adds a code with `distance < self.limit`.
-    fn push(&mut self, distance: u32, row: usize) {
-        self.entries.push((distance, row));
-        self.histogram[distance as usize] += 1;
-        self.nearer += 1;
-        while self.nearer >= self.k {
-            self.limit -= 1;
-            self.nearer -= self.histogram[self.limit as usize];
-        }
-        if self.entries.len() >= Self::capacity(self.k) {
-            self.compact();
-        }
-    }
-
-    /// Drops what is beaten: farther codes, and later ones at the k-th distance.
-    fn compact(&mut self) {
-        let (limit, mut room) = (self.limit, self.k - self.nearer);
-        self.entries.retain(|entry| {
-            let tie = entry.0 == limit && room > 0;
-            room -= usize::from(tie);
-            entry.0 < limit || tie
-        });
-        self.histogram[limit as usize] = self.k - self.nearer;
-    }
 }
 
 /// The selection state of a group of queries.

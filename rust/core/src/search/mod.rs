@@ -29,6 +29,7 @@ pub mod element;
 pub mod exact;
 pub mod hamming;
 pub mod int8;
+mod nearest;
 pub mod pairs;
 pub mod planes;
 pub mod running;

@@ -87,7 +87,7 @@ fn score_rows<T: Element>(
     if let Some(&row) = rows.iter().find(|row| !existing.contains(row)) {
         return Err(Error::parameter("rows", format!("rows below {}", database.rows()), row));
     }
-    let problem = Problem::new(queries, database, 1)?;
+    let problem = Problem::new(queries, database, 1, control)?;
     let mut scores = vec![0.0; rows.len()];
     scores.par_chunks_mut(PIECE).zip(rows.par_chunks(PIECE)).enumerate().try_for_each(
         |(piece, (scores, rows))| {

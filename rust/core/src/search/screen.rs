@@ -9,6 +9,7 @@ use super::element::{Element, norm};
 use super::exact;
 use super::schedule::Scan;
 use super::select::{Candidate, Candidates, Rank};
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernels::aligned::Aligned;
 use crate::kernels::dot_f16::{FEW, Kernels, Limits, PANEL, TILE, Tile};
@@ -19,8 +20,11 @@ const BLOCK_BYTES: usize = 1 << 20;
 /// Bytes of float16 rows in a chunk for few queries.
 const CHUNK_BYTES: usize = 1 << 18;
 
-/// Rows screened at once for few queries.
+/// Rows screened at once for few queries,
 const BATCH: usize = 64;
+
+/// unless they are so long that this many bytes hold fewer: between chunks somebody may want to stop.
+const MOST_BATCH_BYTES: usize = 16 << 20;
 
 /// What both screens need: the queries, scaled and in float64, and where to look rows up.
 #[derive(Debug)]
@@ -40,17 +44,26 @@ pub struct Problem<'a, T> {
 
 impl<'a, T: Element> Problem<'a, T> {
     /// Checks and scales the queries.
-    pub fn new(queries: Matrix<'_, f32>, database: &'a Database<'a, T>, k: usize) -> Result<Self> {
-        let mut scaled = vec![0.0; queries.rows() * queries.columns()];
-        let mut screened = Vec::with_capacity(queries.rows());
-        for number in 0..queries.rows() {
-            let place = &mut scaled[number * queries.columns()..][..queries.columns()];
-            screened.push(Screened::new(queries.row(number), number, T::LARGEST, place)?);
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] for the first query that is not finite, [`Error::Interrupted`].
+    pub fn new(
+        queries: Matrix<'_, f32>,
+        database: &'a Database<'a, T>,
+        k: usize,
+        control: &Control,
+    ) -> Result<Self> {
+        let (rows, columns) = (queries.rows(), queries.columns());
+        let mut scaled = vec![0.0; rows * columns];
+        let mut exact = Vec::with_capacity(rows * columns);
+        let (mut screened, mut norms) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+        for number in 0..rows {
+            control.check()?;
+            let (query, range) = (queries.row(number), number * columns..(number + 1) * columns);
+            screened.push(Screened::new(query, number, T::LARGEST, &mut scaled[range.clone()])?);
+            exact.extend(query.iter().copied().map(f64::from));
+            norms.push(exact::norm(&exact[range]));
         }
-        let exact: Vec<f64> = queries.slice(0..queries.rows()).iter().copied().map(f64::from).collect();
-        let columns = queries.columns();
-        let norms =
-            (0..queries.rows()).map(|query| exact::norm(&exact[query * columns..][..columns])).collect();
         Ok(Self {
             kernels: Kernels::active()?,
             database,
@@ -224,24 +237,28 @@ pub struct Widened {
 
 impl<'a, T: Element> Panels<'a, T> {
     /// Transposes the queries into panels.
-    pub fn new(problem: &'a Problem<'a, T>) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn new(problem: &'a Problem<'a, T>, control: &Control) -> Result<Self> {
         let columns = problem.database.columns();
-        let queries = (0..problem.screened.len())
+        let queries: Result<Vec<Aligned>> = (0..problem.screened.len())
             .step_by(PANEL)
             .map(|first| {
                 let mut panel = Aligned::zeros(columns * PANEL);
                 let values = panel.as_mut_slice();
                 for lane in 0..PANEL.min(problem.screened.len() - first) {
+                    control.check()?;
                     for (column, &value) in problem.scaled(first + lane).iter().enumerate() {
                         values[column * PANEL + lane] = value;
                     }
                 }
-                panel
+                Ok(panel)
             })
             .collect();
         // An odd number of cache lines: rows do not all fall into the same cache set.
         let stride = (columns.div_ceil(16) | 1) * 16;
-        Self { problem, queries, stride, growth: growth(columns) }
+        Ok(Self { problem, queries: queries?, stride, growth: growth(columns) })
     }
 
     /// Rows in a block.
@@ -330,6 +347,12 @@ impl<T: Element> Scan for Panels<'_, T> {
     }
 }
 
+/// Rows in a chunk for few queries.
+fn chunk_of_few(columns: usize) -> usize {
+    let bytes = 2 * columns;
+    (CHUNK_BYTES / bytes).max((MOST_BATCH_BYTES / bytes).clamp(1, BATCH))
+}
+
 /// The screen for up to 8 queries: bandwidth-bound, float16 rows are read once and never stored.
 #[derive(Debug)]
 pub struct Rows<'a, T> {
@@ -356,7 +379,7 @@ impl<'a, T: Element> Rows<'a, T> {
 
     /// Rows in a chunk.
     pub fn chunk(&self) -> usize {
-        (CHUNK_BYTES / (2 * self.problem.database.columns())).max(BATCH)
+        chunk_of_few(self.problem.database.columns())
     }
 
     fn batch(&self, first: usize, rows: &[half::f16], lane: &mut Lane) -> Result<()> {
@@ -431,5 +454,16 @@ impl<T: Element> Scan for Rows<'_, T> {
             }
         });
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_of_few_queries_are_never_long() {
+        assert_eq!([64, 512, 2048, 4096, 1 << 17].map(chunk_of_few), [2048, 256, 64, 64, 64]);
+        assert_eq!([1 << 20, 20_000_000, 1 << 40].map(chunk_of_few), [8, 1, 1]);
     }
 }

@@ -33,6 +33,9 @@ const LEAST_HOPEFUL: usize = 8;
 /// How many candidates ahead the rows are fetched.
 const AHEAD: usize = 4;
 
+/// Terms of canonical scores, each a few nanoseconds at worst, after which somebody may want to stop.
+const UNCHECKED_TERMS: usize = 1 << 22;
+
 /// The best rows of each query, best first.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TopK {
@@ -155,7 +158,7 @@ pub(super) fn ranked<T: Element>(
     screen: Screen,
     control: &Control,
 ) -> Result<Vec<Ranked>> {
-    let mut problem = Problem::new(queries, database, k)?;
+    let mut problem = Problem::new(queries, database, k, control)?;
     if !floors.is_empty() {
         problem = problem.above(floors);
     }
@@ -179,7 +182,7 @@ fn in_float32<T: Element>(problem: &Problem<'_, T>, counted: bool, control: &Con
     let candidates = if let Some(rows) = Rows::new(problem) {
         search(&rows, &problem.database.chunks(rows.chunk()), problem, counted, control)
     } else {
-        let panels = Panels::new(problem);
+        let panels = Panels::new(problem, control)?;
         search(&panels, &problem.database.chunks(panels.chunk()), problem, counted, control)
     };
     settle(problem, candidates?, control)
@@ -245,6 +248,11 @@ fn search<T: Element, S: Scan<Lane = Lane>>(
     Ok(merged)
 }
 
+/// How many canonical scores are computed between two looks at whether to stop.
+fn between_checks(columns: usize) -> usize {
+    (UNCHECKED_TERMS / columns.max(1)).clamp(1, 1024)
+}
+
 /// Computes the canonical scores of the candidates and keeps the best.
 fn settle<T: Element>(
     problem: &Problem<'_, T>,
@@ -253,10 +261,11 @@ fn settle<T: Element>(
 ) -> Result<Vec<Ranked>> {
     let settled = |(query, candidates): (usize, Candidates)| {
         let mut left = candidates.finish();
+        let together = between_checks(problem.database.columns());
         problem.ask_for(left.iter().map(|entry| entry.row), false);
         for at in 0..left.len() {
-            if at % 1024 == 0 {
-                control.advance(0)?;
+            if at % together == 0 {
+                control.check()?;
             }
             // The rows lie far apart: what is needed soon is asked for now.
             if let Some(soon) = left.get(at + AHEAD) {
@@ -269,4 +278,14 @@ fn settle<T: Element>(
         Ok(left.iter().map(|entry| (Rank::of(entry.lower), entry.row)).collect())
     };
     problem.here_and_there(|| candidates.into_par_iter().enumerate().with_max_len(1).map(settled).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_rows_are_looked_at_one_by_one() {
+        assert_eq!([0, 128, 4096, 1 << 20, 20_000_000].map(between_checks), [1024, 1024, 1024, 4, 1]);
+    }
 }
