@@ -58,6 +58,8 @@ pub fn verify_pair(
         family: options.family,
         // Significance is zero from 1 on; some room, since it counts distinct positions.
         tolerated: if options.score == SpatialScore::Significance { 10.0 } else { verification::TOLERATED },
+        // What stands in for it hardly ever has inliers enough to score, and costs as much as the search.
+        plausible: false,
         ..verification::Options::within(options.threshold)
     };
     let found = verification::verify(correspondences, geometry, &within, verification, control)?;
