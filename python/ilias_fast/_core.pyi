@@ -44,6 +44,7 @@ __all__ = [
     "pin_cpu_level",
     "read_run_json",
     "read_run_trec",
+    "rerank_both",
     "rerank_chamfer",
     "rerank_spatial",
     "topk",
@@ -486,6 +487,21 @@ def rerank_spatial(
     threads: int | None,
     progress: Callable[[int], object] | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]: ...
+def rerank_both(
+    queries: Store,
+    database: Store,
+    query_rows: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    options: _SpatialFields,
+    descriptors: tuple[int | None, int | None],
+    summed: int | None,
+    threads: int | None,
+    progress: Callable[[int], object] | None,
+) -> tuple[
+    NDArray[np.float32],
+    tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]],
+]: ...
 
 # --- evaluate ---
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ilias_fast._doctor import made_by
 from ilias_fast._extras import require
@@ -38,7 +38,7 @@ from ilias_fast.extract import (
 from ilias_fast.report import write_report
 from ilias_fast.report.assemble import Judged, curve_plots, report_data
 from ilias_fast.report.matching import matched_pairs
-from ilias_fast.rerank import ChamferOptions, LocalScores, SpatialOptions, ensemble, rerank
+from ilias_fast.rerank import ensemble, rerank_both
 from ilias_fast.run import Run
 from ilias_fast.search import search
 from ilias_fast.store import GlobalStore, LocalStore, exists
@@ -247,8 +247,13 @@ def run_pipeline(
     baseline = found[0][2]
     local = [LocalStore.open(place.at("stores", f"{part}-local")) for part in ids]
     with place.stage("rerank"):
-        chamfer = _rerank(place, baseline, local, ChamferOptions(), options)
-        spatial = _rerank(place, baseline, local, SpatialOptions(), options)
+        chamfer, spatial = rerank_both(
+            baseline,
+            *local,
+            shortlist=options.shortlist,
+            threads=options.threads,
+            progress=place.watch("rerank"),
+        )
     judge("cs", "Chamfer similarity (CS)", ensemble(baseline, chamfer))
     with place.stage("evaluate"):
         alone = {
@@ -411,23 +416,3 @@ def _search(
         )
         found.append((name, label, run))
     return found
-
-
-def _rerank(
-    place: _Workplace,
-    run: Run,
-    local: Sequence[LocalStore],
-    how: ChamferOptions | SpatialOptions,
-    options: PipelineOptions,
-) -> LocalScores:
-    method: Literal["chamfer", "spatial"] = "chamfer" if isinstance(how, ChamferOptions) else "spatial"
-    return rerank(
-        run,
-        local[0],
-        local[1],
-        method=method,
-        shortlist=options.shortlist,
-        options=how,
-        threads=options.threads,
-        progress=place.watch(f"rerank    {method}"),
-    )

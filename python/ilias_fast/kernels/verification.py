@@ -78,7 +78,8 @@ def verify_spatial(
     threshold (see `docs/rerank.md`). Maps that mirror, magnify beyond 0.1 to 10, or foreshorten below a
     quarter are not considered. `mask` is exactly `|A q_j + t - d_j| <= threshold` in float64 and `inliers`
     the number of its true entries. What random correspondences would reach is not believed: where more than
-    a hundred maps as good are expected by chance, the best translation is returned.
+    a hundred maps as good are expected by chance, the most plausible one is returned (upright before turned
+    before foreshortened, weighed against inliers), the best translation of more than 64 correspondences.
 
     One correspondence gives a translation, two a similarity or a translation, none gives no model.
 

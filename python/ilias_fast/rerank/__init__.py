@@ -4,7 +4,8 @@
 |---|---|
 | `options` | `ChamferOptions` and `SpatialOptions` |
 | `methods` | all methods, the other options, the default weights of the ensembles |
-| `shortlist` | `rerank`: raw scores of every query and shortlisted image |
+| `shortlist` | `rerank`, `rerank_both`: raw scores of every query and shortlisted image |
+| `pairs` | which pairs that compares, and by what |
 | `scores`, `resuming` | `LocalScores`, saved and loaded; work that goes on after an interruption |
 | `ames` | the AMES network and its shortlists |
 | `neighbours` | k-reciprocal and diffusion re-ranking |
@@ -19,7 +20,7 @@ from ilias_fast.rerank.ensemble import ensemble
 from ilias_fast.rerank.methods import METHODS, AmesOptions, DiffusionOptions, KReciprocalOptions, Method
 from ilias_fast.rerank.options import ChamferOptions, SpatialOptions
 from ilias_fast.rerank.scores import LocalScores
-from ilias_fast.rerank.shortlist import rerank
+from ilias_fast.rerank.shortlist import rerank, rerank_both
 from ilias_fast.rerank.tuning import GAMMAS, LAMBDAS, Surface, SurfacePoint, tune
 
 __all__ = [
@@ -41,5 +42,6 @@ __all__ = [
     "match_pair",
     "oracle",
     "rerank",
+    "rerank_both",
     "tune",
 ]

@@ -13,7 +13,7 @@ from ilias_fast.run import Run
 
 __all__ = ["FLOOR", "calibrated", "ensemble"]
 
-FLOOR = 2.0
+FLOOR = 2.5
 """Standard deviations above the median up to which a calibrated score says nothing (`docs/rerank.md`)."""
 
 

@@ -165,7 +165,7 @@ class _Entry:
 
 METHODS: Mapping[str, _Entry] = {
     "spatial": _Entry(SpatialOptions, Weights(0.3, 0.1, calibrate=False)),
-    "chamfer": _Entry(ChamferOptions, Weights(0.7, 0.3, calibrate=True)),
+    "chamfer": _Entry(ChamferOptions, Weights(0.85, 0.3, calibrate=True)),
     # As published for the binary network (PROTOCOLS: tuned on GLDv2 with SuperGlobal similarities).
     "ames": _Entry(AmesOptions, Weights(0.35, 0.1, calibrate=False)),
     "k-reciprocal": _Entry(KReciprocalOptions, Weights(0.3, None, calibrate=False)),

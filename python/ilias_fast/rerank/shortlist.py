@@ -7,12 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ilias_fast import _arrays, _core, cpu
+from ilias_fast import _arrays, _core
 from ilias_fast._files import StrPath, read_bytes
-from ilias_fast.errors import IncompatibleStoreError, ParameterError, UnknownIdError
+from ilias_fast.errors import ParameterError
 from ilias_fast.rerank.methods import (
     AmesOptions,
     DiffusionOptions,
@@ -22,18 +19,16 @@ from ilias_fast.rerank.methods import (
     known_method,
     options_for,
 )
-from ilias_fast.rerank.options import ChamferOptions
+from ilias_fast.rerank.options import ChamferOptions, SpatialOptions
+from ilias_fast.rerank.pairs import Plan, Progress, Work, check_kind, scorer_of, spatial_columns
 from ilias_fast.rerank.resuming import Columns, Parts
-from ilias_fast.rerank.scores import LocalScores, describe, refuse_others, restored, within, write_columns
+from ilias_fast.rerank.scores import LocalScores, describe, refuse_others, restored, write_columns
 from ilias_fast.run import Run
 
 if TYPE_CHECKING:
     from ilias_fast.store import GlobalStore, LocalStore
 
-__all__ = ["rerank"]
-
-Progress = Callable[[int, int], object]
-_NAMED = 3
+__all__ = ["rerank", "rerank_both"]
 
 
 def rerank(
@@ -104,28 +99,12 @@ def rerank(
     shortlist = _arrays.at_least("shortlist", shortlist, 0)
     threads = _arrays.threads(threads)
     kind = "global" if isinstance(chosen, (KReciprocalOptions, DiffusionOptions)) else "local"
-    _check_kind("queries", queries, kind)
-    _check_kind("database", database, kind)
-    plan = _Plan(run, queries, database, shortlist, method)
-    scorer = _scorer(queries, database, chosen, threads)
-    done, total = 0, plan.total
-
-    def score(first: int, last: int) -> Columns:
-        nonlocal done
-        before = done
-        report = None if progress is None else lambda finished: progress(before + finished, total)
-        columns = plan.score(scorer, first, last, report)
-        done += int(plan.offsets[last] - plan.offsets[first])
-        return columns
-
-    def skipped(first: int, last: int) -> None:
-        nonlocal done
-        done += int(plan.offsets[last] - plan.offsets[first])
-        if progress is not None:
-            progress(done, total)
-
+    check_kind("queries", queries, kind)
+    check_kind("database", database, kind)
+    plan = Plan(run, queries, database, shortlist)
+    work = Work(plan, scorer_of(queries, database, chosen, threads), progress)
     if keep is None:
-        return plan.scattered(score(0, len(run)), chosen)
+        return plan.scattered(work.score(0, len(run)), method, chosen)
     path = _kept_path(keep)
     about = {**describe(run, method, chosen, shortlist), "stores": [queries.checksum, database.checksum]}
     if isinstance(chosen, AmesOptions):
@@ -133,13 +112,126 @@ def rerank(
     if path.exists():
         loaded, made_of = restored(path, run)
         refuse_others(path, made_of, about, path)
-        skipped(0, len(run))
+        work.skip(0, len(run))
         return loaded
     parts = Parts(path, about)
-    found = plan.scattered(parts.complete(len(run), score, skipped), chosen)
+    found = plan.scattered(parts.complete(len(run), work.score, work.skip), method, chosen)
     write_columns(path, about, found.columns())
     parts.remove()
     return found
+
+
+def rerank_both(
+    run: Run,
+    queries: LocalStore,
+    database: LocalStore,
+    *,
+    shortlist: int = 1000,
+    chamfer: ChamferOptions | None = None,
+    spatial: SpatialOptions | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[LocalScores, LocalScores]:
+    """Score by Chamfer similarity and by spatial verification, in one pass over the descriptors.
+
+    Both look for the nearest database descriptor of every query descriptor. The scores are those of two calls
+    of `rerank`, bit for bit. Two passes are made after all where Chamfer similarity takes descriptors that
+    verification does not: more of a query's, or another number of a database image's.
+
+    Args:
+        run: What to re-rank.
+        queries: Local descriptors of the run's queries.
+        database: The same of the shortlisted images.
+        shortlist: How many images of each query are scored, M; shorter lists are scored whole.
+        chamfer: Options of Chamfer similarity; None for the defaults.
+        spatial: Options of spatial verification; None for the defaults.
+        threads: Number of threads; None for all cores. Never changes the scores.
+        progress: Called now and then with (pairs finished, pairs in all); a pair counts once a pass.
+
+    Returns:
+        The raw scores of Chamfer similarity and those of spatial verification.
+
+    Raises:
+        UnknownIdError: A query or a shortlisted image is not in its store; the message names it.
+        IncompatibleStoreError: The stores are not of local binary descriptors of equal length.
+        NonFiniteError: A keypoint position of a tentative correspondence is NaN or infinite.
+        ParameterError: `shortlist` is negative, or options are of another method.
+
+    Complexity: O(pairs * query descriptors * database descriptors) bit operations.
+
+    Examples:
+        >>> import numpy as np
+        >>> from ilias_fast.run import Run
+        >>> from ilias_fast.store import LocalStore
+        >>> rng = np.random.default_rng(0)
+        >>> codes, xy = rng.integers(0, 256, (20, 16), np.uint8), rng.random((20, 2), np.float32)
+        >>> with LocalStore.create("images", bits=128) as writer:
+        ...     writer.append_arrays(["a.jpg"], [0, 20], codes, xy, size=[[400, 300]])
+        >>> store = LocalStore.open("images")
+        >>> both = rerank_both(Run.from_dict({"a.jpg": {"a.jpg": 1.0}}), store, store)
+        >>> [local.method for local in both], both[0].scores.tolist(), both[1].inliers.tolist()
+        (['chamfer', 'spatial'], [20.0], [20])
+    """
+    options_for("chamfer", chamfer)
+    options_for("spatial", spatial)
+    sums, verified = chamfer or ChamferOptions(), spatial or SpatialOptions()
+    if not _shared(sums, verified):
+        report = progress and _twice(progress)
+        passes: tuple[tuple[Method, Options, int], ...] = (("chamfer", sums, 0), ("spatial", verified, 1))
+        first, second = (
+            rerank(
+                run,
+                queries,
+                database,
+                method=method,
+                shortlist=shortlist,
+                options=options,
+                threads=threads,
+                progress=report and report(number),
+            )
+            for method, options, number in passes
+        )
+        return first, second
+    shortlist = _arrays.at_least("shortlist", shortlist, 0)
+    threads = _arrays.threads(threads)
+    check_kind("queries", queries, "local")
+    check_kind("database", database, "local")
+    plan = Plan(run, queries, database, shortlist)
+
+    def scorer(query_rows: Any, offsets: Any, rows: Any, report: Any) -> Columns:
+        stores = queries._core_store, database._core_store
+        descriptors = verified.query_descriptors, verified.database_descriptors
+        similarities, found = _core.rerank_both(
+            *stores,
+            query_rows,
+            offsets,
+            rows,
+            verified.core_fields(),
+            descriptors,
+            sums.query_descriptors,
+            threads,
+            report,
+        )
+        return {"similarities": similarities, **spatial_columns(found, verified)}
+
+    columns = Work(plan, scorer, progress).score(0, len(run))
+    similarities = columns.pop("similarities")
+    return (
+        plan.scattered({"scores": similarities}, "chamfer", sums),
+        plan.scattered(columns, "spatial", verified),
+    )
+
+
+def _shared(chamfer: ChamferOptions, spatial: SpatialOptions) -> bool:
+    """Return whether the descriptors of Chamfer similarity are among those of verification."""
+    asked, there = chamfer.query_descriptors, spatial.query_descriptors
+    among = there is None or (asked is not None and asked <= there)
+    return among and chamfer.database_descriptors == spatial.database_descriptors
+
+
+def _twice(progress: Progress) -> Callable[[int], Progress]:
+    """Return the progress of each of two passes as that of both."""
+    return lambda number: lambda done, total: progress(number * total + done, 2 * total)
 
 
 def _kept_path(keep: StrPath) -> Path:
@@ -147,122 +239,3 @@ def _kept_path(keep: StrPath) -> Path:
     if path.suffix != ".npz":
         raise ParameterError(f"keep: expected a file name ending in .npz, found {path.name!r}")
     return path
-
-
-def _check_kind(name: str, store: Any, kind: str) -> None:
-    handle = getattr(store, "_core_store", None)
-    if not isinstance(handle, _core.Store) or handle.kind != kind:
-        raise IncompatibleStoreError(
-            f"{name}: expected a {kind.capitalize()}Store, found {type(store).__name__}"
-        )
-
-
-Scorer = Callable[
-    [NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Callable[[int], object] | None], Columns
-]
-
-
-class _Plan:
-    """Which rows are compared: the shortlists of a run, every one in the order of the store's rows."""
-
-    def __init__(self, run: Run, queries: Any, database: Any, shortlist: int, method: str) -> None:
-        self._run, self._shortlist, self._method = run, shortlist, method
-        scored = within(run, shortlist)
-        lengths = np.minimum(np.diff(run.offsets), shortlist)
-        self.offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        # A query without results needs no descriptors.
-        needed = np.flatnonzero(lengths > 0)
-        self._query_rows = np.full(len(run), -1, np.int64)
-        names = [run.query_ids[number] for number in needed.tolist()]
-        self._query_rows[needed] = _found("queries", queries, names, "of the run")
-        # Only names that are needed are looked up, each once.
-        unique, position = np.unique(run.indices[scored], return_inverse=True)
-        names = [run.database_ids[row] for row in unique.tolist()]
-        rows = _found("database", database, names, "of the shortlists")[position.reshape(-1)]
-        # Neighbours in the map are read one after the other: a page is touched once a query.
-        owner = np.repeat(np.arange(len(run)), lengths)
-        order = np.lexsort((rows, owner))
-        self._rows = np.ascontiguousarray(rows[order])
-        self._entries = np.flatnonzero(scored)[order]
-
-    @property
-    def total(self) -> int:
-        """Pairs in all."""
-        return len(self._rows)
-
-    def score(
-        self, scorer: Scorer, first: int, last: int, progress: Callable[[int], object] | None
-    ) -> Columns:
-        """Score the queries from `first` to before `last`."""
-        start, stop = int(self.offsets[first]), int(self.offsets[last])
-        offsets = self.offsets[first : last + 1] - start
-        full = np.flatnonzero(np.diff(offsets) > 0)
-        query_rows = self._query_rows[first:last][full]
-        kept = np.concatenate([offsets[:1], offsets[1:][full]])
-        return scorer(query_rows, np.ascontiguousarray(kept), self._rows[start:stop], progress)
-
-    def scattered(self, columns: Columns, options: Options) -> LocalScores:
-        """Put the columns where the run has their entries."""
-        total = len(self._run.indices)
-        spread: dict[str, NDArray[Any]] = {}
-        for name, column in columns.items():
-            empty = -1 if column.dtype == np.int32 else np.nan
-            spread[name] = np.full((total, *column.shape[1:]), empty, column.dtype)
-            spread[name][self._entries] = column
-        if not columns:
-            spread["scores"] = np.full(total, np.nan, np.float32)
-        return LocalScores(self._run, self._method, options, self._shortlist, **spread)
-
-
-def _found(name: str, store: Any, ids: list[str], whose: str) -> NDArray[np.int64]:
-    """Return the rows of ids, or name those that are missing."""
-    there = store.contains(ids) if ids else np.empty(0, bool)
-    if not there.all():
-        missing = [id_ for id_, known in zip(ids, there, strict=True) if not known]
-        shown = ", ".join(map(repr, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
-        raise UnknownIdError(
-            f"{name}: {store.path} lacks {len(missing)} of the {len(ids)} images {whose}: {shown}; "
-            f"extract them, or take the store the run was made of"
-        )
-    return np.asarray(store.find(ids), np.int64)
-
-
-def _scorer(queries: Any, database: Any, options: Options, threads: int | None) -> Scorer:
-    """Return what scores rows of these stores."""
-    if isinstance(options, (KReciprocalOptions, DiffusionOptions)):
-        from ilias_fast.rerank.neighbours import score_neighbourhoods
-
-        def neighbourhoods(query_rows: Any, offsets: Any, rows: Any, progress: Any) -> Columns:
-            workers = cpu.threads(threads)
-            return {
-                "scores": score_neighbourhoods(
-                    queries, database, query_rows, offsets, rows, options, workers, progress
-                )
-            }
-
-        return neighbourhoods
-    if isinstance(options, AmesOptions):
-        from ilias_fast.rerank.ames.streaming import AmesScorer
-
-        network = AmesScorer(queries, database, options)
-
-        def ames(query_rows: Any, offsets: Any, rows: Any, progress: Any) -> Columns:
-            return {"scores": network.score(query_rows, offsets, rows, threads, progress)}
-
-        return ames
-    stores = queries._core_store, database._core_store
-    descriptors = (options.query_descriptors, options.database_descriptors)
-
-    def compiled(query_rows: Any, offsets: Any, rows: Any, progress: Any) -> Columns:
-        if isinstance(options, ChamferOptions):
-            scores = _core.rerank_chamfer(*stores, query_rows, offsets, rows, descriptors, threads, progress)
-            return {"scores": scores}
-        names = ("scores", "inliers", "tentative", "models")
-        found = _core.rerank_spatial(
-            *stores, query_rows, offsets, rows, options.core_fields(), descriptors, threads, progress
-        )
-        columns: Columns = dict(zip(names, found, strict=True))
-        columns["models"] = columns["models"].reshape(-1, 3 if options.model == "homography" else 2, 3)
-        return columns
-
-    return compiled

@@ -6,7 +6,7 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernels::dot_f16::Kernels;
 use crate::kernels::maxsim::{FloatQueries, FloatScratch, Precision};
-use crate::kernels::nearest::{QueryBlock, Scratch};
+use crate::kernels::nearest::{FAR, QueryBlock, Scratch};
 
 /// The sum over query descriptors of the largest `1 - 2 * hamming / bits` over database descriptors.
 ///
@@ -21,12 +21,18 @@ pub fn similarity(
     control: &Control,
 ) -> Result<f32> {
     block.distances(database, scratch, control)?;
-    if block.is_empty() || database.is_empty() {
-        return Ok(0.0);
+    Ok(of_distances(scratch.distances(), block.bytes()))
+}
+
+/// [`similarity`] from the distance of each query descriptor to the nearest database descriptor, of codes of `bytes`;
+/// 0 without database descriptors, which is [`FAR`] from each.
+pub fn of_distances(distances: &[u16], bytes: usize) -> f32 {
+    if distances.first().is_none_or(|&first| first == FAR) {
+        return 0.0;
     }
-    let bits = 8 * block.bytes() as i64;
-    let sum: i64 = scratch.distances().iter().map(|&distance| i64::from(distance)).sum();
-    Ok(((block.len() as i64 * bits - 2 * sum) as f64 / bits as f64) as f32)
+    let bits = 8 * bytes as i64;
+    let sum: i64 = distances.iter().map(|&distance| i64::from(distance)).sum();
+    ((distances.len() as i64 * bits - 2 * sum) as f64 / bits as f64) as f32
 }
 
 /// Whose descriptors look for their nearest on the other side.

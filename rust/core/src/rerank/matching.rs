@@ -155,9 +155,33 @@ pub fn find(
     out: &mut Vec<Match>,
     control: &Control,
 ) -> Result<()> {
+    block.nearest(database, &mut workspace.scratch, control)?;
+    choose(query, block, database, options, workspace, out, control)
+}
+
+/// The distance of every query descriptor to its nearest database descriptor, to be followed by [`choose`].
+pub fn nearest<'a>(
+    block: &QueryBlock,
+    database: &[u8],
+    workspace: &'a mut Workspace,
+    control: &Control,
+) -> Result<&'a [u16]> {
+    block.nearest(database, &mut workspace.scratch, control)?;
+    Ok(workspace.scratch.distances())
+}
+
+/// The part of [`find`] after [`nearest`], with the same arguments.
+pub fn choose(
+    query: &[u8],
+    block: &QueryBlock,
+    database: &[u8],
+    options: &MatchOptions,
+    workspace: &mut Workspace,
+    out: &mut Vec<Match>,
+    control: &Control,
+) -> Result<()> {
     let Workspace { scratch, mutual, columns, .. } = workspace;
     out.clear();
-    block.nearest(database, scratch, control)?;
     if database.is_empty() {
         return Ok(());
     }

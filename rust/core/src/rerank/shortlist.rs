@@ -178,6 +178,29 @@ pub fn spatial(
     )
 }
 
+/// The Chamfer similarity of the first `summed` query descriptors, and [`spatial`], in one pass over the codes. The
+/// descriptors are those of `options`. Each pair is one unit of progress.
+pub fn both(
+    shortlists: &Shortlists<'_>,
+    queries: &impl Source,
+    database: &impl Source,
+    options: &SpatialOptions,
+    summed: usize,
+    control: &Control,
+) -> Result<Vec<(f32, SpatialResult)>> {
+    options.check()?;
+    over_pairs(
+        shortlists,
+        (queries, database),
+        options.truncation,
+        control,
+        spatial::Workspace::default,
+        |query, block, image, workspace| {
+            spatial::compare_pair(query, block, image, options, summed, workspace, control)
+        },
+    )
+}
+
 /// One query's codes laid out, and images given as one array of codes: image `i` owns the codes
 /// `offsets[i]..offsets[i + 1]`.
 struct Images<'a> {

@@ -1,5 +1,6 @@
 //! Spatial verification of a pair of images: match, verify, score.
 
+use super::chamfer;
 use super::descriptors::Descriptors;
 use super::matching::{self, Match};
 use super::options::{SpatialOptions, SpatialScore};
@@ -40,8 +41,23 @@ pub fn verify_pair(
     workspace: &mut Workspace,
     control: &Control,
 ) -> Result<SpatialResult> {
+    compare_pair(query, block, database, options, 0, workspace, control).map(|(_, verified)| verified)
+}
+
+/// The Chamfer similarity of the first `summed` query descriptors, and [`verify_pair`], in one pass over the codes.
+pub fn compare_pair(
+    query: &Descriptors<'_>,
+    block: &QueryBlock,
+    database: &Descriptors<'_>,
+    options: &SpatialOptions,
+    summed: usize,
+    workspace: &mut Workspace,
+    control: &Control,
+) -> Result<(f32, SpatialResult)> {
     let Workspace { matching: buffers, matches, correspondences, ratios, verification } = workspace;
-    matching::find(query.codes, block, database.codes, &options.matching, buffers, matches, control)?;
+    let distances = matching::nearest(block, database.codes, buffers, control)?;
+    let similarity = chamfer::of_distances(&distances[..summed.min(distances.len())], block.bytes());
+    matching::choose(query.codes, block, database.codes, &options.matching, buffers, matches, control)?;
     correspondences.clear();
     ratios.clear();
     for found in matches.iter() {
@@ -58,6 +74,8 @@ pub fn verify_pair(
         family: options.family,
         // Significance is zero from 1 on; some room, since it counts distinct positions.
         tolerated: if options.score == SpatialScore::Significance { 10.0 } else { verification::TOLERATED },
+        // What stands in for it hardly ever has inliers enough to score, and costs as much as the search.
+        plausible: false,
         ..verification::Options::within(options.threshold)
     };
     let found = verification::verify(correspondences, geometry, &within, verification, control)?;
@@ -74,5 +92,5 @@ pub fn verify_pair(
             }
         }
     };
-    Ok(SpatialResult { score: score as f32, tentative: matches.len(), verification: found })
+    Ok((similarity, SpatialResult { score: score as f32, tentative: matches.len(), verification: found }))
 }

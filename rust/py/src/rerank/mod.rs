@@ -9,6 +9,7 @@ use ilias_fast_core::kernels::nearest::QueryBlock;
 use ilias_fast_core::rerank::descriptors::Descriptors;
 use ilias_fast_core::rerank::options::{SpatialOptions, SpatialScore, Truncation};
 use ilias_fast_core::rerank::shortlist::Shortlists;
+use ilias_fast_core::rerank::spatial::SpatialResult;
 use ilias_fast_core::rerank::verification::models::Family;
 use ilias_fast_core::rerank::{shortlist, spatial, stores};
 use ilias_fast_core::{Control, Error, Result};
@@ -28,7 +29,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     verification::register(module)?;
     module.add_function(wrap_pyfunction!(verify_pair, module)?)?;
     module.add_function(wrap_pyfunction!(rerank_chamfer, module)?)?;
-    module.add_function(wrap_pyfunction!(rerank_spatial, module)?)
+    module.add_function(wrap_pyfunction!(rerank_spatial, module)?)?;
+    module.add_function(wrap_pyfunction!(rerank_both, module)?)
 }
 
 /// Units of work, descriptor pairs or the like, that take a few milliseconds.
@@ -216,22 +218,57 @@ fn rerank_spatial<'py>(
         stores::check_compatible(queries, database)?;
         shortlist::spatial(&shortlists, queries, database, &options, control)
     })?;
-    let scores: Vec<f32> = results.iter().map(|result| result.score).collect();
-    let inliers: Vec<i32> = results.iter().map(|result| result.verification.inliers as i32).collect();
-    let tentative: Vec<i32> = results.iter().map(|result| result.tentative as i32).collect();
-    let size = if options.family == Family::Homography { 9 } else { 6 };
+    Ok(spatial_columns(py, results.iter(), options.family))
+}
+
+/// The same after Chamfer similarities of the first `summed` query descriptors, from one pass over the codes.
+#[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "the signature Python calls")]
+fn rerank_both<'py>(
+    py: Python<'py>,
+    queries: &PyStore,
+    database: &PyStore,
+    query_rows: PyReadonlyArray1<'py, i64>,
+    offsets: PyReadonlyArray1<'py, i64>,
+    rows: PyReadonlyArray1<'py, i64>,
+    options: SpatialFields,
+    descriptors: (Option<usize>, Option<usize>),
+    summed: Option<usize>,
+    threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<(Bound<'py, PyArray1<f32>>, SpatialColumns<'py>)> {
+    let shortlists = Shortlists {
+        queries: vector("query_rows", &query_rows)?,
+        offsets: vector("offsets", &offsets)?,
+        rows: vector("rows", &rows)?,
+    };
+    let (queries, database) = (&*queries.inner, &*database.inner);
+    let options = options.options(truncation(descriptors)).map_err(to_python)?;
+    let summed = summed.unwrap_or(usize::MAX);
+    let results = call(py, threads, progress.as_ref(), |control| {
+        stores::check_compatible(queries, database)?;
+        shortlist::both(&shortlists, queries, database, &options, summed, control)
+    })?;
+    let similarities: Vec<f32> = results.iter().map(|(similarity, _)| *similarity).collect();
+    let verified = results.iter().map(|(_, verified)| verified);
+    Ok((similarities.into_pyarray(py), spatial_columns(py, verified, options.family)))
+}
+
+fn spatial_columns<'a, 'py>(
+    py: Python<'py>,
+    results: impl Iterator<Item = &'a SpatialResult> + Clone,
+    family: Family,
+) -> SpatialColumns<'py> {
+    let scores: Vec<f32> = results.clone().map(|result| result.score).collect();
+    let inliers: Vec<i32> = results.clone().map(|result| result.verification.inliers as i32).collect();
+    let tentative: Vec<i32> = results.clone().map(|result| result.tentative as i32).collect();
+    let size = if family == Family::Homography { 9 } else { 6 };
     let models: Vec<f64> = results
-        .iter()
         .flat_map(|result| {
-            let mut entries = entries(&result.verification, options.family);
+            let mut entries = entries(&result.verification, family);
             entries.resize(size, f64::NAN);
             entries
         })
         .collect();
-    Ok((
-        scores.into_pyarray(py),
-        inliers.into_pyarray(py),
-        tentative.into_pyarray(py),
-        models.into_pyarray(py),
-    ))
+    (scores.into_pyarray(py), inliers.into_pyarray(py), tentative.into_pyarray(py), models.into_pyarray(py))
 }

@@ -7,6 +7,7 @@
 //! | [`models`] | translation, similarity, affine, homography: minimal and least squares solutions, limits |
 //! | [`projective`] | the homography that explains more than the affine map |
 //! | `frame`, `sampling`, `fit` | coordinates, order of samples, the final fit |
+//! | `plausible` | the most plausible map where chance explains as many inliers |
 //! | [`instances`] | several instances in one image |
 //! | [`significance`](significance()) | the score that is corrected for chance |
 //! | [`chance`] | what random correspondences reach, and a score that is zero for it |
@@ -20,7 +21,7 @@
 //! coordinates as given.
 //!
 //! A model that random correspondences would have matched as well many times over ([`TOLERATED`]) is not believed:
-//! the best translation, the paper's hypothesis, stands in for it.
+//! the most plausible of few correspondences stands in for it, or the best translation, the paper's hypothesis.
 
 pub mod chance;
 pub mod estimator;
@@ -28,6 +29,7 @@ mod fit;
 mod frame;
 pub mod instances;
 pub mod models;
+mod plausible;
 mod projective;
 pub mod ransac;
 mod sampling;
@@ -61,8 +63,7 @@ const CERTAIN_SHARE: f64 = 0.2;
 /// Below this support a model may well be a part of the true one, so more triples are tried.
 const PART: f32 = 8.0;
 
-/// How many models as good may be expected among random correspondences before a model found is given up for a
-/// translation.
+/// How many models as good may be expected among random correspondences before a model found is given up.
 ///
 /// Generous: correspondences that are few and all right often look like chance. Chosen with `bench/rerank.py`.
 pub const TOLERATED: f64 = 100.0;
@@ -120,14 +121,17 @@ pub struct Options {
     /// The richest family of maps that is fitted.
     pub family: Family,
     /// How many models as good may be expected among random correspondences, without scale and angle; models of
-    /// which more are expected are not searched for to the end, and given up for a translation.
+    /// which more are expected are not searched for to the end, and given up.
     pub tolerated: f64,
+    /// Whether the most plausible map of few correspondences stands in for a model given up, not the best translation.
+    pub plausible: bool,
 }
 
 impl Options {
     /// Affine maps within `threshold`, from the default hypotheses.
     pub const fn within(threshold: f64) -> Self {
-        Self { threshold, hypotheses: Hypotheses::Similarity, family: Family::Affine, tolerated: TOLERATED }
+        let hypotheses = Hypotheses::Similarity;
+        Self { threshold, hypotheses, family: Family::Affine, tolerated: TOLERATED, plausible: true }
     }
 }
 
@@ -260,9 +264,14 @@ pub fn verify(
             Ok(chance::expects_at_most(tolerated.ln(), correspondences.len(), inliers, rate))
         };
         if !(believed(GLANCED_AT, MARGIN)? || believed(LOOKED_AT, 1.0)?) {
-            points.fill_translations();
-            let family = Family::Translation;
-            let outcome = run(points, &[], Proposals::Keypoints, family, &TRANSLATION_ONLY, 0.0)?;
+            let plausible = options.plausible && plausible::are_few(points.len());
+            let family = if plausible { family } else { Family::Translation };
+            let outcome = if plausible {
+                plausible::most_plausible(points, family, &Limits::DEFAULT, consensus, control)?
+            } else {
+                points.fill_translations();
+                run(points, &[], Proposals::Keypoints, family, &TRANSLATION_ONLY, 0.0)?
+            };
             model = finish(outcome.best, family)?.0;
             hypotheses += outcome.hypotheses;
         }
