@@ -4,6 +4,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use ilias_fast_core::kernels::float_mode::in_standard;
+use ilias_fast_core::threads::Team;
 use ilias_fast_core::{Control, Error, Result, threads};
 use pyo3::prelude::*;
 
@@ -98,6 +99,17 @@ pub fn call_short<T: Send>(
     let found = py.detach(|| in_standard(|| work(&control))).map_err(to_python)?;
     progress.map_or(Ok(()), |callback| callback.call1(py, (counted(&control),)).map(drop))?;
     Ok(found)
+}
+
+/// [`call_short`] with the help of the other threads of a pool.
+pub fn call_together<T: Send>(
+    py: Python<'_>,
+    threads: Option<usize>,
+    progress: Option<&Py<PyAny>>,
+    work: impl FnOnce(&Team<'_>, &Control) -> Result<T> + Send,
+) -> PyResult<T> {
+    let pool = threads::pool(threads).map_err(to_python)?;
+    call_short(py, progress, Control::done, |control| work(&Team::With(&pool), control))
 }
 
 /// An error, before any work is done, if `progress` is nothing that can be called.

@@ -22,13 +22,31 @@ pub struct Query<'a> {
     pub norm: f64,
 }
 
+impl<'a> Query<'a> {
+    /// Of float32 values, which are written to `exact`.
+    pub fn widened(values: &[f32], exact: &'a mut Vec<f64>) -> Self {
+        exact.clear();
+        exact.extend(values.iter().copied().map(f64::from));
+        Self { norm: norm(exact), values: exact }
+    }
+}
+
 /// An upper bound of the norm of finite float32 values.
 pub fn norm(values: &[f64]) -> f64 {
-    values.iter().map(|value| value * value).sum::<f64>().sqrt() * (1.0 + 2.0_f64.powi(-20))
+    let mut squares = [0.0; 8];
+    for values in values.chunks(8) {
+        squares.iter_mut().zip(values).for_each(|(square, value)| *square += value * value);
+    }
+    squares.iter().sum::<f64>().sqrt() * (1.0 + 2.0_f64.powi(-20))
 }
 
 /// The canonical score of a row and a query.
 pub fn score<T: Element>(kernels: &Kernels, row: &[T], query: Query<'_>) -> f32 {
+    score_checked(kernels, row, query).0
+}
+
+/// [`score`], and whether the row is finite; if it is not, the score means nothing.
+pub fn score_checked<T: Element>(kernels: &Kernels, row: &[T], query: Query<'_>) -> (f32, bool) {
     let (sum, square) = T::dot(kernels, row, query.values);
     // (d + 8) roundings of 2^-53 a term; the factor 4 covers those of the norms and of the bound itself.
     let error = query.norm * square.sqrt() * ((row.len() + 8) as f64 * 2.0 * f64::EPSILON);
@@ -39,7 +57,31 @@ pub fn score<T: Element>(kernels: &Kernels, row: &[T], query: Query<'_>) -> f32 
         fsum(row.iter().zip(query.values).map(|(x, q)| x.to_f64() * q)) as f32
     };
     // Turns -0.0 into 0.0: equal scores must have equal bits.
-    rounded + 0.0
+    (rounded + 0.0, square.is_finite())
+}
+
+/// The canonical scores of a query and several rows from float64 sums of at most `columns + 8` roundings a term, with upper bounds
+/// of the norms. Bit `i` of the result says whether `scores[i]` is certain; where it is not, [`score`] tells it.
+pub fn rounded<const N: usize>(
+    sums: &[f64; N],
+    query: f64,
+    norms: &[f64; N],
+    columns: usize,
+    scores: &mut [f32; N],
+) -> u32 {
+    let factor = query * ((columns + 8) as f64 * 2.0 * f64::EPSILON);
+    let (mut low, mut high) = ([0.0_f32; N], [0.0_f32; N]);
+    for i in 0..N {
+        // As in `score`; the second term is more than the next float64 outward.
+        let error = norms[i] * factor + sums[i].abs() * (2.0 * f64::EPSILON);
+        (low[i], high[i]) = ((sums[i] - error) as f32, (sums[i] + error) as f32);
+    }
+    let mut certain = 0;
+    for i in 0..N {
+        certain |= u32::from(low[i] == high[i]) << i;
+        scores[i] = low[i] + 0.0;
+    }
+    if columns <= LONGEST { certain } else { 0 }
 }
 
 /// The sum of finite terms, correctly rounded (Shewchuk 1997; the algorithm of Python's `math.fsum`).
