@@ -20,8 +20,8 @@ ROWS = (10, 100, 1_000, 3_000, 10_000, 30_000)
 QUERIES = (1, 8, 100, 1_232)
 KS = (1, 10, 100, 1_000)
 DIMS = (128, 512, 768)
-OURS, PEERS = "ours-api", ("faiss-flat-best", "torch-fp32", "numpy")
-BURST, PAUSE = 0.02, 0.04
+OURS, PEERS = "ours-api", ("faiss-flat-best", "torch-fp32", "numpy-short")
+BURST, PAUSE = 0.02, 0.05
 """Seconds of a burst, at least one call, and before it: threads of BLAS libraries keep turning for a while."""
 CHECKED = 16
 

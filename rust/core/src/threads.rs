@@ -3,8 +3,10 @@
 //! A forked child (a `DataLoader` worker) inherits the parent's memory but none of its threads, so a pool
 //! made before the fork would wait forever. Pools are therefore keyed by process id.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -98,6 +100,29 @@ fn build(threads: usize) -> Result<Arc<ThreadPool>> {
         })
 }
 
+/// How long a thread of a pool stays awake for the next short call. To wake it takes as long as many such calls, and while the
+/// caller computes the system may leave it waiting for the caller's core.
+const AWAKE: Duration = Duration::from_micros(200);
+
+/// Keeps a thread of a pool awake until there was no work for a while.
+fn stay_awake() {
+    thread_local! {
+        static IS_AWAKE: Cell<bool> = const { Cell::new(false) };
+    }
+    // Work done below, one level deeper, may ask for this again.
+    if IS_AWAKE.replace(true) {
+        return;
+    }
+    let mut idle_since = Instant::now();
+    while idle_since.elapsed() < AWAKE {
+        if rayon::yield_now() == Some(rayon::Yield::Executed) {
+            idle_since = Instant::now();
+        }
+        std::hint::spin_loop();
+    }
+    IS_AWAKE.set(false);
+}
+
 /// Threads that share work out among themselves, the caller one of them: what others have not begun when they wake up, the
 /// caller has done.
 #[derive(Debug, Clone, Copy)]
@@ -147,10 +172,13 @@ impl Team<'_> {
         let take_part = &take_part;
         let others = self.threads().min(units).saturating_sub(1);
         match self {
-            Self::With(pool) if others > 0 => pool.in_place_scope(|scope| {
-                (0..others).for_each(|_| scope.spawn(|_| take_part()));
-                take_part();
-            }),
+            Self::With(pool) if others > 0 => {
+                pool.in_place_scope(|scope| {
+                    (0..others).for_each(|_| scope.spawn(|_| take_part()));
+                    take_part();
+                });
+                (0..others).for_each(|_| pool.spawn(stay_awake));
+            }
             Self::Current if others > 0 => rayon::scope(|scope| {
                 (0..others).for_each(|_| scope.spawn(|_| take_part()));
                 take_part();

@@ -2,6 +2,7 @@
 
 use super::planes::Quantiser;
 use crate::error::{Error, Result};
+use crate::kernels::dot_f64;
 
 /// Unit roundoff of float32.
 const U: f64 = 1.0 / 16_777_216.0;
@@ -46,8 +47,8 @@ impl Screened {
     /// # Errors
     /// [`Error::NonFinite`] naming `row`, the query's number.
     pub fn new(query: &[f32], row: usize, largest: f64, scaled: &mut [f32]) -> Result<Self> {
-        // Of numbers without a sign, the larger has the larger bits; of what is not finite, the largest.
-        let peak = f32::from_bits(query.iter().fold(0, |peak, value| peak.max(value.abs().to_bits())));
+        let kernels = dot_f64::Kernels::active()?;
+        let peak = kernels.peak(query);
         if !peak.is_finite() {
             let column = query.iter().position(|value| !value.is_finite()).unwrap_or(0);
             return Err(Error::NonFinite { what: "queries".into(), row, column, value: query[column] });
@@ -56,15 +57,7 @@ impl Screened {
         // Bits 52.. of a positive normal float64 are its exponent; every non-zero float32 is one.
         let exponent = if peak == 0.0 { 0 } else { (peak.to_bits() >> 52) as i32 - 1022 };
         let factor = power_of_two(-exponent);
-        // Eight sums at a time.
-        let mut squares = [0.0; 8];
-        for (places, values) in scaled.chunks_mut(8).zip(query.chunks(8)) {
-            for ((place, &value), square) in places.iter_mut().zip(values).zip(&mut squares) {
-                *place = (f64::from(value) * factor) as f32;
-                *square += f64::from(*place) * f64::from(*place);
-            }
-        }
-        let square: f64 = squares.iter().sum();
+        let square = kernels.scale(query, factor, scaled);
         let columns = query.len();
         let certified = columns <= LONGEST;
         // 2^-20 is far above all float64 roundings here and in `bounds` and `limit`.

@@ -9,6 +9,7 @@
 
 use super::element::Element;
 use crate::kernels::dot_f16::Kernels;
+use crate::kernels::dot_f64::{self, LANES};
 
 /// Longer rows are summed without error at once: their norms in float32 are not precise enough.
 const LONGEST: usize = 1 << 20;
@@ -24,20 +25,15 @@ pub struct Query<'a> {
 
 impl<'a> Query<'a> {
     /// Of float32 values, which are written to `exact`.
-    pub fn widened(values: &[f32], exact: &'a mut Vec<f64>) -> Self {
-        exact.clear();
-        exact.extend(values.iter().copied().map(f64::from));
-        Self { norm: norm(exact), values: exact }
+    pub fn widened(kernels: &dot_f64::Kernels, values: &[f32], exact: &'a mut [f64]) -> Self {
+        let square = kernels.widen(values, exact);
+        Self { norm: square.sqrt() * (1.0 + 2.0_f64.powi(-20)), values: &exact[..values.len()] }
     }
 }
 
 /// An upper bound of the norm of finite float32 values.
 pub fn norm(values: &[f64]) -> f64 {
-    let mut squares = [0.0; 8];
-    for values in values.chunks(8) {
-        squares.iter_mut().zip(values).for_each(|(square, value)| *square += value * value);
-    }
-    squares.iter().sum::<f64>().sqrt() * (1.0 + 2.0_f64.powi(-20))
+    values.iter().map(|value| value * value).sum::<f64>().sqrt() * (1.0 + 2.0_f64.powi(-20))
 }
 
 /// The canonical score of a row and a query.
@@ -60,24 +56,23 @@ pub fn score_checked<T: Element>(kernels: &Kernels, row: &[T], query: Query<'_>)
     (rounded + 0.0, square.is_finite())
 }
 
-/// The canonical scores of a query and several rows from float64 sums of at most `columns + 8` roundings a term, with upper bounds
-/// of the norms. Bit `i` of the result says whether `scores[i]` is certain; where it is not, [`score`] tells it.
-pub fn rounded<const N: usize>(
-    sums: &[f64; N],
+/// The canonical scores of a query and 16 rows from float64 sums of at most `columns + 8` roundings a term, with upper bounds of
+/// the norms. Bit `i` of the result says whether `scores[i]` is certain; where it is not, [`score`] tells it.
+pub fn rounded(
+    kernels: &dot_f64::Kernels,
+    sums: &[f64; LANES],
     query: f64,
-    norms: &[f64; N],
+    norms: &[f64; LANES],
     columns: usize,
-    scores: &mut [f32; N],
+    scores: &mut [f32; LANES],
 ) -> u32 {
+    // As in `score`.
     let factor = query * ((columns + 8) as f64 * 2.0 * f64::EPSILON);
-    let (mut low, mut high) = ([0.0_f32; N], [0.0_f32; N]);
-    for i in 0..N {
-        // As in `score`; the second term is more than the next float64 outward.
-        let error = norms[i] * factor + sums[i].abs() * (2.0 * f64::EPSILON);
-        (low[i], high[i]) = ((sums[i] - error) as f32, (sums[i] + error) as f32);
-    }
+    let mut ends = [[0.0; LANES]; 2];
+    kernels.round(sums, norms, factor, &mut ends);
+    let [low, high] = &ends;
     let mut certain = 0;
-    for i in 0..N {
+    for i in 0..LANES {
         certain |= u32::from(low[i] == high[i]) << i;
         scores[i] = low[i] + 0.0;
     }

@@ -5,7 +5,7 @@
 
 use core::arch::x86_64::*;
 
-use super::{LANES, Operands, Sums, TILE};
+use super::{LANES, Operands, Sums, TILE, plain};
 
 /// Queries in a pass, and registers of 4 rows.
 const QUERIES: usize = 3;
@@ -35,4 +35,24 @@ pub fn tile(operands: Operands<'_>, out: &mut Sums) {
             }
         }
     }
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub fn peak(values: &[f32]) -> f32 {
+    plain::peak(values)
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub fn scale(values: &[f32], factor: f64, scaled: &mut [f32]) -> f64 {
+    plain::scale(values, factor, scaled)
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub fn widen(values: &[f32], widened: &mut [f64]) -> f64 {
+    plain::widen(values, widened)
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub fn round(sums: &[f64; LANES], errors: &[f64; LANES], factor: f64, ends: &mut [[f32; LANES]; 2]) {
+    plain::round(sums, errors, factor, ends);
 }

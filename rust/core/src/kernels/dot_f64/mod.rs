@@ -12,6 +12,7 @@ use crate::level::{self, Level};
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod plain;
 mod scalar;
 
 /// Rows in a panel.
@@ -37,15 +38,40 @@ struct Operands<'a> {
 pub struct Kernels {
     level: Level,
     tile: unsafe fn(Operands<'_>, &mut Sums),
+    peak: unsafe fn(&[f32]) -> f32,
+    scale: unsafe fn(&[f32], f64, &mut [f32]) -> f64,
+    widen: unsafe fn(&[f32], &mut [f64]) -> f64,
+    round: unsafe fn(&[f64; LANES], &[f64; LANES], f64, &mut [[f32; LANES]; 2]),
 }
 
 /// One line a level.
 static TABLE: &[Kernels] = &[
-    Kernels { level: Level::Scalar, tile: scalar::tile },
+    Kernels {
+        level: Level::Scalar,
+        tile: scalar::tile,
+        peak: plain::peak,
+        scale: plain::scale,
+        widen: plain::widen,
+        round: plain::round,
+    },
     #[cfg(target_arch = "x86_64")]
-    Kernels { level: Level::Avx2, tile: avx2::tile },
+    Kernels {
+        level: Level::Avx2,
+        tile: avx2::tile,
+        peak: avx2::peak,
+        scale: avx2::scale,
+        widen: avx2::widen,
+        round: avx2::round,
+    },
     #[cfg(target_arch = "x86_64")]
-    Kernels { level: Level::Avx512, tile: avx512::tile },
+    Kernels {
+        level: Level::Avx512,
+        tile: avx512::tile,
+        peak: avx512::peak,
+        scale: avx512::scale,
+        widen: avx512::widen,
+        round: avx512::round,
+    },
 ];
 
 impl Kernels {
@@ -69,6 +95,43 @@ impl Kernels {
         // SAFETY: the level is available, and the queries and the panel are as long as the kernel reads.
         unsafe { (self.tile)(Operands { queries, stride, panel }, sums) }
     }
+
+    /// The largest magnitude; not finite if one of the values is not.
+    pub fn peak(&self, values: &[f32]) -> f32 {
+        // SAFETY: the level is available.
+        unsafe { (self.peak)(values) }
+    }
+
+    /// Multiplies values with `factor` in float64, rounds them to float32, and sums the squares of those in float64, in any order.
+    ///
+    /// # Panics
+    /// If `scaled` is shorter than the values.
+    pub fn scale(&self, values: &[f32], factor: f64, scaled: &mut [f32]) -> f64 {
+        // SAFETY: the level is available.
+        unsafe { (self.scale)(values, factor, scaled) }
+    }
+
+    /// Converts values to float64 and sums their squares, in any order.
+    ///
+    /// # Panics
+    /// If `widened` is shorter than the values.
+    pub fn widen(&self, values: &[f32], widened: &mut [f64]) -> f64 {
+        // SAFETY: the level is available.
+        unsafe { (self.widen)(values, widened) }
+    }
+
+    /// Rounds `sum - error` and `sum + error` to float32, for errors times `factor`, which are made larger by more than a
+    /// rounding of the sum.
+    pub fn round(
+        &self,
+        sums: &[f64; LANES],
+        errors: &[f64; LANES],
+        factor: f64,
+        ends: &mut [[f32; LANES]; 2],
+    ) {
+        // SAFETY: the level is available.
+        unsafe { (self.round)(sums, errors, factor, ends) }
+    }
 }
 
 #[cfg(test)]
@@ -77,6 +140,44 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn plain_steps_are_those_of_float64() {
+        for length in [0, 1, 15, 16, 17, 100] {
+            let values: Vec<f32> = (0..length).map(|i| (i as f32 * 1.3).sin() * 8.0).collect();
+            for level in Level::available() {
+                let kernels = Kernels::of(level).unwrap();
+                assert_eq!(
+                    kernels.peak(&values),
+                    values.iter().fold(0.0_f32, |peak, value| peak.max(value.abs()))
+                );
+                for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                    for at in 0..length {
+                        let mut values = values.clone();
+                        values[at] = bad;
+                        assert!(!kernels.peak(&values).is_finite());
+                    }
+                }
+                let (mut scaled, mut widened) = (vec![7.0; length + 2], vec![7.0; length + 2]);
+                let square = kernels.scale(&values, 0.125, &mut scaled);
+                let expected: f64 = values.iter().map(|&value| f64::from(value / 8.0).powi(2)).sum();
+                assert!((square - expected).abs() <= 1e-12 * expected);
+                assert!(scaled.iter().zip(&values).all(|(scaled, value)| *scaled == value / 8.0));
+                let square = kernels.widen(&values, &mut widened);
+                assert!((square - 64.0 * expected).abs() <= 1e-10 * expected);
+                assert!(widened.iter().zip(&values).all(|(wide, value)| *wide == f64::from(*value)));
+                assert_eq!((&scaled[length..], &widened[length..]), (&[7.0; 2][..], &[7.0; 2][..]));
+                let sums = std::array::from_fn(|i| (i as f64 - 7.0) * 0.1);
+                let errors = std::array::from_fn(|i| [0.0, 1.0, f64::INFINITY][i % 3]);
+                let mut ends = [[7.0; LANES]; 2];
+                kernels.round(&sums, &errors, 0.5, &mut ends);
+                for i in 0..LANES {
+                    let expected = [(sums[i] - errors[i] / 2.0) as f32, (sums[i] + errors[i] / 2.0) as f32];
+                    assert_eq!([ends[0][i], ends[1][i]], expected);
+                }
+            }
+        }
+    }
 
     proptest! {
         #[test]

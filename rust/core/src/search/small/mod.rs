@@ -27,6 +27,7 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernels::aligned::Aligned;
 use crate::kernels::dot_f16::{FEW, Kernels, PANEL, Tile};
+use crate::kernels::dot_f64;
 use crate::kernels::prefetch::prefetch;
 use crate::threads::Team;
 use panel::Hit;
@@ -95,8 +96,8 @@ pub fn topk<T: Element>(
     control: &Control,
 ) -> Result<TopK> {
     let k = checked(queries, database.columns(), k)?.min(database.searched());
-    let (kernels, growth) = (Kernels::active()?, growth(database.columns()));
-    let small = Small { queries, database, k, kernels, growth };
+    let (kernels, wide) = (Kernels::active()?, dot_f64::Kernels::active()?);
+    let small = Small { queries, database, k, kernels, wide, growth: growth(database.columns()) };
     small.search(team, control).map_err(|error| match error {
         Error::NonFinite { .. } => {
             small.first_query().or_else(|| first_non_finite(database)).unwrap_or(error)
@@ -112,6 +113,7 @@ struct Small<'a, T> {
     database: &'a Database<'a, T>,
     k: usize,
     kernels: &'static Kernels,
+    wide: &'static dot_f64::Kernels,
     growth: f64,
 }
 
@@ -167,9 +169,9 @@ impl<T: Element> Small<'_, T> {
             .find_map(|row| Screened::new(self.queries.row(row), row, T::LARGEST, &mut scaled).err())
     }
 
-    /// The rank in a sample that is trusted; None if it says too little.
+    /// The rank in a sample that is trusted; None if it says too little. The k-th best of a sample is sure to be reached.
     fn needed(&self, sampled: usize) -> Option<usize> {
-        let needed = rank(self.k, sampled, self.database.searched(), 2.5, 2.0);
+        let needed = rank(self.k, sampled, self.database.searched(), 2.5, 2.0).min(self.k);
         (needed <= sampled / 2).then_some(needed)
     }
 
@@ -186,7 +188,8 @@ impl<T: Element> Small<'_, T> {
         indices: &mut [i64],
     ) -> Result<()> {
         let Scratch { exact, candidates, ranked, .. } = scratch;
-        let exact = exact::Query::widened(self.queries.row(query), exact);
+        exact.resize(self.queries.columns(), 0.0);
+        let exact = exact::Query::widened(self.wide, self.queries.row(query), exact);
         candidates.clear();
         candidates.extend(hits.iter().map(|hit| {
             let (lower, upper) = screened.bounds(hit.score, hit.norm);
@@ -235,7 +238,9 @@ fn packed(score: f32, row: usize) -> u64 {
 /// Writes the best rows, as many as there are places.
 fn write(ranked: &mut [u64], scores: &mut [f32], indices: &mut [i64]) {
     let k = scores.len();
-    if k < ranked.len() {
+    if k == 1 {
+        ranked[0] = ranked.iter().copied().fold(u64::MAX, u64::min);
+    } else if k < ranked.len() {
         ranked.select_nth_unstable(k - 1);
     }
     let best = &mut ranked[..k];

@@ -11,7 +11,7 @@ use super::{Scratch, Small, Team, inner, locked, packed, places, write};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernels::aligned::Aligned;
-use crate::kernels::dot_f64::{Kernels, LANES, Sums, TILE};
+use crate::kernels::dot_f64::{LANES, Sums, TILE};
 
 /// So few rows are all scored, for few queries and for many.
 const FEW_ROWS: usize = 16;
@@ -73,7 +73,8 @@ impl<T: Element> Small<'_, T> {
     ) -> Result<()> {
         let values = self.finite(query)?;
         let Scratch { exact, ranked, .. } = scratch;
-        let query = exact::Query::widened(values, exact);
+        exact.resize(values.len(), 0.0);
+        let query = exact::Query::widened(self.wide, values, exact);
         ranked.clear();
         let (columns, mut outcome) = (self.database.columns(), Ok(()));
         self.database.runs(0..self.database.rows(), |first, _, values| {
@@ -90,14 +91,14 @@ impl<T: Element> Small<'_, T> {
         Ok(())
     }
 
+    /// A query, if it is finite.
     fn finite(&self, query: usize) -> Result<&[f32]> {
         let values = self.queries.row(query);
-        match values.iter().position(|value| !value.is_finite()) {
-            None => Ok(values),
-            Some(column) => {
-                Err(Error::NonFinite { what: "queries".into(), row: query, column, value: values[column] })
-            }
+        if self.wide.peak(values).is_finite() {
+            return Ok(values);
         }
+        let column = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
+        Err(Error::NonFinite { what: "queries".into(), row: query, column, value: values[column] })
     }
 
     fn score_together(
@@ -107,7 +108,6 @@ impl<T: Element> Small<'_, T> {
         indices: &mut [i64],
         control: &Control,
     ) -> Result<()> {
-        let kernels = Kernels::active()?;
         let mut numbers = Vec::with_capacity(self.database.searched());
         self.database.runs(0..self.database.rows(), |first, count, _| {
             numbers.extend((first..first + count).map(|row| row as u32));
@@ -132,7 +132,7 @@ impl<T: Element> Small<'_, T> {
         team.share(places.len(), Block::default, |block, unit| {
             control.advance(0)?;
             let (first, end) = (unit * size, count.min(unit * size + size));
-            self.multiply_block(kernels, first..end, &rows, all, block)?;
+            self.multiply_block(first..end, &rows, all, block)?;
             let mut ranked = block.ranked.chunks_exact_mut(all);
             self.each(first..end, &places[unit], |_, scores, indices| {
                 write(ranked.next().expect("a list a query"), scores, indices);
@@ -165,7 +165,6 @@ impl<T: Element> Small<'_, T> {
     /// The ranks of all rows for some queries, in `block.ranked`.
     fn multiply_block(
         &self,
-        kernels: &Kernels,
         queries: std::ops::Range<usize>,
         rows: &[Rows<'_>],
         all: usize,
@@ -179,18 +178,18 @@ impl<T: Element> Small<'_, T> {
         norms.clear();
         for (query, place) in queries.clone().zip(exact.chunks_exact_mut(stride)) {
             let values = self.finite(query)?;
-            place.iter_mut().zip(values).for_each(|(place, &value)| *place = f64::from(value));
-            norms.push(exact::norm(&place[..columns]));
+            norms.push(exact::Query::widened(self.wide, values, place).norm);
         }
         ranked.resize(queries.len() * all, 0);
         let mut before = 0;
         for rows in rows {
             let values = &rows.values.as_slice()[..columns * LANES];
             for tile in (0..queries.len()).step_by(TILE) {
-                kernels.tile(&exact[tile * stride..], stride, values, sums);
+                self.wide.tile(&exact[tile * stride..], stride, values, sums);
                 for (at, sums) in (tile..queries.len()).zip(&sums.0) {
                     let mut scores = [0.0; LANES];
-                    let certain = exact::rounded(sums, norms[at], &rows.norms, columns, &mut scores);
+                    let certain =
+                        exact::rounded(self.wide, sums, norms[at], &rows.norms, columns, &mut scores);
                     let places = ranked[at * all + before..].iter_mut().zip(rows.numbers).zip(scores);
                     for (lane, ((place, &row), mut score)) in places.enumerate() {
                         if certain >> lane & 1 == 0 {
