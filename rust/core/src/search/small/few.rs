@@ -54,8 +54,12 @@ impl<T: Element> Small<'_, T> {
 
     fn by_panels(&self, team: &Team<'_>, scratch: &mut Scratch, control: &Control) -> Result<Vec<Panel>> {
         let (count, rows) = (self.queries.rows(), self.divided());
-        let mut panels = self.panels(0..count, scratch)?;
-        self.sample(&mut panels, &rows.sample, scratch, control)?;
+        let sampled: Vec<Mutex<Panel>> =
+            self.panels(0..count, scratch)?.into_iter().map(Mutex::new).collect();
+        team.share(sampled.len(), Scratch::default, |scratch, unit| {
+            self.sample(std::slice::from_mut(&mut *locked(&sampled[unit])), &rows.sample, scratch, control)
+        })?;
+        let mut panels: Vec<Panel> = sampled.into_iter().map(inner).collect();
         let chunk = rows.rest.len().div_ceil(4 * team.threads()).next_multiple_of(TILE).max(TILE);
         let chunks: Vec<&[u32]> = rows.rest.chunks(chunk).collect();
         let found: Vec<Mutex<Vec<Vec<Vec<Hit>>>>> = chunks.iter().map(|_| Mutex::default()).collect();

@@ -17,7 +17,7 @@ const SAMPLE: Range<usize> = 96..2048;
 const SAMPLED: usize = 8;
 
 /// Panels that are searched together: a block of rows is widened once for them.
-const PANELS: usize = 4;
+const PANELS: usize = 8;
 
 /// Bytes of float32 rows in a block: they stay in the second-level cache while panels pass over them.
 const BLOCK_BYTES: usize = 1 << 19;

@@ -48,6 +48,9 @@ const SHORT: usize = 1 << 32;
 /// Multiply-adds in float32 that take as long as one in float64.
 const WIDE: usize = 4;
 
+/// So many panels a thread are worth sharing out; fewer would not come out even.
+const PANELS_EACH: usize = 8;
+
 /// How many rows ahead the vectors are fetched.
 const AHEAD: usize = 6;
 
@@ -141,7 +144,9 @@ impl<T: Element> Small<'_, T> {
         let (mut scores, mut indices) = (vec![0.0; count * k], vec![0; count * k]);
         if scored::pays(count, rows, k) {
             self.score(team, &mut scores, &mut indices, control)?;
-        } else if count > FEW && count.div_ceil(PANEL) >= 2 * team.threads() - 1 {
+        } else if count > FEW
+            && (team.threads() == 1 || count.div_ceil(PANEL) >= PANELS_EACH * team.threads())
+        {
             self.search_many(team, &mut scores, &mut indices, control)?;
         } else {
             self.search_few(team, &mut scores, &mut indices, control)?;
