@@ -104,6 +104,11 @@ fn build(threads: usize) -> Result<Arc<ThreadPool>> {
 /// caller computes the system may leave it waiting for the caller's core.
 const AWAKE: Duration = Duration::from_micros(200);
 
+/// Keeps some threads of a pool awake for a moment, for the next call.
+pub fn keep_awake(pool: &ThreadPool, threads: usize) {
+    (0..threads).for_each(|_| pool.spawn(stay_awake));
+}
+
 /// Keeps a thread of a pool awake until there was no work for a while.
 fn stay_awake() {
     thread_local! {
@@ -177,7 +182,7 @@ impl Team<'_> {
                     (0..others).for_each(|_| scope.spawn(|_| take_part()));
                     take_part();
                 });
-                (0..others).for_each(|_| pool.spawn(stay_awake));
+                keep_awake(pool, others);
             }
             Self::Current if others > 0 => rayon::scope(|scope| {
                 (0..others).for_each(|_| scope.spawn(|_| take_part()));

@@ -1,7 +1,7 @@
 //! How a core function is called: GIL released, Ctrl-C honoured, progress reported.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ilias_fast_core::kernels::float_mode::in_standard;
 use ilias_fast_core::threads::Team;
@@ -12,6 +12,9 @@ use crate::error::to_python;
 
 /// How often the waiting thread looks for signals and reports progress.
 const PULSE: Duration = Duration::from_millis(50);
+
+/// After a call that took less, the next one gains if the threads are still awake.
+const SHORT: Duration = Duration::from_millis(50);
 
 /// Runs `work` inside the pool of `threads` threads, without the GIL.
 ///
@@ -37,7 +40,7 @@ pub fn call_counting<T: Send>(
 ) -> PyResult<T> {
     check_callable(py, progress)?;
     let pool = threads::pool(threads).map_err(to_python)?;
-    let control = Control::new();
+    let (control, started) = (Control::new(), Instant::now());
     let report = |py: Python<'_>| -> PyResult<()> {
         py.check_signals()?;
         progress.map_or(Ok(()), |callback| callback.call1(py, (counted(&control),)).map(drop))
@@ -81,6 +84,9 @@ pub fn call_counting<T: Send>(
             }
         })
     })?;
+    if started.elapsed() < SHORT {
+        threads::keep_awake(&pool, pool.current_num_threads());
+    }
     report(py)?;
     Ok(result)
 }
