@@ -174,9 +174,7 @@ def main() -> None:
     parser.add_argument("--binary", action="store_true", help="Hamming search")
     parser.add_argument("--bits", type=int, default=128)
     parser.add_argument("--small", action="store_true", help="the grid of small databases")
-    parser.add_argument(
-        "--dims", type=int, nargs="+", default=list(search_small.DIMS), help="of the grid"
-    )
+    parser.add_argument("--dims", type=int, nargs="+", default=list(search_small.DIMS), help="of the grid")
     parser.add_argument("--k", type=int, default=1000)
     parser.add_argument("--queries", type=int, nargs="+")
     parser.add_argument("--peers", nargs="+", help="names; all that suit the task if not given")
