@@ -192,7 +192,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.small:
         with tempfile.TemporaryDirectory(prefix="bench-search-") as temporary:
-            start = lambda name, folder: Contestant(name, folder, options.threads)
+
+
+            def start(name: str, data_folder: Path) -> Contestant:
+                return Contestant(name, data_folder, options.threads)
+
             search_small.run(start, Path(temporary), options.dims, options.repeat, options.out)
         return
     task = "binary" if options.binary else "vectors"

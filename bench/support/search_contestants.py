@@ -1,8 +1,8 @@
 """The contestants of bench/search.py, each run as a process: NAME FOLDER THREADS, requests as JSON lines.
 
 A request `{queries, k}` is answered by `{seconds, bytes, memory_mb}`, with `save` the ids are written
-there, with `burst` as many calls are made as fit into so many seconds, at least one, and their median told. `{calibrate:
-seconds}` is answered by the peak rates of the moment, `{folder}` changes the data.
+there, with `burst` as many calls are made as fit into so many seconds, at least one, and their median told.
+`{calibrate: seconds}` is answered by the peak rates of the moment, `{folder}` changes the data.
 """
 
 from __future__ import annotations

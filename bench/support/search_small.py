@@ -1,7 +1,7 @@
-"""`bench/search.py --small`: every combination of few rows, queries, k and dimensions, ours against every exact peer.
+"""`bench/search.py --small`: few rows by queries by k by dimensions, ours against every exact peer.
 
-Searches of small databases take microseconds, so what is timed is a burst of calls; its median counts. Bursts of
-ours and of the peers alternate.
+Searches of small databases take microseconds, so what is timed is a burst of calls; its median counts.
+Bursts of ours and of the peers alternate.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KS = (1, 10, 100, 1_000)
 DIMS = (128, 512, 768)
 OURS, PEERS = "ours-api", ("faiss-flat-best", "torch-fp32", "numpy-short")
 BURST, PAUSE = 0.02, 0.05
-"""Seconds of a burst, at least one call, and before it: threads of BLAS libraries keep turning for a while."""
+"""Seconds of a burst, at least one call, and before it: threads of BLAS libraries turn for a while."""
 CHECKED = 16
 
 

@@ -33,6 +33,8 @@ struct Operands<'a> {
     panel: &'a [f64],
 }
 
+type Round = unsafe fn(&[f64; LANES], &[f64; LANES], f64, &mut [[f32; LANES]; 2]);
+
 /// The kernels of one level. Having one proves that the machine can run it.
 #[derive(Debug)]
 pub struct Kernels {
@@ -41,7 +43,7 @@ pub struct Kernels {
     peak: unsafe fn(&[f32]) -> f32,
     scale: unsafe fn(&[f32], f64, &mut [f32]) -> f64,
     widen: unsafe fn(&[f32], &mut [f64]) -> f64,
-    round: unsafe fn(&[f64; LANES], &[f64; LANES], f64, &mut [[f32; LANES]; 2]),
+    round: Round,
 }
 
 /// One line a level.

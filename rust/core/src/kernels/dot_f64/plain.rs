@@ -1,5 +1,7 @@
 //! What takes a line of plain Rust: the compiler makes vectors of it, of the length that the caller's level has.
 
+#![expect(clippy::inline_always, reason = "code of a level is what is made of it there")]
+
 use super::LANES;
 
 /// The largest magnitude; not finite if a value is not.

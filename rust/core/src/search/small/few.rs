@@ -5,8 +5,8 @@ use std::sync::Mutex;
 
 use super::super::element::{Element, norm};
 use super::super::screen::non_finite;
-use super::panel::{Hit, Panel};
-use super::{Scratch, Screened, Small, Team, inner, locked, places};
+use super::panel::{Hit, Hits, Panel};
+use super::{Own, Scratch, Screened, Small, Team, inner, locked, places};
 use crate::control::Control;
 use crate::error::Result;
 use crate::kernels::aligned::Aligned;
@@ -32,17 +32,15 @@ impl<T: Element> Small<'_, T> {
         indices: &mut [i64],
         control: &Control,
     ) -> Result<()> {
-        let (count, mut scratch) = (self.queries.rows(), Scratch::default());
+        let count = self.queries.rows();
         let panels = if count <= FEW && T::halves(&[]).is_some() {
-            vec![self.by_lines(team, &mut scratch, control)?]
+            vec![self.by_lines(team, control)?]
         } else {
-            self.by_panels(team, &mut scratch, control)?
+            self.by_panels(team, control)?
         };
         let size = if self.k * count < SETTLED { count } else { 1 };
         let places = places(scores, indices, size * self.k);
-        let scratch = Mutex::new(Some(scratch));
-        let own = || locked(&scratch).take().unwrap_or_default();
-        team.share(places.len(), own, |scratch, unit| {
+        team.share(places.len(), Own::take, |scratch, unit| {
             control.advance(0)?;
             self.each(unit * size..unit * size + size, &places[unit], |query, scores, indices| {
                 let (panel, lane) = (&panels[query / PANEL], query % PANEL);
@@ -52,27 +50,25 @@ impl<T: Element> Small<'_, T> {
         })
     }
 
-    fn by_panels(&self, team: &Team<'_>, scratch: &mut Scratch, control: &Control) -> Result<Vec<Panel>> {
+    fn by_panels(&self, team: &Team<'_>, control: &Control) -> Result<Vec<Panel>> {
         let (count, rows) = (self.queries.rows(), self.divided());
         let sampled: Vec<Mutex<Panel>> =
-            self.panels(0..count, scratch)?.into_iter().map(Mutex::new).collect();
-        team.share(sampled.len(), Scratch::default, |scratch, unit| {
-            self.sample(std::slice::from_mut(&mut *locked(&sampled[unit])), &rows.sample, scratch, control)
+            self.panels(0..count, &mut Own::take())?.into_iter().map(Mutex::new).collect();
+        team.share(sampled.len(), Own::take, |scratch, unit| {
+            let panel = &mut *locked(&sampled[unit]);
+            self.sample(std::slice::from_mut(panel), &rows.sample, scratch, control)
         })?;
         let mut panels: Vec<Panel> = sampled.into_iter().map(inner).collect();
         let chunk = rows.rest.len().div_ceil(4 * team.threads()).next_multiple_of(TILE).max(TILE);
         let chunks: Vec<&[u32]> = rows.rest.chunks(chunk).collect();
-        let found: Vec<Mutex<Vec<Vec<Vec<Hit>>>>> = chunks.iter().map(|_| Mutex::default()).collect();
-        let copied = || panels.iter().map(without_hits).collect::<Vec<Panel>>();
-        team.share(
-            chunks.len(),
-            || (copied(), Scratch::default()),
-            |(panels, scratch), unit| {
-                self.scan(panels, chunks[unit], scratch, control)?;
-                *locked(&found[unit]) = panels.iter_mut().map(take_hits).collect();
-                Ok(())
-            },
-        )?;
+        let found: Vec<Mutex<Vec<Hits>>> = chunks.iter().map(|_| Mutex::default()).collect();
+        team.share(chunks.len(), Own::take, |scratch, unit| {
+            let mut hits: Vec<Hits> =
+                panels.iter().map(|panel| vec![Vec::new(); panel.queries.len()]).collect();
+            self.scan(&panels, chunks[unit], &mut hits, scratch, control)?;
+            *locked(&found[unit]) = hits;
+            Ok(())
+        })?;
         for found in found {
             panels.iter_mut().zip(inner(found)).for_each(|(panel, found)| panel.gather(found));
         }
@@ -80,20 +76,22 @@ impl<T: Element> Small<'_, T> {
     }
 
     /// By the screen that reads float16 rows and stores nothing.
-    fn by_lines(&self, team: &Team<'_>, scratch: &mut Scratch, control: &Control) -> Result<Panel> {
+    fn by_lines(&self, team: &Team<'_>, control: &Control) -> Result<Panel> {
         let (rows, mut panel) = (self.database.rows(), self.lines()?);
-        self.sample_lines(&mut panel, scratch)?;
+        self.sample_lines(&mut panel, &mut Own::take())?;
         if team.threads() == 1 {
-            panel.hits = self.scan_lines(&panel, 0..rows, scratch, control)?;
+            panel.hits = self.scan_lines(&panel, 0..rows, &mut Own::take(), control)?;
             return Ok(panel);
         }
-        let found: Vec<Mutex<Vec<Vec<Hit>>>> = (0..rows.div_ceil(CHUNK)).map(|_| Mutex::default()).collect();
-        team.share(found.len(), Scratch::default, |scratch, unit| {
+        let found: Vec<Mutex<Hits>> = (0..rows.div_ceil(CHUNK)).map(|_| Mutex::default()).collect();
+        team.share(found.len(), Own::take, |scratch, unit| {
             let rows = unit * CHUNK..rows.min(unit * CHUNK + CHUNK);
             *locked(&found[unit]) = self.scan_lines(&panel, rows, scratch, control)?;
             Ok(())
         })?;
-        found.into_iter().for_each(|found| panel.gather(inner(found)));
+        for found in found {
+            panel.gather(inner(found));
+        }
         Ok(panel)
     }
 
@@ -167,7 +165,7 @@ impl<T: Element> Small<'_, T> {
         rows: Range<usize>,
         scratch: &mut Scratch,
         control: &Control,
-    ) -> Result<Vec<Vec<Hit>>> {
+    ) -> Result<Hits> {
         let (columns, count) = (self.database.columns(), panel.queries.len());
         let (mut hits, mut outcome) = (vec![Vec::new(); count], Ok(()));
         self.database.runs(rows, |first, _, values| {
@@ -190,20 +188,4 @@ impl<T: Element> Small<'_, T> {
         });
         outcome.map(|()| hits)
     }
-}
-
-/// The same queries for another thread.
-fn without_hits(panel: &Panel) -> Panel {
-    Panel {
-        queries: panel.queries.clone(),
-        values: panel.values.clone(),
-        screened: panel.screened.clone(),
-        limits: panel.limits.clone(),
-        guesses: panel.guesses.clone(),
-        hits: vec![Vec::new(); panel.queries.len()],
-    }
-}
-
-fn take_hits(panel: &mut Panel) -> Vec<Vec<Hit>> {
-    panel.hits.iter_mut().map(std::mem::take).collect()
 }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::super::element::Element;
 use super::super::screen::non_finite;
 use super::super::sweep::lanes;
-use super::panel::{Hit, Panel};
-use super::{Scratch, Screened, Small, Team, places};
+use super::panel::{Hit, Hits, Panel};
+use super::{Own, Scratch, Screened, Small, Team, places};
 use crate::control::Control;
 use crate::error::Result;
 use crate::kernels::aligned::Aligned;
@@ -46,11 +46,11 @@ impl<T: Element> Small<'_, T> {
         let size = together * PANEL;
         let places = places(scores, indices, size * self.k);
         let rows = self.divided();
-        team.share(places.len(), Scratch::default, |scratch, unit| {
+        team.share(places.len(), Own::take, |scratch, unit| {
             let first = unit * size;
             let mut panels = self.panels(first..count.min(first + size), scratch)?;
             self.sample(&mut panels, &rows.sample, scratch, control)?;
-            self.scan(&mut panels, &rows.rest, scratch, control)?;
+            self.scan_own(&mut panels, &rows.rest, scratch, control)?;
             self.each(first..count.min(first + size), &places[unit], |query, scores, indices| {
                 let (panel, lane) = (&panels[(query - first) / PANEL], query % PANEL);
                 let (screened, guess) = (&panel.screened[lane], panel.guesses[lane]);
@@ -102,10 +102,10 @@ impl<T: Element> Small<'_, T> {
     /// Widens as many rows as fit into a block, at most.
     fn widen(&self, rows: &[u32], scratch: &mut Scratch) -> Result<()> {
         let stride = self.stride();
-        if scratch.norms.is_empty() {
+        if scratch.widened.as_slice().len() < self.block() * stride {
             scratch.widened = Aligned::zeros(self.block() * stride);
-            scratch.norms = vec![0.0; self.block()];
         }
+        scratch.norms.resize(self.block(), 0.0);
         let places = scratch.widened.as_mut_slice().chunks_exact_mut(stride).zip(&mut scratch.norms);
         for (&row, (place, norm)) in rows.iter().zip(places) {
             *norm = T::widen(self.kernels, self.database.row(row as usize), self.growth, place);
@@ -131,14 +131,14 @@ impl<T: Element> Small<'_, T> {
     /// block, their norm, for which queries, and the scores.
     fn multiply(
         &self,
-        panel: &mut Panel,
+        panel: &Panel,
         rows: usize,
         scratch: &mut Scratch,
-        mut visit: impl FnMut(usize, f32, u32, &[f32; PANEL], &mut [Vec<Hit>]),
+        mut visit: impl FnMut(usize, f32, u32, &[f32; PANEL]),
     ) {
         let depth = self.database.columns();
         let Scratch { widened, norms, tile, .. } = scratch;
-        let Panel { queries, values, limits, hits, .. } = panel;
+        let Panel { queries, values, limits, .. } = panel;
         let (narrow, stride) = (queries.len() <= PANEL / 2, self.stride());
         for first in (0..rows).step_by(TILE) {
             let block = &widened.as_slice()[first * stride..];
@@ -148,7 +148,7 @@ impl<T: Element> Small<'_, T> {
             for (i, scores) in tile.scores.iter().take(rows - first).enumerate() {
                 let found = tile.hits[i] & lanes(queries.len());
                 if found != 0 {
-                    visit(first + i, tiled[i], found, scores, hits);
+                    visit(first + i, tiled[i], found, scores);
                 }
             }
         }
@@ -163,18 +163,19 @@ impl<T: Element> Small<'_, T> {
         control: &Control,
     ) -> Result<()> {
         let Some(needed) = self.needed(rows.len()) else {
-            return self.scan(panels, rows, scratch, control);
+            return self.scan_own(panels, rows, scratch, control);
         };
         let everything = |panel: &mut Panel| panel.limits.threshold.fill(f32::NEG_INFINITY);
         panels.iter_mut().for_each(everything);
-        let (mut norms, mut sampled) = (Vec::with_capacity(rows.len()), vec![Vec::new(); panels.len()]);
-        sampled.iter_mut().for_each(|scores: &mut Vec<[f32; PANEL]>| scores.reserve(rows.len()));
+        let mut norms = Vec::with_capacity(rows.len());
+        let mut sampled: Vec<Vec<[f32; PANEL]>> =
+            panels.iter().map(|_| Vec::with_capacity(rows.len())).collect();
         for block in rows.chunks(self.block()) {
             control.advance(0)?;
             self.widen(block, scratch)?;
             norms.extend_from_slice(&scratch.norms[..block.len()]);
-            for (panel, sampled) in panels.iter_mut().zip(&mut sampled) {
-                self.multiply(panel, block.len(), scratch, |_, _, _, scores, _| sampled.push(*scores));
+            for (panel, sampled) in panels.iter().zip(&mut sampled) {
+                self.multiply(panel, block.len(), scratch, |_, _, _, scores| sampled.push(*scores));
             }
         }
         for (panel, sampled) in panels.iter_mut().zip(&sampled) {
@@ -190,9 +191,9 @@ impl<T: Element> Small<'_, T> {
                 panel.trust(lane, lowered, needed);
             }
             for ((scores, &norm), &row) in sampled.iter().zip(&norms).zip(rows) {
-                for lane in 0..panel.queries.len() {
-                    if scores[lane] >= panel.limit(lane, norm) {
-                        panel.hits[lane].push(Hit { score: scores[lane], norm, row });
+                for (lane, &score) in scores.iter().enumerate().take(panel.queries.len()) {
+                    if score >= panel.limit(lane, norm) {
+                        panel.hits[lane].push(Hit { score, norm, row });
                     }
                 }
             }
@@ -200,19 +201,34 @@ impl<T: Element> Small<'_, T> {
         Ok(())
     }
 
-    /// Finds what comes through of some rows.
-    pub(super) fn scan(
+    /// Finds what comes through of some rows, for the panels themselves.
+    fn scan_own(
         &self,
         panels: &mut [Panel],
         rows: &[u32],
         scratch: &mut Scratch,
         control: &Control,
     ) -> Result<()> {
+        let mut hits: Vec<Hits> = panels.iter_mut().map(|panel| std::mem::take(&mut panel.hits)).collect();
+        let outcome = self.scan(panels, rows, &mut hits, scratch, control);
+        panels.iter_mut().zip(hits).for_each(|(panel, hits)| panel.hits = hits);
+        outcome
+    }
+
+    /// Finds what comes through of some rows for each panel.
+    pub(super) fn scan(
+        &self,
+        panels: &[Panel],
+        rows: &[u32],
+        hits: &mut [Hits],
+        scratch: &mut Scratch,
+        control: &Control,
+    ) -> Result<()> {
         for rows in rows.chunks(self.block()) {
             self.widen(rows, scratch)?;
-            for panel in &mut *panels {
+            for (panel, hits) in panels.iter().zip(&mut *hits) {
                 control.advance(0)?;
-                self.multiply(panel, rows.len(), scratch, |at, norm, mut found, scores, hits| {
+                self.multiply(panel, rows.len(), scratch, |at, norm, mut found, scores| {
                     while found != 0 {
                         let lane = found.trailing_zeros() as usize;
                         found &= found - 1;

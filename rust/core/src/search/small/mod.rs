@@ -11,7 +11,8 @@ mod many;
 mod panel;
 mod scored;
 
-use std::ops::Range;
+use std::cell::Cell;
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::{Mutex, PoisonError};
 
 use super::bounds::{Screened, growth};
@@ -80,10 +81,12 @@ pub fn effort<T: Element>(queries: Matrix<'_, f32>, database: &Database<'_, T>, 
     }
     let scored = if scored::pays(count, rows, k) { rows } else { k + k / 4 };
     let work = count.saturating_mul(columns).saturating_mul(rows + WIDE * (scored + 2));
-    Some(match work {
-        ..BRIEF => Effort::Brief,
-        ..SHORT => Effort::Short,
-        _ => Effort::Long,
+    Some(if work < BRIEF {
+        Effort::Brief
+    } else if work < SHORT {
+        Effort::Short
+    } else {
+        Effort::Long
     })
 }
 
@@ -123,7 +126,7 @@ struct Small<'a, T> {
 /// Where the results of some queries go.
 type Place<'o> = Mutex<(&'o mut [f32], &'o mut [i64])>;
 
-/// What a thread needs.
+/// What a thread needs. It is kept from search to search: to get fresh memory takes as long as a small search.
 #[derive(Debug, Default)]
 struct Scratch {
     scaled: Vec<f32>,
@@ -136,6 +139,40 @@ struct Scratch {
     exact: Vec<f64>,
     candidates: Vec<Candidate>,
     ranked: Vec<u64>,
+}
+
+thread_local! {
+    static KEPT: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
+/// The scratch space of a thread, which goes back to it.
+#[derive(Debug)]
+struct Own(Option<Box<Scratch>>);
+
+impl Own {
+    fn take() -> Self {
+        Self(Some(KEPT.take().unwrap_or_default()))
+    }
+}
+
+impl Deref for Own {
+    type Target = Scratch;
+
+    fn deref(&self) -> &Scratch {
+        self.0.as_ref().expect("taken when it is dropped")
+    }
+}
+
+impl DerefMut for Own {
+    fn deref_mut(&mut self) -> &mut Scratch {
+        self.0.as_mut().expect("taken when it is dropped")
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        KEPT.set(self.0.take());
+    }
 }
 
 impl<T: Element> Small<'_, T> {

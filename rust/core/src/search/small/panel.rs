@@ -14,6 +14,9 @@ pub struct Hit {
     pub row: u32,
 }
 
+/// What came through for each query.
+pub type Hits = Vec<Vec<Hit>>;
+
 /// Up to 32 queries.
 #[derive(Debug)]
 pub struct Panel {
@@ -25,7 +28,7 @@ pub struct Panel {
     pub limits: Limits,
     /// Canonical scores that k rows of each query are trusted to reach.
     pub guesses: Vec<f32>,
-    pub hits: Vec<Vec<Hit>>,
+    pub hits: Hits,
 }
 
 impl Panel {
@@ -55,7 +58,7 @@ impl Panel {
     }
 
     /// Adds what was found elsewhere for each query.
-    pub fn gather(&mut self, found: Vec<Vec<Hit>>) {
+    pub fn gather(&mut self, found: Hits) {
         self.hits.iter_mut().zip(found).for_each(|(hits, found)| hits.extend(found));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use super::super::element::Element;
 use super::super::exact;
 use super::super::screen::non_finite;
-use super::{Scratch, Small, Team, inner, locked, packed, places, write};
+use super::{Own, Scratch, Small, Team, inner, locked, packed, places, write};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernels::aligned::Aligned;
@@ -15,7 +15,7 @@ use crate::kernels::dot_f64::{LANES, Sums, TILE};
 
 /// So few rows are all scored, for few queries and for many.
 const FEW_ROWS: usize = 16;
-const ROWS: usize = 128;
+const ROWS: usize = 32;
 
 /// From so many queries on, rows are transposed.
 const QUERIES: usize = 16;
@@ -28,7 +28,7 @@ const TOGETHER: usize = 4 * TILE;
 
 /// Whether to score all rows costs less than to find out which are needed.
 pub const fn pays(queries: usize, rows: usize, k: usize) -> bool {
-    if queries < QUERIES { rows <= FEW_ROWS || 2 * k >= rows } else { rows <= ROWS || 8 * k >= rows }
+    if queries < QUERIES { rows <= FEW_ROWS || 2 * k >= rows } else { rows <= ROWS || 10 * k >= rows }
 }
 
 /// Transposed rows with bounds of their norms, and which rows they are.
@@ -54,7 +54,7 @@ impl<T: Element> Small<'_, T> {
         }
         let size = count.div_ceil(4 * team.threads()).max(1);
         let places = places(scores, indices, size * self.k);
-        team.share(places.len(), Scratch::default, |scratch, unit| {
+        team.share(places.len(), Own::take, |scratch, unit| {
             let queries = unit * size..count.min(unit * size + size);
             self.each(queries, &places[unit], |query, scores, indices| {
                 control.advance(0)?;
