@@ -79,7 +79,7 @@ pub fn effort<T: Element>(queries: Matrix<'_, f32>, database: &Database<'_, T>, 
     if bytes > LEAST_BYTES && database.is_backed() && database.is_cold() {
         return None;
     }
-    let scored = if scored::pays(count, rows, k) { rows } else { k + k / 4 };
+    let scored = if scored::pays(count, rows, columns, k) { rows } else { k + k / 4 };
     let work = count.saturating_mul(columns).saturating_mul(rows + WIDE * (scored + 2));
     Some(if work < BRIEF {
         Effort::Brief
@@ -179,7 +179,7 @@ impl<T: Element> Small<'_, T> {
     fn search(&self, team: &Team<'_>, control: &Control) -> Result<TopK> {
         let (count, k, rows) = (self.queries.rows(), self.k, self.database.searched());
         let (mut scores, mut indices) = (vec![0.0; count * k], vec![0; count * k]);
-        if scored::pays(count, rows, k) {
+        if scored::pays(count, rows, self.database.columns(), k) {
             self.score(team, &mut scores, &mut indices, control)?;
         } else if count > FEW
             && (team.threads() == 1 || count.div_ceil(PANEL) >= PANELS_EACH * team.threads())

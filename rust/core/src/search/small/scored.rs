@@ -27,8 +27,17 @@ const MOST_BYTES: usize = 32 << 20;
 const TOGETHER: usize = 4 * TILE;
 
 /// Whether to score all rows costs less than to find out which are needed.
-pub const fn pays(queries: usize, rows: usize, k: usize) -> bool {
-    if queries < QUERIES { rows <= FEW_ROWS || 2 * k >= rows } else { rows <= ROWS || 10 * k >= rows }
+pub const fn pays(queries: usize, rows: usize, columns: usize, k: usize) -> bool {
+    if together(queries, rows, columns) {
+        rows <= ROWS || 8 * k >= rows
+    } else {
+        rows <= FEW_ROWS || 2 * k >= rows
+    }
+}
+
+/// Whether rows are transposed.
+const fn together(queries: usize, rows: usize, columns: usize) -> bool {
+    queries >= QUERIES && rows * columns * size_of::<f64>() <= MOST_BYTES
 }
 
 /// Transposed rows with bounds of their norms, and which rows they are.
@@ -49,7 +58,7 @@ impl<T: Element> Small<'_, T> {
         control: &Control,
     ) -> Result<()> {
         let (count, columns) = (self.queries.rows(), self.database.columns());
-        if count >= QUERIES && self.database.searched() * columns * size_of::<f64>() <= MOST_BYTES {
+        if together(count, self.database.searched(), columns) {
             return self.score_together(team, scores, indices, control);
         }
         let size = count.div_ceil(4 * team.threads()).max(1);
