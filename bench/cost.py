@@ -129,7 +129,13 @@ def main() -> None:
                 f"{max(seconds, size / disk):8.1f} s ({size / 1e9:.0f} GB at {disk / 1e9:.2f} GB/s)"
             )
     if options.out is not None:
-        record = {"bench": "cost", **data.machine(), "threads": cpu.threads(), "dim": options.dim, "disk_bytes_s": disk}
+        record = {
+            "bench": "cost",
+            **data.machine(),
+            "threads": cpu.threads(),
+            "dim": options.dim,
+            "disk_bytes_s": disk,
+        }
         options.out.write_text(json.dumps({**record, "results": results}, indent=1) + "\n")
 
 

@@ -2,11 +2,11 @@
 
     python bench/fusion.py [--rows 300000] [--dim 512] [--queries 1 32 1232] [--repeat 5] [--out FILE]
 
-One search over both stores is exact. Two searches and a merge are not: what is among the best k of only one
-list lacks its other similarity, which is taken as the least of that list; how many of the best k are then right
-is printed. The third contestant gives the exact answer with faiss: one flat index of both vectors side by side.
-Contestants are alternated; printed are medians [least, largest] of ratios, theirs over ours. Stores are made in
-`--folder` and removed.
+One search over both stores is exact. Two searches and a merge are not: what is among the best k of only
+one list lacks its other similarity, which is taken as the least of that list; how many of the best k are
+then right is printed. The third contestant gives the exact answer with faiss: one flat index of both vectors
+side by side. Contestants are alternated; printed are medians [least, largest] of ratios, theirs over ours.
+Stores are made in `--folder` and removed.
 """
 
 from __future__ import annotations
@@ -129,7 +129,8 @@ def main() -> None:
             }
             print(
                 f"{count:5} queries: fused {1e3 * statistics.median(times['fused']):8.1f} ms, "
-                f"two searches and a merge RATIO {spread(ratios['apart'])} ({statistics.mean(right):.3f} right), "
+                f"two searches and a merge RATIO {spread(ratios['apart'])} "
+                f"({statistics.mean(right):.3f} right), "
                 f"faiss RATIO {spread(ratios['faiss'])} ({statistics.mean(same):.3f} the same)",
                 flush=True,
             )

@@ -193,7 +193,6 @@ def main() -> None:
     if options.small:
         with tempfile.TemporaryDirectory(prefix="bench-search-") as temporary:
 
-
             def start(name: str, data_folder: Path) -> Contestant:
                 return Contestant(name, data_folder, options.threads)
 

@@ -35,9 +35,10 @@ def vectors(rng: np.random.Generator, kind: str, count: int, dim: int) -> NDArra
     return x
 
 
+@pytest.mark.usefixtures("cpu_level")
 @pytest.mark.parametrize("kind", ["plain", "ties", "scales", "cancelling", "equal", "rising", "zeros"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_answers_are_those_of_fsum(shape: tuple[int, int, int], kind: str, cpu_level: str) -> None:
+def test_answers_are_those_of_fsum(shape: tuple[int, int, int], kind: str) -> None:
     queries, rows, k = shape
     rng = np.random.default_rng([queries, rows, k])
     dim = int(rng.integers(1, 40))
@@ -52,8 +53,9 @@ def test_answers_are_those_of_fsum(shape: tuple[int, int, int], kind: str, cpu_l
             assert found.scores.tobytes() == expected[0].tobytes()
 
 
+@pytest.mark.usefixtures("cpu_level")
 @pytest.mark.parametrize("shape", SHAPES)
-def test_float32_rows_of_any_size(shape: tuple[int, int, int], cpu_level: str) -> None:
+def test_float32_rows_of_any_size(shape: tuple[int, int, int]) -> None:
     queries, rows, k = shape
     rng = np.random.default_rng([rows, k])
     wanted = (rng.standard_normal((queries, 7)) * 10.0 ** rng.uniform(-30, 30, (queries, 1))).astype(
@@ -67,10 +69,11 @@ def test_float32_rows_of_any_size(shape: tuple[int, int, int], cpu_level: str) -
         assert scores.tobytes() == expected[0].tobytes()
 
 
+@pytest.mark.usefixtures("cpu_level")
 @pytest.mark.parametrize(
     ("queries", "rows", "k"), [(1, 3000, 10), (8, 5000, 300), (100, 4000, 7), (600, 2000, 150)]
 )
-def test_the_answer_is_that_of_the_other_screens(queries: int, rows: int, k: int, cpu_level: str) -> None:
+def test_the_answer_is_that_of_the_other_screens(queries: int, rows: int, k: int) -> None:
     rng = np.random.default_rng(rows)
     wanted = rng.standard_normal((queries, 32)).astype(np.float32)
     database = rng.standard_normal((rows, 32)).astype(np.float16)

@@ -10,7 +10,6 @@ store.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ilias_fast import _arrays
+from ilias_fast import _arrays, _core
 from ilias_fast.errors import IncompatibleStoreError, NonFiniteError, ParameterError, ShapeError
 from ilias_fast.run import Run
 from ilias_fast.search.accumulating import accumulator
@@ -287,7 +286,7 @@ def search_fused(
     scan, start = accumulator(engine, long_queries, wanted.depth, threads), 0
     size = _SMALL_BLOCK_BYTES if len(ids) <= _FEW else _BLOCK_BYTES
     rows = max(1, size // (2 * max(1, long_queries.shape[1])))
-    for block in _blocks(databases, rows, threads or os.cpu_count() or 1):
+    for block in _blocks(databases, rows, threads or _core.default_threads()):
         part = None if first.mask is None else first.mask[start : start + len(block)]
         scan.add(block, part, None if progress is None else _within(progress, start, len(first)))
         start += len(block)
