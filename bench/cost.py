@@ -6,7 +6,7 @@ A store of clustered rows with int8 planes is searched at the two sizes of `--ro
 a fixed part (queries, selection, rows looked closer at) and a part proportional to the rows, memory as
 independent of them. The store then grows to the sizes of `--check`, and what was predicted stands
 beside what is measured. The last lines predict 100 million rows: in memory, and from the disk at the
-rate at which it is read here. Stores are made in `--folder` (1.6 KB a row) and removed.
+rate at which it is read here. Stores are made in `--folder` (1.6 KB a row of 512) and removed.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from ilias_fast.store import GlobalStore, build_planes
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 import search_data as data
 
-DIM, K = 512, 1000
+K = 1000
 LARGEST = 100_000_000
 
 
 def grow(path: Path, rows: int, rng: np.random.Generator, centres: NDArray[np.float32]) -> GlobalStore:
     """Append until there are so many rows, and make their planes."""
     first = len(GlobalStore.open(path)) if path.exists() else 0
-    writer = GlobalStore.append_to(path) if first else GlobalStore.create(path, dim=DIM)
+    writer = GlobalStore.append_to(path) if first else GlobalStore.create(path, dim=centres.shape[1])
     with writer:
         for start in range(first, rows, 50_000):
             count = min(50_000, rows - start)
-            vectors = data.vectors(rng, "clustered", count, DIM, centres).astype(np.float16)
+            vectors = data.vectors(rng, "clustered", count, centres.shape[1], centres).astype(np.float16)
             writer.append([f"{row}" for row in range(start, start + count)], vectors)
     return build_planes(path)
 
@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs=2, default=[2_000_000, 5_000_000])
     parser.add_argument("--check", type=int, nargs="*", default=[10_000_000])
     parser.add_argument("--queries", type=int, nargs="+", default=[1, 32, 1232])
+    parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument(
         "--folder", type=Path, help="where the stores are made; a temporary folder if not given"
@@ -94,8 +95,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON record")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
-    centres = rng.standard_normal((1000, DIM), dtype=np.float32)
-    queries = data.vectors(rng, "clustered", max(options.queries), DIM, centres)
+    centres = rng.standard_normal((1000, options.dim), dtype=np.float32)
+    queries = data.vectors(rng, "clustered", max(options.queries), options.dim, centres)
     results = []
     with tempfile.TemporaryDirectory(prefix="bench-cost-", dir=options.folder) as temporary:
         path = Path(temporary) / "store"
@@ -121,14 +122,20 @@ def main() -> None:
                 results.append({"rows": rows, "queries": count, **found})
         # Of rows on disk, few queries read the planes, many the vectors.
         for count in options.queries:
-            size = LARGEST * (DIM + 16 if count < 64 else 2 * DIM)
+            size = LARGEST * (options.dim + 16 if count <= 8 else 2 * options.dim)
             seconds = predicted(count, LARGEST)
             print(
                 f"{LARGEST:11,} rows, {count:5} queries: {seconds:8.1f} s in memory; from disk "
                 f"{max(seconds, size / disk):8.1f} s ({size / 1e9:.0f} GB at {disk / 1e9:.2f} GB/s)"
             )
     if options.out is not None:
-        record = {"bench": "cost", **data.machine(), "threads": cpu.threads(), "disk_bytes_s": disk}
+        record = {
+            "bench": "cost",
+            **data.machine(),
+            "threads": cpu.threads(),
+            "dim": options.dim,
+            "disk_bytes_s": disk,
+        }
         options.out.write_text(json.dumps({**record, "results": results}, indent=1) + "\n")
 
 

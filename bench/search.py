@@ -5,6 +5,7 @@
     python bench/search.py --data gaussian --queries 1 32 --peers faiss-flat-best numpy
     python bench/search.py --data decaying|STORE    # STORE: a global store, for example the demo's
     python bench/search.py --binary --rows 10000000 --bits 128
+    python bench/search.py --small --dims 512       # 10 to 30,000 rows, 1 to 1,232 queries, k of 1 to 1,000
     python bench/search.py --folder DATA --peers numpy --out RECORD   # one part; the next adds to the record
 
 Every contestant is a process of its own, because OpenBLAS and malloc read their settings when they are
@@ -32,6 +33,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 import search_data as data
+import search_small
 from search_contestants import ENVIRONMENTS, PEERS
 
 CHECKED = 16
@@ -171,6 +173,8 @@ def main() -> None:
     )
     parser.add_argument("--binary", action="store_true", help="Hamming search")
     parser.add_argument("--bits", type=int, default=128)
+    parser.add_argument("--small", action="store_true", help="the grid of small databases")
+    parser.add_argument("--dims", type=int, nargs="+", default=list(search_small.DIMS), help="of the grid")
     parser.add_argument("--k", type=int, default=1000)
     parser.add_argument("--queries", type=int, nargs="+")
     parser.add_argument("--peers", nargs="+", help="names; all that suit the task if not given")
@@ -186,6 +190,14 @@ def main() -> None:
     parser.add_argument("--prepare", action="store_true", help="only write the data to --folder")
     parser.add_argument("--out", type=Path, help="JSON record; one of the same settings is added to")
     options = parser.parse_args()
+    if options.small:
+        with tempfile.TemporaryDirectory(prefix="bench-search-") as temporary:
+
+            def start(name: str, data_folder: Path) -> Contestant:
+                return Contestant(name, data_folder, options.threads)
+
+            search_small.run(start, Path(temporary), options.dims, options.repeat, options.out)
+        return
     task = "binary" if options.binary else "vectors"
     options.rows = (
         options.rows

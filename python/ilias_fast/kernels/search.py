@@ -120,7 +120,7 @@ def topk(
     mask = None if selected is None else _arrays.vector("selected", selected, "b", np.bool_)
     k = _arrays.at_least_one("k", k)
     threads = _arrays.threads(threads)
-    if isinstance(database, _StoreBacked):
+    if type(database) is not np.ndarray and isinstance(database, _StoreBacked):
         if planes is not None:
             raise ParameterError("planes: expected None, as a store brings its own, found planes of an array")
         return TopK(*_core.topk_store(rows, database._core_store, k, mask, threads, progress))
@@ -200,7 +200,7 @@ def hamming_topk(
     mask = None if selected is None else _arrays.vector("selected", selected, "b", np.bool_)
     k = _arrays.at_least_one("k", k)
     threads = _arrays.threads(threads)
-    if isinstance(database, _StoreBacked):
+    if type(database) is not np.ndarray and isinstance(database, _StoreBacked):
         return HammingTopK(*_core.hamming_topk_store(rows, database._core_store, k, mask, threads, progress))
     codes = _arrays.codes("database", database)
     return HammingTopK(*_core.hamming_topk(rows, codes, k, mask, threads, progress))

@@ -11,12 +11,13 @@ store.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ilias_fast import _arrays
+from ilias_fast import _arrays, _core
 from ilias_fast.errors import IncompatibleStoreError, NonFiniteError, ParameterError, ShapeError
 from ilias_fast.run import Run
 from ilias_fast.search.accumulating import accumulator
@@ -36,8 +37,18 @@ from ilias_fast.store import GlobalStore, check_compatible
 
 __all__ = ["Part", "search_fused"]
 
-_BLOCK_BYTES = 128 << 20
-"""Size of the blocks in which rows are put side by side."""
+_BLOCK_BYTES, _SMALL_BLOCK_BYTES = 128 << 20, 8 << 20
+"""Size of the blocks in which rows are put side by side. For few queries, for which reading is all the work,
+a block stays in the cache; for many it is large, as each block begins with work on all queries."""
+
+_FEW, _COPIED = 64, 512
+"""Queries that are few; rows that a thread copies at least."""
+
+_IDS, _REMEMBERED = 65_536, 64
+"""Ids compared at a time; pairs of databases remembered that hold the same images."""
+
+_ALIKE: dict[tuple[tuple[str, ...], tuple[str, ...]], None] = {}
+"""Checksums of such pairs: their ids are not compared again."""
 
 
 class Part(NamedTuple):
@@ -94,13 +105,30 @@ def _check_order(first: list[GlobalStore], other: list[GlobalStore], number: int
             f"parts: expected the same images in every part, found {counts[0]} in part 0 and {counts[1]} in "
             f"part {number}"
         )
-    names = [(name for store in stores for name in store.ids) for stores in (first, other)]
-    for row, (ours, theirs) in enumerate(zip(*names, strict=True)):
+    checksums = (tuple(store.checksum for store in first), tuple(store.checksum for store in other))
+    if checksums[0] == checksums[1] or checksums in _ALIKE:
+        return
+    for start in range(0, counts[0], _IDS):
+        ours, theirs = (_ids_of(stores, start, start + _IDS) for stores in (first, other))
         if ours != theirs:
+            row = next(row for row, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
             raise IncompatibleStoreError(
-                f"parts: expected the same images in the same order, found {ours!r} in part 0 and {theirs!r} "
-                f"in part {number} at row {row}"
+                f"parts: expected the same images in the same order, found {ours[row]!r} in part 0 and "
+                f"{theirs[row]!r} in part {number} at row {start + row}"
             )
+    while len(_ALIKE) >= _REMEMBERED:
+        _ALIKE.pop(next(iter(_ALIKE)))
+    _ALIKE[checksums] = None
+
+
+def _ids_of(stores: list[GlobalStore], start: int, stop: int) -> list[str]:
+    """Return the ids of some rows of a sequence of stores."""
+    names: list[str] = []
+    before = 0
+    for store in stores:
+        names += store.ids[max(0, start - before) : max(0, stop - before)]
+        before += len(store)
+    return names
 
 
 def _pieces(stores: Sequence[GlobalStore]) -> Iterator[NDArray[np.float16]]:
@@ -109,11 +137,28 @@ def _pieces(stores: Sequence[GlobalStore]) -> Iterator[NDArray[np.float16]]:
             yield vectors
 
 
-def _blocks(parts: Sequence[Sequence[GlobalStore]], rows: int) -> Iterator[NDArray[np.float16]]:
+def _blocks(parts: Sequence[Sequence[GlobalStore]], rows: int, threads: int) -> Iterator[NDArray[np.float16]]:
     """Yield float16 [m, sum of d_j] blocks of up to `rows` rows: those of all parts side by side.
 
     All but the last are full; they are views of one buffer.
     """
+    with ThreadPoolExecutor(threads) as pool:
+        yield from _filled(parts, rows, threads, pool)
+
+
+def _copy(pool: Executor, threads: int, target: NDArray[np.float16], source: NDArray[np.float16]) -> None:
+    """Copy rows, shared out over threads: NumPy lets others run meanwhile."""
+    size = max(_COPIED, -(-len(source) // threads))
+    starts = range(0, len(source), size)
+    if len(starts) == 1:
+        target[:] = source
+        return
+    list(pool.map(lambda at: np.copyto(target[at : at + size], source[at : at + size]), starts))
+
+
+def _filled(
+    parts: Sequence[Sequence[GlobalStore]], rows: int, threads: int, pool: Executor
+) -> Iterator[NDArray[np.float16]]:
     dims = [stores[0].dim for stores in parts]
     edges = np.concatenate([[0], np.cumsum(dims)]).tolist()
     buffer = np.empty((rows, edges[-1]), np.float16)
@@ -132,7 +177,8 @@ def _blocks(parts: Sequence[Sequence[GlobalStore]], rows: int) -> Iterator[NDArr
                 if not len(rests[part]):
                     break
                 count = min(rows - filled, len(rests[part]))
-                buffer[filled : filled + count, edges[part] : edges[part + 1]] = rests[part][:count]
+                place = buffer[filled : filled + count, edges[part] : edges[part + 1]]
+                _copy(pool, threads, place, rests[part][:count])
                 rests[part] = rests[part][count:]
                 filled += count
         if not filled:
@@ -238,7 +284,9 @@ def search_fused(
     wanted = Wanted(read_depth(k, ids), excluded_rows(exclude, ids, first.rows_of))
 
     scan, start = accumulator(engine, long_queries, wanted.depth, threads), 0
-    for block in _blocks(databases, max(1, _BLOCK_BYTES // (2 * max(1, long_queries.shape[1])))):
+    size = _SMALL_BLOCK_BYTES if len(ids) <= _FEW else _BLOCK_BYTES
+    rows = max(1, size // (2 * max(1, long_queries.shape[1])))
+    for block in _blocks(databases, rows, threads or _core.default_threads()):
         part = None if first.mask is None else first.mask[start : start + len(block)]
         scan.add(block, part, None if progress is None else _within(progress, start, len(first)))
         start += len(block)

@@ -3,7 +3,10 @@
 //! A forked child (a `DataLoader` worker) inherits the parent's memory but none of its threads, so a pool
 //! made before the fork would wait forever. Pools are therefore keyed by process id.
 
-use std::sync::{Arc, Mutex, TryLockError};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -29,26 +32,30 @@ static POOLS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 
 /// The number of threads used when the caller does not say: `ILIAS_FAST_THREADS`, else the available cores.
 pub fn default_threads() -> Result<usize> {
-    match std::env::var_os(ENV) {
-        Some(text) if !text.is_empty() => {
-            let text = text.to_string_lossy();
-            text.parse().ok().filter(|threads| (1..=MOST).contains(threads)).ok_or_else(|| {
-                Error::parameter(ENV, format!("a whole number from 1 to {MOST}"), format!("{text:?}"))
-            })
-        }
-        _ => Ok(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)),
+    Ok(wished(None)?
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get)))
+}
+
+/// The number of threads that a caller asks for, or else the environment.
+///
+/// # Errors
+/// [`Error::Parameter`] if that is no number of threads.
+pub fn wished(threads: Option<usize>) -> Result<Option<usize>> {
+    if let Some(threads) = threads {
+        let fits = (1..=MOST).contains(&threads);
+        let wrong = || Error::parameter("threads", format!("a whole number from 1 to {MOST}"), threads);
+        return fits.then_some(Some(threads)).ok_or_else(wrong);
     }
+    let Some(text) = std::env::var_os(ENV).filter(|text| !text.is_empty()) else { return Ok(None) };
+    let text = text.to_string_lossy();
+    let number = text.parse().ok().filter(|threads| (1..=MOST).contains(threads));
+    let wrong = || Error::parameter(ENV, format!("a whole number from 1 to {MOST}"), format!("{text:?}"));
+    number.map(Some).ok_or_else(wrong)
 }
 
 /// A pool with `threads` threads (`None`: [`default_threads`]) that nobody else uses while it is held.
 pub fn pool(threads: Option<usize>) -> Result<Arc<ThreadPool>> {
-    let threads = match threads {
-        Some(threads) if (1..=MOST).contains(&threads) => threads,
-        Some(threads) => {
-            return Err(Error::parameter("threads", format!("a whole number from 1 to {MOST}"), threads));
-        }
-        None => default_threads()?,
-    };
+    let threads = wished(threads)?.map_or_else(default_threads, Ok)?;
     let process = std::process::id();
     let mut pools = match POOLS.try_lock() {
         Ok(pools) => pools,
@@ -91,6 +98,100 @@ fn build(threads: usize) -> Result<Arc<ThreadPool>> {
         .map_err(|cause| {
             Error::parameter("threads", "a number the system can start", format!("{threads} ({cause})"))
         })
+}
+
+/// How long a thread of a pool stays awake for the next short call. To wake it takes as long as many such calls, and while the
+/// caller computes the system may leave it waiting for the caller's core.
+const AWAKE: Duration = Duration::from_micros(200);
+
+/// Keeps some threads of a pool awake for a moment, for the next call.
+pub fn keep_awake(pool: &ThreadPool, threads: usize) {
+    (0..threads).for_each(|_| pool.spawn(stay_awake));
+}
+
+/// Keeps a thread of a pool awake until there was no work for a while.
+fn stay_awake() {
+    thread_local! {
+        static IS_AWAKE: Cell<bool> = const { Cell::new(false) };
+    }
+    // Work done below, one level deeper, may ask for this again.
+    if IS_AWAKE.replace(true) {
+        return;
+    }
+    let mut idle_since = Instant::now();
+    while idle_since.elapsed() < AWAKE {
+        if rayon::yield_now() == Some(rayon::Yield::Executed) {
+            idle_since = Instant::now();
+        }
+        std::hint::spin_loop();
+    }
+    IS_AWAKE.set(false);
+}
+
+/// Threads that share work out among themselves, the caller one of them: what others have not begun when they wake up, the
+/// caller has done.
+#[derive(Debug, Clone, Copy)]
+pub enum Team<'a> {
+    /// The caller alone.
+    Alone,
+    /// The caller, which is no thread of the pool, in place of one of its threads.
+    With(&'a ThreadPool),
+    /// The pool that the caller is a thread of.
+    Current,
+}
+
+impl Team<'_> {
+    /// How many threads there are.
+    pub fn threads(&self) -> usize {
+        match self {
+            Self::Alone => 1,
+            Self::With(pool) => pool.current_num_threads(),
+            Self::Current => rayon::current_num_threads(),
+        }
+    }
+
+    /// Calls `work` once for each number below `units`, each thread with a state of its own.
+    ///
+    /// # Errors
+    /// The first error that a thread met; numbers not begun by then are left out.
+    pub fn share<S>(
+        &self,
+        units: usize,
+        state: impl Fn() -> S + Sync,
+        work: impl Fn(&mut S, usize) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
+        let take_part = || {
+            let mut own = None;
+            loop {
+                let unit = next.fetch_add(1, Relaxed);
+                if unit >= units {
+                    return;
+                }
+                if let Err(error) = work(own.get_or_insert_with(&state), unit) {
+                    failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                    next.store(units, Relaxed);
+                }
+            }
+        };
+        let take_part = &take_part;
+        let others = self.threads().min(units).saturating_sub(1);
+        match self {
+            Self::With(pool) if others > 0 => {
+                pool.in_place_scope(|scope| {
+                    (0..others).for_each(|_| scope.spawn(|_| take_part()));
+                    take_part();
+                });
+                keep_awake(pool, others);
+            }
+            Self::Current if others > 0 => rayon::scope(|scope| {
+                (0..others).for_each(|_| scope.spawn(|_| take_part()));
+                take_part();
+            }),
+            _ => take_part(),
+        }
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! How a core function is called: GIL released, Ctrl-C honoured, progress reported.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ilias_fast_core::kernels::float_mode::in_standard;
+use ilias_fast_core::threads::Team;
 use ilias_fast_core::{Control, Error, Result, threads};
 use pyo3::prelude::*;
 
@@ -11,6 +12,9 @@ use crate::error::to_python;
 
 /// How often the waiting thread looks for signals and reports progress.
 const PULSE: Duration = Duration::from_millis(50);
+
+/// After a call that took less, the next one gains if the threads are still awake.
+const SHORT: Duration = Duration::from_millis(50);
 
 /// Runs `work` inside the pool of `threads` threads, without the GIL.
 ///
@@ -36,7 +40,7 @@ pub fn call_counting<T: Send>(
 ) -> PyResult<T> {
     check_callable(py, progress)?;
     let pool = threads::pool(threads).map_err(to_python)?;
-    let control = Control::new();
+    let (control, started) = (Control::new(), Instant::now());
     let report = |py: Python<'_>| -> PyResult<()> {
         py.check_signals()?;
         progress.map_or(Ok(()), |callback| callback.call1(py, (counted(&control),)).map(drop))
@@ -80,6 +84,9 @@ pub fn call_counting<T: Send>(
             }
         })
     })?;
+    if started.elapsed() < SHORT {
+        threads::keep_awake(&pool, pool.current_num_threads());
+    }
     report(py)?;
     Ok(result)
 }
@@ -98,6 +105,17 @@ pub fn call_short<T: Send>(
     let found = py.detach(|| in_standard(|| work(&control))).map_err(to_python)?;
     progress.map_or(Ok(()), |callback| callback.call1(py, (counted(&control),)).map(drop))?;
     Ok(found)
+}
+
+/// [`call_short`] with the help of the other threads of a pool.
+pub fn call_together<T: Send>(
+    py: Python<'_>,
+    threads: Option<usize>,
+    progress: Option<&Py<PyAny>>,
+    work: impl FnOnce(&Team<'_>, &Control) -> Result<T> + Send,
+) -> PyResult<T> {
+    let pool = threads::pool(threads).map_err(to_python)?;
+    call_short(py, progress, Control::done, |control| work(&Team::With(&pool), control))
 }
 
 /// An error, before any work is done, if `progress` is nothing that can be called.

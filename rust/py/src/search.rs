@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use half::f16;
-use ilias_fast_core::Error;
 use ilias_fast_core::search::element::Element;
+use ilias_fast_core::search::small::{self, Effort};
 use ilias_fast_core::search::{self, Database, Matrix, OwnedPlanes, Screen};
+use ilias_fast_core::threads::{self, Team};
+use ilias_fast_core::{Control, Error};
 use numpy::{
     Element as NumpyElement, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
     PyReadwriteArray2, PyUntypedArrayMethods,
@@ -13,7 +15,7 @@ use numpy::{
 use pyo3::prelude::*;
 
 use crate::arrays::{matrix, vector};
-use crate::call::call;
+use crate::call::{call, call_short, call_together};
 use crate::error::to_python;
 use crate::store::PyStore;
 
@@ -107,8 +109,19 @@ fn search_vectors<'py, T: Element>(
     progress: Option<&Py<PyAny>>,
 ) -> PyResult<Found<'py, f32>> {
     check_room(queries.rows(), k.min(database.searched()))?;
-    let found =
-        call(py, threads, progress, |control| search::topk_with(queries, database, k, screen, control))?;
+    let effort = (screen == Screen::Auto).then(|| small::effort(queries, database, k)).flatten();
+    let found = match effort {
+        Some(Effort::Brief) => {
+            threads::wished(threads).map_err(to_python)?;
+            call_short(py, progress, Control::done, |control| {
+                small::topk(queries, database, k, &Team::Alone, control)
+            })?
+        }
+        Some(Effort::Short) => call_together(py, threads, progress, |team, control| {
+            small::topk(queries, database, k, team, control)
+        })?,
+        _ => call(py, threads, progress, |control| search::topk_with(queries, database, k, screen, control))?,
+    };
     results(py, queries.rows(), found.k, found.scores, found.indices)
 }
 

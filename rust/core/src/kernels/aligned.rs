@@ -37,6 +37,7 @@ mod sealed {
     impl Plain for u16 {}
     impl Plain for i8 {}
     impl Plain for u64 {}
+    impl Plain for f64 {}
 }
 
 /// A zero-initialised buffer aligned to 64 bytes; its length is rounded up to whole lines.

@@ -22,6 +22,7 @@ pub mod consensus;
 pub mod count;
 pub mod dot_bf16;
 pub mod dot_f16;
+pub mod dot_f64;
 pub mod dot_i8;
 pub mod float_mode;
 pub mod hamming;

@@ -42,6 +42,7 @@ impl Limits {
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "it is no instruction")]
+#[expect(clippy::pointers_in_nomem_asm_block, reason = "nothing is read there before it ends")]
 pub(super) fn read_each_time(values: &[f32; PANEL]) -> *const f32 {
     let mut place = values.as_ptr();
     // SAFETY: no instruction, and nothing changes.

@@ -2,6 +2,7 @@
 
 use super::planes::Quantiser;
 use crate::error::{Error, Result};
+use crate::kernels::dot_f64;
 use crate::kernels::dot_i8::STEP;
 
 /// Unit roundoff of float32.
@@ -47,18 +48,17 @@ impl Screened {
     /// # Errors
     /// [`Error::NonFinite`] naming `row`, the query's number.
     pub fn new(query: &[f32], row: usize, largest: f64, scaled: &mut [f32]) -> Result<Self> {
-        if let Some(column) = query.iter().position(|value| !value.is_finite()) {
+        let kernels = dot_f64::Kernels::active()?;
+        let peak = kernels.peak(query);
+        if !peak.is_finite() {
+            let column = query.iter().position(|value| !value.is_finite()).unwrap_or(0);
             return Err(Error::NonFinite { what: "queries".into(), row, column, value: query[column] });
         }
-        let peak = f64::from(query.iter().fold(0.0_f32, |peak, value| peak.max(value.abs())));
+        let peak = f64::from(peak);
         // Bits 52.. of a positive normal float64 are its exponent; every non-zero float32 is one.
         let exponent = if peak == 0.0 { 0 } else { (peak.to_bits() >> 52) as i32 - 1022 };
         let factor = power_of_two(-exponent);
-        let mut square = 0.0;
-        for (place, &value) in scaled.iter_mut().zip(query) {
-            *place = (f64::from(value) * factor) as f32;
-            square += f64::from(*place) * f64::from(*place);
-        }
+        let square = kernels.scale(query, factor, scaled);
         let columns = query.len();
         let certified = columns <= LONGEST;
         // 2^-20 is far above all float64 roundings here and in `bounds` and `limit`.

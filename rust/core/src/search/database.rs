@@ -151,6 +151,11 @@ impl<'a, T> Database<'a, T> {
         self.backings[shard] = [rows, planes];
     }
 
+    /// Whether rows are mapped from files.
+    pub fn is_backed(&self) -> bool {
+        self.backings.iter().any(|[rows, _]| rows.is_some())
+    }
+
     /// Whether every shard has int8 planes.
     pub fn has_planes(&self) -> bool {
         self.planes.iter().all(Option::is_some)

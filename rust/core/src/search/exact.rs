@@ -9,6 +9,7 @@
 
 use super::element::Element;
 use crate::kernels::dot_f16::Kernels;
+use crate::kernels::dot_f64::{self, LANES};
 
 /// Longer rows are summed without error at once: their norms in float32 are not precise enough.
 const LONGEST: usize = 1 << 20;
@@ -22,6 +23,14 @@ pub struct Query<'a> {
     pub norm: f64,
 }
 
+impl<'a> Query<'a> {
+    /// Of float32 values, which are written to `exact`.
+    pub fn widened(kernels: &dot_f64::Kernels, values: &[f32], exact: &'a mut [f64]) -> Self {
+        let square = kernels.widen(values, exact);
+        Self { norm: square.sqrt() * (1.0 + 2.0_f64.powi(-20)), values: &exact[..values.len()] }
+    }
+}
+
 /// An upper bound of the norm of finite float32 values.
 pub fn norm(values: &[f64]) -> f64 {
     values.iter().map(|value| value * value).sum::<f64>().sqrt() * (1.0 + 2.0_f64.powi(-20))
@@ -29,6 +38,11 @@ pub fn norm(values: &[f64]) -> f64 {
 
 /// The canonical score of a row and a query.
 pub fn score<T: Element>(kernels: &Kernels, row: &[T], query: Query<'_>) -> f32 {
+    score_checked(kernels, row, query).0
+}
+
+/// [`score`], and whether the row is finite; if it is not, the score means nothing.
+pub fn score_checked<T: Element>(kernels: &Kernels, row: &[T], query: Query<'_>) -> (f32, bool) {
     let (sum, square) = T::dot(kernels, row, query.values);
     // (d + 8) roundings of 2^-53 a term; the factor 4 covers those of the norms and of the bound itself.
     let error = query.norm * square.sqrt() * ((row.len() + 8) as f64 * 2.0 * f64::EPSILON);
@@ -39,7 +53,30 @@ pub fn score<T: Element>(kernels: &Kernels, row: &[T], query: Query<'_>) -> f32 
         fsum(row.iter().zip(query.values).map(|(x, q)| x.to_f64() * q)) as f32
     };
     // Turns -0.0 into 0.0: equal scores must have equal bits.
-    rounded + 0.0
+    (rounded + 0.0, square.is_finite())
+}
+
+/// The canonical scores of a query and 16 rows from float64 sums of at most `columns + 8` roundings a term, with upper bounds of
+/// the norms. Bit `i` of the result says whether `scores[i]` is certain; where it is not, [`score`] tells it.
+pub fn rounded(
+    kernels: &dot_f64::Kernels,
+    sums: &[f64; LANES],
+    query: f64,
+    norms: &[f64; LANES],
+    columns: usize,
+    scores: &mut [f32; LANES],
+) -> u32 {
+    // As in `score`.
+    let factor = query * ((columns + 8) as f64 * 2.0 * f64::EPSILON);
+    let mut ends = [[0.0; LANES]; 2];
+    kernels.round(sums, norms, factor, &mut ends);
+    let [low, high] = &ends;
+    let mut certain = 0;
+    for i in 0..LANES {
+        certain |= u32::from(low[i] == high[i]) << i;
+        scores[i] = low[i] + 0.0;
+    }
+    if columns <= LONGEST { certain } else { 0 }
 }
 
 /// The sum of finite terms, correctly rounded (Shewchuk 1997; the algorithm of Python's `math.fsum`).

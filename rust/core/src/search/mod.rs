@@ -15,6 +15,7 @@
 //! | [`sweep`] | a pass with coarse codes, what comes through scored at once |
 //! | [`codec`] | what a sweep needs to know of coarse codes: [`int8`], [`bfloat16`] |
 //! | [`topk`](mod@topk), [`hamming`] | the two searches |
+//! | [`small`] | databases of few rows |
 //! | [`running`] | a search over parts of a database, one after the other |
 //! | [`pairs`] | all distances, without a selection |
 //! | [`score`] | canonical scores of given pairs, for screens that are not ours |
@@ -39,6 +40,7 @@ pub mod score;
 pub mod screen;
 pub mod select;
 mod settle;
+pub mod small;
 pub mod stored;
 pub mod sweep;
 pub mod topk;

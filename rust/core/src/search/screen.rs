@@ -151,23 +151,12 @@ impl<'a, T: Element> Problem<'a, T> {
     }
 
     pub(super) fn non_finite(&self, row: usize) -> Error {
-        let values = self.database.row(row);
-        let column = values.iter().position(|value| !value.to_f64().is_finite()).unwrap_or(0);
-        Error::NonFinite { what: "database".into(), row, column, value: values[column].to_f64() as f32 }
+        non_finite(self.database, row)
     }
 
     /// The error for the first row that is not finite, whichever thread found which.
     pub fn first_non_finite(&self) -> Option<Error> {
-        let mut first = None;
-        self.database.runs(0..self.database.rows(), |start, _, values| {
-            if first.is_none() {
-                first = values
-                    .iter()
-                    .position(|value| !value.to_f64().is_finite())
-                    .map(|at| self.non_finite(start + at / self.database.columns()));
-            }
-        });
-        first
+        first_non_finite(self.database)
     }
 
     fn lane(&self, queries: Range<usize>) -> Lane {
@@ -203,6 +192,27 @@ impl<'a, T: Element> Problem<'a, T> {
             lane.limits.threshold[at] = screened.limit(candidates.threshold());
         }
     }
+}
+
+/// The error for a row that is not finite.
+pub(super) fn non_finite<T: Element>(database: &Database<'_, T>, row: usize) -> Error {
+    let values = database.row(row);
+    let column = values.iter().position(|value| !value.to_f64().is_finite()).unwrap_or(0);
+    Error::NonFinite { what: "database".into(), row, column, value: values[column].to_f64() as f32 }
+}
+
+/// The error for the first row that is not finite, if there is one.
+pub(super) fn first_non_finite<T: Element>(database: &Database<'_, T>) -> Option<Error> {
+    let mut first = None;
+    database.runs(0..database.rows(), |start, _, values| {
+        if first.is_none() {
+            first = values
+                .iter()
+                .position(|value| !value.to_f64().is_finite())
+                .map(|at| non_finite(database, start + at / database.columns()));
+        }
+    });
+    first
 }
 
 /// The selection state of a group of queries.

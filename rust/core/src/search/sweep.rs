@@ -53,7 +53,12 @@ pub fn pays<T: Element>(problem: &Problem<'_, T>) -> bool {
     if problem.has_floors() {
         return rows >= LEAST_ROWS_WITH_FLOORS;
     }
-    rows >= LEAST_ROWS && rows / LEAST_ROWS_PER_K >= problem.k
+    pays_for(rows, problem.k)
+}
+
+/// [`pays`] where nothing is known of other rows.
+pub const fn pays_for(rows: usize, k: usize) -> bool {
+    rows >= LEAST_ROWS && rows / LEAST_ROWS_PER_K >= k
 }
 
 /// A database, its queries, and how they are coded.

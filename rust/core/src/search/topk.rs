@@ -11,12 +11,14 @@ use super::sample::Guess;
 use super::schedule::{Scan, run};
 use super::screen::{Lane, Panels, Problem, Rows};
 use super::select::{Candidate, Candidates, Rank, Ranked};
+use super::small;
 use super::sweep::{self, Sweep};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernels::prefetch::prefetch;
 use crate::level::{self, Level};
 use crate::sorting::sort_by;
+use crate::threads::Team;
 
 /// From so many queries on, a database without planes is quantised to int8 on the way,
 const INT8_QUERIES: usize = 128;
@@ -132,6 +134,9 @@ pub fn topk_with<T: Element>(
     screen: Screen,
     control: &Control,
 ) -> Result<TopK> {
+    if screen == Screen::Auto && small::effort(queries, database, k).is_some() {
+        return small::topk(queries, database, k, &Team::Current, control);
+    }
     let k = checked(queries, database.columns(), k)?.min(database.searched());
     let best = ranked(queries, database, k, Vec::new(), screen, control)?;
     Ok(TopK::new(k, &best))
