@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::kernels::aligned::Aligned;
 use crate::kernels::dot_bf16::{Kernels, Rows, STEP};
 use crate::kernels::dot_f16;
+use crate::kernels::prefetch::prefetch;
 use crate::kernels::tiles::{Hit, Limits, PANEL};
 
 /// The queries as bfloat16, and how rows become so.
@@ -123,6 +124,10 @@ impl<T: Element> Codec<T> for Bfloat16 {
 
     fn ready<'r>(&self, _: &Database<'r, T>, _: usize, _: usize) -> Option<Rows<'r>> {
         None
+    }
+
+    fn fetch(&self, database: &Database<'_, T>, row: usize) {
+        prefetch(database.row(row));
     }
 
     fn reads_planes(&self) -> bool {

@@ -29,6 +29,8 @@ pub trait Codec<T>: Sync {
     fn slice<'r>(&self, rows: Self::Rows<'r>, range: Range<usize>) -> Self::Rows<'r>;
     /// The codes of a run of rows, if the database has them.
     fn ready<'r>(&self, database: &Database<'r, T>, first: usize, count: usize) -> Option<Self::Rows<'r>>;
+    /// Asks for what will be read soon of a row: its codes, or else its vector.
+    fn fetch(&self, database: &Database<'_, T>, row: usize);
     /// Whether it uses codes that the database has.
     fn reads_planes(&self) -> bool;
     /// Which rows around a centre pass the limits of a panel with so many queries; their number. The vectors `ahead` are

@@ -15,6 +15,7 @@ use super::screen::Problem;
 use crate::error::Result;
 use crate::kernels::aligned::Aligned;
 use crate::kernels::dot_i8::{FEW, Rows};
+use crate::kernels::prefetch::prefetch;
 use crate::kernels::tiles::{Hit, Limits, PANEL};
 
 /// Up to so many queries, planes on disk are worth reading: more look closer at so many rows that reading the
@@ -151,6 +152,15 @@ impl<T: Element> Codec<T> for Int8 {
 
     fn ready<'r>(&self, database: &Database<'r, T>, first: usize, count: usize) -> Option<Rows<'r>> {
         database.quantised(first, count).filter(|_| self.planes)
+    }
+
+    fn fetch(&self, database: &Database<'_, T>, row: usize) {
+        if let Some(rows) = <Self as Codec<T>>::ready(self, database, row, 1) {
+            prefetch(&rows.codes[..self.quantiser.padded()]);
+            prefetch(rows.facts);
+        } else {
+            prefetch(database.row(row));
+        }
     }
 
     fn reads_planes(&self) -> bool {

@@ -60,6 +60,10 @@ impl<T: Element, C: Codec<T>> Sweep<'_, T, C> {
         let mut block = self.codec.block(rows.len());
         let mut scratch = vec![0.0; self.codec.scratch()];
         for (at, &row) in rows.iter().enumerate() {
+            // The rows lie far apart.
+            if let Some(&soon) = rows.get(at + AHEAD) {
+                self.codec.fetch(database, soon);
+            }
             if let Some(codes) = self.codec.ready(database, row, 1) {
                 self.codec.copy(at, codes, &mut block);
             } else if self.codec.set(at, database.row(row), &mut block, &mut scratch).is_nan() {
