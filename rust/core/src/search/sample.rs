@@ -18,7 +18,7 @@ use crate::kernels::tiles::{Hit, Limits, PANEL};
 /// Rows in the sample at least and at most, as far as there are so many.
 const SAMPLE: Range<usize> = 1024..16384;
 /// The same for few queries, for which reading rows is all the work.
-const SMALL_SAMPLE: Range<usize> = 1024..4096;
+const SMALL_SAMPLE: Range<usize> = 1024..2048;
 /// Queries that are few.
 const FEW: usize = 8;
 /// How many rows of the sample lie side by side in a database on disk.
