@@ -9,12 +9,21 @@ import pytest
 
 from ilias_fast import cpu
 from ilias_fast.errors import DuplicateIdError, IncompatibleStoreError, ParameterError, UnknownIdError
-from ilias_fast.rerank import ChamferOptions, LocalScores, SpatialOptions, ensemble, rerank, rerank_both, tune
+from ilias_fast.rerank import (
+    ChamferOptions,
+    LocalScores,
+    Method,
+    SpatialOptions,
+    ensemble,
+    rerank,
+    rerank_both,
+    tune,
+)
 from ilias_fast.rerank import oracle as best_order
 from ilias_fast.run import Run
 from ilias_fast.store import LocalStore
 
-METHODS = ("chamfer", "spatial")
+METHODS: tuple[Method, ...] = ("chamfer", "spatial")
 COUNT = 40
 
 
@@ -49,20 +58,20 @@ def test_what_is_listed_twice_never_reaches_the_scores() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_merged_lists_are_scored_as_any_other(store: LocalStore, method: str) -> None:
+def test_merged_lists_are_scored_as_any_other(store: LocalStore, method: Method) -> None:
     merged = Run.from_arrays(
         ["a"], [0, 4], ["c", "b", "c"], [0, 1, 2, 1], [0.9, 0.8, 0.7, 0.6], duplicates="max"
     )
     plain = Run.from_dict({"a": {"c": 0.9, "b": 0.8}})
-    local = rerank(merged, store, store, method=method)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(local.scores, rerank(plain, store, store, method=method).scores)  # type: ignore[arg-type]
+    local = rerank(merged, store, store, method=method)
+    np.testing.assert_array_equal(local.scores, rerank(plain, store, store, method=method).scores)
     assert ensemble(merged, local)["a"].ids == ensemble(plain, local)["a"].ids
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_queries_without_results_need_no_descriptors(store: LocalStore, method: str) -> None:
+def test_queries_without_results_need_no_descriptors(store: LocalStore, method: Method) -> None:
     run = Run.from_dict({"unheard of": {}, "a": {"b": 0.5, "blank": 0.4}, "c": {}})
-    local = rerank(run, store, store, method=method)  # type: ignore[arg-type]
+    local = rerank(run, store, store, method=method)
     assert local.scores.shape == (2,)
     assert local.scores[0] > 0
     assert local.scores[1] == 0
@@ -70,28 +79,28 @@ def test_queries_without_results_need_no_descriptors(store: LocalStore, method: 
     assert [len(final[query]) for query in run] == [0, 2, 0]
     assert best_order(run, lambda _: {"b"}, shortlist=5)["a"].ids == ["b", "blank"]
     with pytest.raises(UnknownIdError, match="unheard of"):
-        rerank(Run.from_dict({"unheard of": {"b": 1.0}}), store, store, method=method)  # type: ignore[arg-type]
+        rerank(Run.from_dict({"unheard of": {"b": 1.0}}), store, store, method=method)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_shortlist_of_none_of_one_and_of_more_than_there_is(store: LocalStore, method: str) -> None:
+def test_a_shortlist_of_none_of_one_and_of_more_than_there_is(store: LocalStore, method: Method) -> None:
     run = Run.from_dict({"a": {"c": 0.9, "d": 0.8, "b": 0.7}, "c": {"a": 0.3}})
-    whole = rerank(run, store, store, method=method, shortlist=3)  # type: ignore[arg-type]
-    more = rerank(run, store, store, method=method, shortlist=10**9)  # type: ignore[arg-type]
+    whole = rerank(run, store, store, method=method, shortlist=3)
+    more = rerank(run, store, store, method=method, shortlist=10**9)
     np.testing.assert_array_equal(more.scores, whole.scores)
     assert ensemble(run, more) == ensemble(run, whole)
     assert ensemble(run, whole, lam=0.0)["a"].ids[0] == "b"
-    one = rerank(run, store, store, method=method, shortlist=1)  # type: ignore[arg-type]
+    one = rerank(run, store, store, method=method, shortlist=1)
     assert np.isnan(one.scores).tolist() == [False, True, True, False]
     assert one.scores[0] == whole.scores[0]
     assert ensemble(run, one)["a"].ids == run["a"].ids, "one image changes places with none"
     assert tune(run, more, lambda tried: len(tried), shortlists=[1, 10**9]).best.value == 2
-    none = rerank(run, store, store, method=method, shortlist=0)  # type: ignore[arg-type]
+    none = rerank(run, store, store, method=method, shortlist=0)
     assert np.isnan(none.scores).all()
     assert ensemble(run, none) == run
     for bad in (-1, 1.5, "3", None):
         with pytest.raises(ParameterError, match="shortlist"):
-            rerank(run, store, store, method=method, shortlist=bad)  # type: ignore[arg-type]
+            rerank(run, store, store, method=method, shortlist=bad)
 
 
 @pytest.mark.usefixtures("cpu_level")

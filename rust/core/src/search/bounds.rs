@@ -42,6 +42,19 @@ fn power_of_two(exponent: i32) -> f64 {
     f64::from_bits(((1023 + exponent) as u64) << 52)
 }
 
+/// The largest magnitude of a query.
+///
+/// # Errors
+/// [`Error::NonFinite`] naming `row`, the query's number.
+pub fn finite_peak(kernels: &dot_f64::Kernels, query: &[f32], row: usize) -> Result<f32> {
+    let peak = kernels.peak(query);
+    if peak.is_finite() {
+        return Ok(peak);
+    }
+    let column = query.iter().position(|value| !value.is_finite()).unwrap_or(0);
+    Err(Error::NonFinite { what: "queries".into(), row, column, value: query[column] })
+}
+
 impl Screened {
     /// Scales `query` into `scaled` (`query.len()` values) for rows with values up to `largest`.
     ///
@@ -49,12 +62,7 @@ impl Screened {
     /// [`Error::NonFinite`] naming `row`, the query's number.
     pub fn new(query: &[f32], row: usize, largest: f64, scaled: &mut [f32]) -> Result<Self> {
         let kernels = dot_f64::Kernels::active()?;
-        let peak = kernels.peak(query);
-        if !peak.is_finite() {
-            let column = query.iter().position(|value| !value.is_finite()).unwrap_or(0);
-            return Err(Error::NonFinite { what: "queries".into(), row, column, value: query[column] });
-        }
-        let peak = f64::from(peak);
+        let peak = f64::from(finite_peak(kernels, query, row)?);
         // Bits 52.. of a positive normal float64 are its exponent; every non-zero float32 is one.
         let exponent = if peak == 0.0 { 0 } else { (peak.to_bits() >> 52) as i32 - 1022 };
         let factor = power_of_two(-exponent);

@@ -7,6 +7,7 @@ use super::bounds::{Screened, growth};
 use super::database::{Chunks, Database, Matrix};
 use super::element::{Element, norm};
 use super::exact;
+use super::planes;
 use super::schedule::Scan;
 use super::select::{Candidate, Candidates, Rank};
 use crate::control::Control;
@@ -196,9 +197,7 @@ impl<'a, T: Element> Problem<'a, T> {
 
 /// The error for a row that is not finite.
 pub(super) fn non_finite<T: Element>(database: &Database<'_, T>, row: usize) -> Error {
-    let values = database.row(row);
-    let column = values.iter().position(|value| !value.to_f64().is_finite()).unwrap_or(0);
-    Error::NonFinite { what: "database".into(), row, column, value: values[column].to_f64() as f32 }
+    planes::non_finite(row, database.row(row))
 }
 
 /// The error for the first row that is not finite, if there is one.

@@ -159,6 +159,19 @@ fn truncation((query, database): (Option<usize>, Option<usize>)) -> Truncation {
     Truncation { query: query.unwrap_or(usize::MAX), database: database.unwrap_or(usize::MAX) }
 }
 
+/// Which rows are compared with which.
+fn shortlists<'a>(
+    query_rows: &'a PyReadonlyArray1<'_, i64>,
+    offsets: &'a PyReadonlyArray1<'_, i64>,
+    rows: &'a PyReadonlyArray1<'_, i64>,
+) -> PyResult<Shortlists<'a>> {
+    Ok(Shortlists {
+        queries: vector("query_rows", query_rows)?,
+        offsets: vector("offsets", offsets)?,
+        rows: vector("rows", rows)?,
+    })
+}
+
 #[pyfunction]
 #[expect(clippy::too_many_arguments, reason = "the signature Python calls")]
 fn rerank_chamfer<'py>(
@@ -172,11 +185,7 @@ fn rerank_chamfer<'py>(
     threads: Option<usize>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyArray1<f32>>> {
-    let shortlists = Shortlists {
-        queries: vector("query_rows", &query_rows)?,
-        offsets: vector("offsets", &offsets)?,
-        rows: vector("rows", &rows)?,
-    };
+    let shortlists = shortlists(&query_rows, &offsets, &rows)?;
     let (queries, database) = (&*queries.inner, &*database.inner);
     let scores = call(py, threads, progress.as_ref(), |control| {
         stores::check_compatible(queries, database)?;
@@ -207,11 +216,7 @@ fn rerank_spatial<'py>(
     threads: Option<usize>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<SpatialColumns<'py>> {
-    let shortlists = Shortlists {
-        queries: vector("query_rows", &query_rows)?,
-        offsets: vector("offsets", &offsets)?,
-        rows: vector("rows", &rows)?,
-    };
+    let shortlists = shortlists(&query_rows, &offsets, &rows)?;
     let (queries, database) = (&*queries.inner, &*database.inner);
     let options = options.options(truncation(descriptors)).map_err(to_python)?;
     let results = call(py, threads, progress.as_ref(), |control| {
@@ -237,11 +242,7 @@ fn rerank_both<'py>(
     threads: Option<usize>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<(Bound<'py, PyArray1<f32>>, SpatialColumns<'py>)> {
-    let shortlists = Shortlists {
-        queries: vector("query_rows", &query_rows)?,
-        offsets: vector("offsets", &offsets)?,
-        rows: vector("rows", &rows)?,
-    };
+    let shortlists = shortlists(&query_rows, &offsets, &rows)?;
     let (queries, database) = (&*queries.inner, &*database.inner);
     let options = options.options(truncation(descriptors)).map_err(to_python)?;
     let summed = summed.unwrap_or(usize::MAX);

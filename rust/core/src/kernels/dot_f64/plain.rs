@@ -22,33 +22,30 @@ pub fn peak(values: &[f32]) -> f32 {
 /// Multiplies with `factor` in float64, rounds to float32, and sums the squares.
 #[inline(always)]
 pub fn scale(values: &[f32], factor: f64, scaled: &mut [f32]) -> f64 {
-    let mut squares = [0.0_f64; LANES];
-    let step = |places: &mut [f32], values: &[f32], squares: &mut [f64]| {
-        for ((place, &value), square) in places.iter_mut().zip(values).zip(squares) {
-            *place = (f64::from(value) * factor) as f32;
-            *square += f64::from(*place) * f64::from(*place);
-        }
-    };
-    let mut places = scaled[..values.len()].chunks_exact_mut(LANES);
-    let mut parts = values.chunks_exact(LANES);
-    for (places, values) in (&mut places).zip(&mut parts) {
-        step(places, values, &mut squares);
-    }
-    step(places.into_remainder(), parts.remainder(), &mut squares);
-    squares.iter().sum()
+    convert(values, scaled, |value| {
+        let scaled = (f64::from(value) * factor) as f32;
+        (scaled, f64::from(scaled))
+    })
 }
 
 /// Converts to float64 and sums the squares.
 #[inline(always)]
 pub fn widen(values: &[f32], widened: &mut [f64]) -> f64 {
+    convert(values, widened, |value| (f64::from(value), f64::from(value)))
+}
+
+/// Writes what becomes of each value, and sums the squares of that in float64.
+#[inline(always)]
+fn convert<V>(values: &[f32], places: &mut [V], becomes: impl Fn(f32) -> (V, f64)) -> f64 {
     let mut squares = [0.0_f64; LANES];
-    let step = |places: &mut [f64], values: &[f32], squares: &mut [f64]| {
+    let step = |places: &mut [V], values: &[f32], squares: &mut [f64]| {
         for ((place, &value), square) in places.iter_mut().zip(values).zip(squares) {
-            *place = f64::from(value);
-            *square += *place * *place;
+            let (converted, wide) = becomes(value);
+            *place = converted;
+            *square += wide * wide;
         }
     };
-    let mut places = widened[..values.len()].chunks_exact_mut(LANES);
+    let mut places = places[..values.len()].chunks_exact_mut(LANES);
     let mut parts = values.chunks_exact(LANES);
     for (places, values) in (&mut places).zip(&mut parts) {
         step(places, values, &mut squares);

@@ -49,7 +49,7 @@ pub fn are_few(count: usize) -> bool {
 /// The map of the best posterior odds among those of all single correspondences, pairs and triples; None if
 /// nothing agrees with any.
 ///
-/// Complexity: O(t^3) for `t` correspondences up to 24, O(t^3) up to 64 with pairs alone.
+/// Complexity: O(t^4) for `t` correspondences up to 24, O(t^3) with pairs alone up to 64: each map is compared with all.
 pub fn most_plausible(
     points: &Points,
     family: Family,

@@ -206,9 +206,7 @@ impl<T: Element> Small<'_, T> {
 
     /// The error for the first query that is not finite.
     fn first_query(&self) -> Option<Error> {
-        let mut scaled = vec![0.0; self.queries.columns()];
-        (0..self.queries.rows())
-            .find_map(|row| Screened::new(self.queries.row(row), row, T::LARGEST, &mut scaled).err())
+        (0..self.queries.rows()).find_map(|query| self.finite(query).err())
     }
 
     /// The rank in a sample that is trusted; None if it says too little. The k-th best of a sample is sure to be reached.

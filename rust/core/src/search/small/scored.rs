@@ -4,12 +4,13 @@
 
 use std::sync::Mutex;
 
+use super::super::bounds::finite_peak;
 use super::super::element::Element;
 use super::super::exact;
 use super::super::screen::non_finite;
 use super::{Own, Scratch, Small, Team, inner, locked, packed, places, write};
 use crate::control::Control;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernels::aligned::Aligned;
 use crate::kernels::dot_f64::{LANES, Sums, TILE};
 
@@ -101,13 +102,9 @@ impl<T: Element> Small<'_, T> {
     }
 
     /// A query, if it is finite.
-    fn finite(&self, query: usize) -> Result<&[f32]> {
+    pub(super) fn finite(&self, query: usize) -> Result<&[f32]> {
         let values = self.queries.row(query);
-        if self.wide.peak(values).is_finite() {
-            return Ok(values);
-        }
-        let column = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
-        Err(Error::NonFinite { what: "queries".into(), row: query, column, value: values[column] })
+        finite_peak(self.wide, values, query).map(|_| values)
     }
 
     fn score_together(
